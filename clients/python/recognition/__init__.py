@@ -1,0 +1,1 @@
+"""The contract of the mutual-recognition gateway, as generated code."""
