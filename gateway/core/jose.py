@@ -1,0 +1,628 @@
+"""JOSE, strictly: JSON, base64url, JWS, JWK. The only module of the core that touches ``jwt`` or ``cryptography``.
+
+Rules that live here (RFC 7515, 7517, 7518, 7638, 8037, 8725; the stricter choices are ours):
+
+* A token is split by one regular expression; every character outside base64url, every unused bit that is set and every
+  pad character is refused, so that one document has one spelling (RFC 7515 section 2).
+* JSON is UTF-8 without BOM, without duplicate members at any depth, without NaN, infinities or lone surrogates, within
+  named limits. Python's parser keeps the last of two duplicates, which is how a checker and a user of the same bytes
+  come to read different things; hence the hook.
+* A header holds ``alg``, ``typ`` and ``kid`` and nothing else: ``jwk``, ``jku``, ``x5u``, ``x5c`` would let a token name
+  the key it is checked with, ``crit`` and ``b64`` would change what the signature covers.
+* The algorithm comes from the key, never from the token: the token's ``alg`` must equal the one its key is registered for.
+* ``kid`` is a hint for a look-up. It is never a path, a query or an address.
+
+PyJWT supplies the signature primitives. Its ``decode`` is not used: it reads the wall clock, keeps the last of duplicate
+members and accepts padded signatures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, Final, NewType, NoReturn, Protocol
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm, RSAPSSAlgorithm
+from jwt.exceptions import InvalidKeyError
+
+from gateway.core.reasons import Reason, Rejected
+
+
+VerifiedClaims = NewType("VerifiedClaims", dict[str, Any])
+"""Claims whose signature was verified. Only ``verify`` makes them."""
+
+MAX_HEADER_CHARS: Final = 683  # base64url of 512 bytes
+MAX_SAFE_INTEGER: Final = 2**53 - 1  # the largest every JSON reader agrees on (RFC 8259 section 6)
+MAX_JWKS_KEYS: Final = 16
+"""Keys in one set; precedents keep two or three (old, current, next)."""
+
+
+class Algorithm(StrEnum):
+    """Signature algorithms the gateway can verify. Which are allowed is the charter's decision, per issuer."""
+
+    ES256 = "ES256"
+    ES384 = "ES384"
+    ED25519 = "Ed25519"
+    RS256 = "RS256"
+    PS256 = "PS256"
+
+
+# RFC 9864 gives EdDSA-with-Ed25519 a name of its own; older signers still write the polymorphic one. Both mean Ed25519
+# here, because only Ed25519 keys are ever imported.
+_ALGORITHM_NAMES: Final[Mapping[str, Algorithm]] = {**{a.value: a for a in Algorithm}, "EdDSA": Algorithm.ED25519}
+
+_PRIMITIVES: Final[Mapping[Algorithm, Any]] = {
+    Algorithm.ES256: ECAlgorithm(ECAlgorithm.SHA256, ec.SECP256R1),
+    Algorithm.ES384: ECAlgorithm(ECAlgorithm.SHA384, ec.SECP384R1),
+    Algorithm.ED25519: OKPAlgorithm(),
+    Algorithm.RS256: RSAAlgorithm(RSAAlgorithm.SHA256),
+    Algorithm.PS256: RSAPSSAlgorithm(RSAPSSAlgorithm.SHA256),
+}
+_SIGNATURE_BYTES: Final = {
+    Algorithm.ES256: 64,
+    Algorithm.ES384: 96,
+    Algorithm.ED25519: 64,
+}  # RFC 7518 3.4, RFC 8037 3.1
+
+
+# -- base64url --------------------------------------------------------------------------------------------------------
+
+_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*")
+# With 2 or 3 characters in the last group, the low 4 or 2 bits of the last character carry nothing and must be zero;
+# otherwise several strings decode to the same bytes.
+_LAST_CHARACTERS: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
+_PADDING: Final = ("", "", "==", "=")
+_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
+
+
+def b64url_encode(raw: bytes) -> str:
+    """Encode without padding (RFC 7515 section 2)."""
+    return b2a_base64(raw, newline=False).translate(_TO_URL, b"=").decode("ascii")
+
+
+def b64url_decode(text: str) -> bytes:
+    """Decode the one canonical spelling; anything else is MALFORMED."""
+    if _BASE64URL.fullmatch(text) is None:
+        raise Rejected(Reason.MALFORMED, "not base64url")
+    return _decode_segment(text)
+
+
+def _decode_segment(text: str) -> bytes:
+    """Decode text already known to hold base64url characters only."""
+    tail = len(text) % 4
+    if tail == 1 or (tail and text[-1] not in _LAST_CHARACTERS[tail]):
+        raise Rejected(Reason.MALFORMED, "base64url is not canonical")
+    return a2b_base64(text.replace("-", "+").replace("_", "/") + _PADDING[tail])
+
+
+# -- JSON -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonLimits:
+    """Bounds on foreign JSON, checked before anything reads it."""
+
+    max_bytes: int = 65_536
+    max_depth: int = 16
+    max_members: int = 2_000
+    max_string: int = 8_192
+
+
+DEFAULT_LIMITS: Final = JsonLimits()
+_HEADER_LIMITS: Final = JsonLimits(max_bytes=512, max_depth=4, max_members=64, max_string=512)
+_SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def parse_json_object(raw: bytes, limits: JsonLimits = DEFAULT_LIMITS) -> dict[str, Any]:
+    """Read one JSON object strictly.
+
+    Raises:
+        Rejected: TOO_LARGE over a size limit, MALFORMED for everything else.
+    """
+    value = parse_json(raw, limits)
+    if not isinstance(value, dict):
+        raise Rejected(Reason.MALFORMED, "not a JSON object")
+    return value
+
+
+def parse_json(raw: bytes, limits: JsonLimits = DEFAULT_LIMITS) -> Any:
+    """Read one JSON value strictly; see ``parse_json_object``."""
+    if len(raw) > limits.max_bytes:
+        raise Rejected(Reason.TOO_LARGE, "JSON text over the size limit")
+    try:
+        text = raw.decode("utf-8").strip(" \t\n\r")  # RFC 8259 section 2: white space is these four, no others
+        value, end = _DECODER.raw_decode(text)
+    except (ValueError, RecursionError) as error:
+        raise Rejected(Reason.MALFORMED, "not strict JSON") from error
+    if end != len(text):
+        raise Rejected(Reason.MALFORMED, "text after the JSON value")
+    # Brackets and commas bound depth and members from above, so that the usual small document is not walked again.
+    openings = raw.count(b"{") + raw.count(b"[")
+    if (
+        openings > limits.max_depth
+        or raw.count(b",") + openings > limits.max_members
+        or len(raw) > limits.max_string
+        or _SURROGATE_ESCAPE.search(raw)
+    ):
+        _check_limits(value, limits)
+    return value
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("duplicate member")
+    return members
+
+
+def _parse_float(text: str) -> float:
+    number = float(text)
+    if number - number != 0 or (number == 0 and text.startswith("-")):
+        raise ValueError("number is not finite, or is negative zero")
+    return number
+
+
+def _parse_int(text: str) -> int:
+    if len(text) > 17 or text == "-0" or not -MAX_SAFE_INTEGER <= (number := int(text)) <= MAX_SAFE_INTEGER:
+        raise ValueError("integer out of range, or is negative zero")
+    return number
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError("constant is not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_unique_members, parse_float=_parse_float, parse_int=_parse_int, parse_constant=_refuse_constant
+)
+
+
+def _check_limits(value: Any, limits: JsonLimits) -> None:
+    members = 0
+    level = [value]
+    for _depth in range(limits.max_depth):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, str):
+                _check_string(item, limits)
+            elif isinstance(item, dict):
+                members += len(item)
+                for name in item:
+                    _check_string(name, limits)
+                below.extend(item.values())
+            elif isinstance(item, list):
+                members += len(item)
+                below.extend(item)
+        if members > limits.max_members:
+            raise Rejected(Reason.TOO_LARGE, "too many JSON members")
+        level = below
+    if any(isinstance(item, dict | list) for item in level):
+        raise Rejected(Reason.MALFORMED, "JSON nested too deeply")
+    for item in level:
+        if isinstance(item, str):
+            _check_string(item, limits)
+
+
+def _check_string(text: str, limits: JsonLimits) -> None:
+    if len(text) > limits.max_string:
+        raise Rejected(Reason.TOO_LARGE, "JSON string over the size limit")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise Rejected(Reason.MALFORMED, "lone surrogate in a JSON string") from error
+
+
+def write_json(value: Mapping[str, Any] | Sequence[Any]) -> bytes:
+    """Write compact UTF-8 JSON, members in the order given."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
+
+
+# -- keys -------------------------------------------------------------------------------------------------------------
+
+_PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+_CURVES: Final[Mapping[str, tuple[Algorithm, ec.EllipticCurve, int]]] = {
+    "P-256": (Algorithm.ES256, ec.SECP256R1(), 32),
+    "P-384": (Algorithm.ES384, ec.SECP384R1(), 48),
+}
+_KID: Final = re.compile(r"[A-Za-z0-9._:@~-]{1,128}")
+# Ed25519 points of small order: one of them as a public key verifies signatures that nobody made. The top bit of the
+# last byte is the sign of x and is masked off before the comparison.
+_SMALL_ORDER: Final = frozenset(
+    bytes.fromhex(point)
+    for point in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
+# ROCA (CVE-2017-15361): the faulty generator only made moduli that are powers of 65537 modulo each of these primes.
+_ROCA_PRIMES: Final = (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)
+_ROCA_RESIDUES: Final = tuple((p, frozenset(pow(65537, i, p) for i in range(p))) for p in _ROCA_PRIMES)
+
+PublicKeyObject = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicKey:
+    """A public key that passed the import rules, with the one algorithm it may be used with."""
+
+    kid: str
+    algorithm: Algorithm
+    thumbprint: str
+    """RFC 7638 SHA-256 thumbprint, base64url: the key's identity, whatever its kid says."""
+    jwk: Mapping[str, str]
+    """The public members, as published."""
+    _object: PublicKeyObject
+
+
+def import_jwk(jwk: Any, *, kid_is_thumbprint: bool = True) -> PublicKey:
+    """Import a published public key.
+
+    Args:
+        jwk: the parsed JWK (RFC 7517), untrusted.
+        kid_is_thumbprint: our profile: ``kid`` must be the RFC 7638 thumbprint, which leaves nobody a choice of kid and
+            so rules out collisions. Off for statements of other federations.
+
+    Raises:
+        Rejected: KEY_NOT_ACCEPTABLE.
+    """
+    if not isinstance(jwk, dict):
+        raise _bad_key("not an object")
+    # Before any import: a private RSA member would send the library into prime recovery for seconds.
+    if not _PRIVATE_MEMBERS.isdisjoint(jwk):
+        raise _bad_key("holds a private or symmetric member")
+    if jwk.get("use", "sig") != "sig":
+        raise _bad_key("is not for signatures")
+    if "key_ops" in jwk and jwk["key_ops"] != ["verify"]:
+        raise _bad_key("key_ops is not verify alone")
+    importer = _IMPORTERS.get(jwk["kty"]) if isinstance(jwk.get("kty"), str) else None
+    if importer is None:
+        raise _bad_key("key type is not supported")
+    algorithm, public, members = importer(jwk)
+    if "alg" in jwk:
+        declared = _ALGORITHM_NAMES.get(jwk["alg"]) if isinstance(jwk["alg"], str) else None
+        if declared is Algorithm.PS256 and algorithm is Algorithm.RS256:
+            algorithm = declared
+        if declared is not algorithm:
+            raise _bad_key("alg does not fit the key")
+    thumbprint = b64url_encode(hashlib.sha256(write_json(dict(sorted(members.items())))).digest())
+    kid = jwk.get("kid", thumbprint)
+    if not isinstance(kid, str) or _KID.fullmatch(kid) is None:
+        raise _bad_key("kid is malformed")
+    if kid_is_thumbprint and kid != thumbprint:
+        raise _bad_key("kid is not the thumbprint")
+    return PublicKey(
+        kid=kid,
+        algorithm=algorithm,
+        thumbprint=thumbprint,
+        jwk={**members, "kid": kid, "alg": algorithm.value, "use": "sig"},
+        _object=public,
+    )
+
+
+def import_jwks(jwks: Any, *, kid_is_thumbprint: bool = True) -> Mapping[str, PublicKey]:
+    """Import a published JWK Set as {kid: key}.
+
+    The whole set is refused when one member is: a publisher who slips in one bad key is not to be guessed at. Each key
+    needs a ``kid``; no two may share it, and no key may appear under two names (RFC 7517 section 4.5).
+
+    Raises:
+        Rejected: KEY_NOT_ACCEPTABLE.
+    """
+    keys = jwks.get("keys") if isinstance(jwks, dict) else None
+    if not isinstance(keys, list) or not 1 <= len(keys) <= MAX_JWKS_KEYS:
+        raise _bad_key("not a JWK Set of 1 to 16 keys")
+    imported: dict[str, PublicKey] = {}
+    for jwk in keys:
+        if not isinstance(jwk, dict) or "kid" not in jwk:
+            raise _bad_key("has no kid")
+        key = import_jwk(jwk, kid_is_thumbprint=kid_is_thumbprint)
+        if key.kid in imported:
+            raise _bad_key("two keys share a kid")
+        imported[key.kid] = key
+    if len({key.thumbprint for key in imported.values()}) != len(imported):
+        raise _bad_key("one key appears twice")
+    return imported
+
+
+def _bad_key(detail: str) -> Rejected:
+    return Rejected(Reason.KEY_NOT_ACCEPTABLE, f"key {detail}")
+
+
+def _member(jwk: Mapping[str, Any], name: str, size: int | None = None) -> bytes:
+    text = jwk.get(name)
+    if not isinstance(text, str) or len(text) > 1024:
+        raise _bad_key(f"member {name} is missing or not a string")
+    try:
+        raw = b64url_decode(text)
+    except Rejected as error:
+        raise _bad_key(f"member {name} is not base64url") from error
+    if size is not None and len(raw) != size:
+        raise _bad_key(f"member {name} has the wrong length")
+    return raw
+
+
+_Imported = tuple[Algorithm, PublicKeyObject, dict[str, str]]
+
+
+def _import_ec(jwk: Mapping[str, Any]) -> _Imported:
+    curve = _CURVES.get(jwk["crv"]) if isinstance(jwk.get("crv"), str) else None
+    if curve is None:
+        raise _bad_key("curve is not supported")
+    algorithm, parameters, size = curve
+    x, y = _member(jwk, "x", size), _member(jwk, "y", size)
+    try:
+        # Checks that the point is on the curve. Unlike the import from two integers, it does not reduce coordinates
+        # modulo the field prime: a point with a small one would have two spellings, hence two thumbprints, and one key
+        # would count as two.
+        public = ec.EllipticCurvePublicKey.from_encoded_point(parameters, b"\x04" + x + y)
+    except ValueError as error:
+        raise _bad_key("point is not on the curve") from error
+    return algorithm, public, {"crv": jwk["crv"], "kty": "EC", "x": jwk["x"], "y": jwk["y"]}
+
+
+def _import_okp(jwk: Mapping[str, Any]) -> _Imported:
+    if jwk.get("crv") != "Ed25519":
+        raise _bad_key("curve is not supported")
+    x = _member(jwk, "x", 32)
+    if x[:-1] + bytes([x[-1] & 0x7F]) in _SMALL_ORDER:
+        raise _bad_key("point has small order")
+    try:
+        public = ed25519.Ed25519PublicKey.from_public_bytes(x)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _bad_key("point is not acceptable") from error
+    return Algorithm.ED25519, public, {"crv": "Ed25519", "kty": "OKP", "x": jwk["x"]}
+
+
+def _import_rsa(jwk: Mapping[str, Any]) -> _Imported:
+    n_raw, e_raw = _member(jwk, "n"), _member(jwk, "e")
+    n = int.from_bytes(n_raw, "big")
+    if n_raw[0:1] == b"\0" or not 2048 <= n.bit_length() <= 4096 or n % 2 == 0:  # noqa: PLR2004 - sizes in bits
+        raise _bad_key("RSA modulus is not an odd number of 2048 to 4096 bits")
+    if e_raw != b"\x01\x00\x01":
+        raise _bad_key("RSA exponent is not 65537")
+    if all(n % prime in residues for prime, residues in _ROCA_RESIDUES):
+        raise _bad_key("RSA modulus has the ROCA fingerprint")
+    try:
+        public = rsa.RSAPublicNumbers(65537, n).public_key()
+    except ValueError as error:
+        raise _bad_key("RSA key is not acceptable") from error
+    return Algorithm.RS256, public, {"e": jwk["e"], "kty": "RSA", "n": jwk["n"]}
+
+
+_IMPORTERS: Final = {"EC": _import_ec, "OKP": _import_okp, "RSA": _import_rsa}
+
+
+# -- JWS --------------------------------------------------------------------------------------------------------------
+
+_COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
+_HEADER_MEMBERS: Final = frozenset({"alg", "typ", "kid"})
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The protected header. Attacker's input until the signature is verified."""
+
+    algorithm: Algorithm
+    typ: str | None
+    kid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnverifiedJws:
+    """A well-formed JWS nobody has vouched for yet. Read nothing from it but what selects the key."""
+
+    header: Header
+    payload: bytes
+    signing_input: bytes
+    signature: bytes
+
+    def unverified_claims(self, limits: JsonLimits = DEFAULT_LIMITS) -> dict[str, Any]:
+        """Read the payload before verification: only to learn which issuer's key to try."""
+        return parse_json_object(self.payload, limits)
+
+
+def parse_compact(token: str, *, max_chars: int) -> UnverifiedJws:
+    """Split a compact JWS (RFC 7515 section 7.1) and read its header. No cryptography happens here.
+
+    Raises:
+        Rejected: TOO_LARGE, MALFORMED, HEADER_NOT_ALLOWED, ALGORITHM_NOT_ALLOWED.
+    """
+    if len(token) > max_chars:
+        raise Rejected(Reason.TOO_LARGE, "JWS over the size limit")
+    match = _COMPACT.fullmatch(token)
+    if match is None:
+        raise Rejected(Reason.MALFORMED, "not a compact JWS")
+    protected, payload, signature = match.groups()
+    # As assemble_jws, but the characters have been looked at.
+    return UnverifiedJws(
+        header=_parse_header(protected),
+        payload=_decode_segment(payload),
+        signing_input=token[: match.end(2)].encode("ascii"),
+        signature=_decode_segment(signature),
+    )
+
+
+def assemble_jws(protected: str, payload: str, signature: str) -> UnverifiedJws:
+    """Build a JWS from its three base64url parts (of the compact or of a JSON serialization)."""
+    return UnverifiedJws(
+        header=_parse_header(protected),
+        payload=b64url_decode(payload),
+        signing_input=f"{protected}.{payload}".encode("ascii"),
+        signature=b64url_decode(signature),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _parse_header(segment: str) -> Header:
+    # Pure, and the same few headers arrive all day: one per issuer key.
+    if len(segment) > MAX_HEADER_CHARS:
+        raise Rejected(Reason.MALFORMED, "JWS header over the size limit")
+    header = parse_json_object(b64url_decode(segment), _HEADER_LIMITS)
+    if not _HEADER_MEMBERS.issuperset(header):
+        raise Rejected(Reason.HEADER_NOT_ALLOWED, "header holds more than alg, typ and kid")
+    name = header.get("alg")
+    algorithm = _ALGORITHM_NAMES.get(name) if isinstance(name, str) else None
+    if algorithm is None:
+        raise Rejected(Reason.ALGORITHM_NOT_ALLOWED, "alg is missing or not supported")
+    typ, kid = header.get("typ"), header.get("kid")
+    if "typ" in header and not isinstance(typ, str):
+        raise Rejected(Reason.TYPE_MISMATCH, "typ is not a string")
+    if "kid" in header and (not isinstance(kid, str) or _KID.fullmatch(kid) is None):
+        raise Rejected(Reason.MALFORMED, "kid is malformed")
+    return Header(algorithm, typ, kid)
+
+
+def verify(jws: UnverifiedJws, key: PublicKey, limits: JsonLimits = DEFAULT_LIMITS) -> VerifiedClaims:
+    """Verify the signature with the key's own algorithm, and read the payload.
+
+    Raises:
+        Rejected: ALGORITHM_NOT_ALLOWED when the token names another algorithm than the key's, SIGNATURE_INVALID, or
+            what ``parse_json_object`` raises for the payload.
+    """
+    verify_signature(jws, key)
+    return VerifiedClaims(parse_json_object(jws.payload, limits))
+
+
+def verify_signature(jws: UnverifiedJws, key: PublicKey) -> None:
+    """Verify the signature alone; see ``verify``."""
+    if jws.header.algorithm is not key.algorithm:
+        raise Rejected(Reason.ALGORITHM_NOT_ALLOWED, "alg is not the one the key is registered for")
+    size = _SIGNATURE_BYTES.get(key.algorithm)
+    if size is not None and len(jws.signature) != size:
+        raise Rejected(Reason.SIGNATURE_INVALID, "signature has the wrong length")
+    if not _PRIMITIVES[key.algorithm].verify(jws.signing_input, key._object, jws.signature):  # noqa: SLF001 - own type
+        raise Rejected(Reason.SIGNATURE_INVALID, "signature does not verify")
+
+
+# -- signing ----------------------------------------------------------------------------------------------------------
+
+PrivateKeyObject = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+
+
+class Signer(Protocol):
+    """A private key that can sign and never leaves its store."""
+
+    @property
+    def public(self) -> PublicKey:
+        """The public half."""
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign, giving the raw JOSE signature (R||S for ECDSA)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoftwareKey:
+    """A private key held in this process's memory."""
+
+    public: PublicKey
+    _object: PrivateKeyObject
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign with the key's one algorithm."""
+        signature: bytes = _PRIMITIVES[self.public.algorithm].sign(message, self._object)
+        return signature
+
+    def to_pkcs8(self, passphrase: bytes | None = None) -> bytes:
+        """Serialise as PEM PKCS#8, encrypted when a passphrase is given."""
+        encryption: serialization.KeySerializationEncryption = (
+            serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+        )
+        return self._object.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+
+
+def generate_key(algorithm: Algorithm = Algorithm.ES256) -> SoftwareKey:
+    """Generate a key pair; the library draws the randomness. Called by the key store and by tests only."""
+    match algorithm:
+        case Algorithm.ES256:
+            return _software_key(ec.generate_private_key(ec.SECP256R1()), algorithm)
+        case Algorithm.ES384:
+            return _software_key(ec.generate_private_key(ec.SECP384R1()), algorithm)
+        case Algorithm.ED25519:
+            return _software_key(ed25519.Ed25519PrivateKey.generate(), algorithm)
+        case Algorithm.RS256 | Algorithm.PS256:
+            return _software_key(rsa.generate_private_key(65537, 2048), algorithm)
+
+
+def load_pkcs8(pem: bytes, passphrase: bytes | None = None) -> SoftwareKey:
+    """Load a PEM PKCS#8 private key.
+
+    Raises:
+        ValueError: the file is not such a key, or the passphrase does not open it.
+    """
+    try:
+        private = serialization.load_pem_private_key(pem, passphrase)
+    except (TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError("passphrase missing or not needed, or the key type is not supported") from error
+    if not isinstance(private, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey):
+        raise ValueError("key type is not supported")  # noqa: TRY004 - the content of a file is at fault
+    return _software_key(private)
+
+
+def _software_key(private: PrivateKeyObject, algorithm: Algorithm | None = None) -> SoftwareKey:
+    try:
+        match private:
+            case ec.EllipticCurvePrivateKey():
+                jwk = ECAlgorithm.to_jwk(private.public_key(), as_dict=True)
+            case ed25519.Ed25519PrivateKey():
+                jwk = OKPAlgorithm.to_jwk(private.public_key(), as_dict=True)
+            case _:
+                members = RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
+                jwk = {name: value for name, value in members.items() if name != "key_ops"}
+        if algorithm is not None:
+            jwk["alg"] = algorithm.value
+        return SoftwareKey(import_jwk(jwk), private)
+    except Rejected as error:
+        raise ValueError(error.detail) from error
+    except InvalidKeyError as error:
+        raise ValueError("curve is not supported") from error
+
+
+def sign_compact(typ: str, claims: Mapping[str, Any], signer: Signer) -> str:
+    """Sign claims as a compact JWS with our three-member header."""
+    signing_input = f"{protected_header(typ, signer)}.{b64url_encode(write_json(claims))}"
+    return f"{signing_input}.{b64url_encode(signer.sign(signing_input.encode('ascii')))}"
+
+
+def protected_header(typ: str, signer: Signer) -> str:
+    """Write the protected header, base64url encoded."""
+    public = signer.public
+    return b64url_encode(write_json({"alg": public.algorithm.value, "typ": typ, "kid": public.kid}))
+
+
+# -- digests ----------------------------------------------------------------------------------------------------------
+
+
+def sha256_b64url(raw: bytes) -> str:
+    """SHA-256, base64url."""
+    return b64url_encode(hashlib.sha256(raw).digest())
+
+
+def keyed_digest(key: bytes, *parts: str) -> str:
+    """HMAC-SHA-256 over length-prefixed parts, base64url.
+
+    The prefixes keep ("ab", "c") and ("a", "bc") apart. Keyed, because the things we refer to (a person at an issuer)
+    come from spaces small enough to enumerate.
+    """
+    encoded = [part.encode("utf-8") for part in parts]
+    message = b"".join(len(raw).to_bytes(4, "big") + raw for raw in encoded)
+    return b64url_encode(hmac.digest(key, message, hashlib.sha256))
+
+
+def equal_secrets(left: str, right: str) -> bool:
+    """Compare without telling by the time taken where they differ."""
+    return hmac.compare_digest(left.encode("utf-8"), right.encode("utf-8"))

@@ -1,0 +1,155 @@
+"""What entities publish: each about itself, and an anchor about its members.
+
+Rules that live here (DESIGN section 3; OpenID Federation 1.0 sections 3 and 11.1):
+
+* An anchor vouches only for a member of the charter whose configuration is signed by a federation key it has already
+  attested. The first such key arrives out of band and is compared by people; later ones arrive under a signature by an
+  attested one. A configuration signed by any other key changes nothing, however well-formed it is.
+* The statement pins the member's credential keys, so that a quorum of anchors covers the credential keys themselves and
+  not only the federation key that lists them.
+* A key that another member already has attested here is refused: it would let one province speak for another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from gateway.core.charter import ISSUER_TYPE, Charter, Member
+from gateway.core.jose import PublicKey, import_jwks
+from gateway.core.reasons import Reason, Rejected
+from gateway.core.statements import PROFILE, check_times, parse_statement, verify_signature
+
+SUBORDINATE_LIFETIME: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attested:
+    """What an anchor remembers of a member between statements."""
+
+    federation_keys: frozenset[str]
+    """Thumbprints of the federation keys attested: one of them must sign the next configuration."""
+    credential_keys: frozenset[str]
+    """Thumbprints of the credential keys attested."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vouching:
+    """The claims of a subordinate statement, to be signed, and the memory that goes with it."""
+
+    claims: Mapping[str, Any]
+    attested: Attested
+
+
+def configuration_claims(
+    *,
+    entity_id: str,
+    federation_key: PublicKey,
+    metadata: Mapping[str, Any],
+    authority_hints: Sequence[str],
+    lifetime: timedelta,
+    now: datetime,
+) -> dict[str, Any]:
+    """Write what an entity says about itself (OpenID Federation 1.0 section 3.1).
+
+    ``authority_hints`` is empty for an anchor, which has no superior, and the claim is then absent as section 3.1.2
+    demands.
+    """
+    issued_at = int(now.timestamp())
+    claims: dict[str, Any] = {
+        "iss": entity_id,
+        "sub": entity_id,
+        "iat": issued_at,
+        "exp": issued_at + int(lifetime.total_seconds()),
+        "jwks": {"keys": [dict(federation_key.jwk)]},
+        "metadata": dict(metadata),
+    }
+    if authority_hints:
+        claims["authority_hints"] = list(authority_hints)
+    return claims
+
+
+def vouch(
+    *,
+    anchor_id: str,
+    charter: Charter,
+    configuration: str,
+    attested: Attested,
+    taken_keys: frozenset[str],
+    now: datetime,
+) -> Vouching:
+    """Judge a member's configuration and write what the anchor says about it.
+
+    Args:
+        anchor_id: the anchor that speaks.
+        charter: the charter in force.
+        configuration: the member's entity configuration as offered, untrusted.
+        attested: what the anchor attested before; at first the keys enrolled by people.
+        taken_keys: thumbprints that belong to others: other members' keys and the anchors' own.
+        now: the time.
+
+    Raises:
+        Rejected: the configuration gives no ground to vouch.
+    """
+    statement = parse_statement(configuration, PROFILE)
+    member = charter.member(statement.sub)
+    if member is None or not statement.is_configuration:
+        raise Rejected(Reason.ISSUER_UNKNOWN, "not the configuration of a member")
+    check_times(statement, PROFILE, now)
+    key = statement.jwks.get(statement.kid)
+    if key is None:
+        raise Rejected(Reason.KEY_UNKNOWN, "configuration is not signed by one of its own keys")
+    if key.thumbprint not in attested.federation_keys:
+        raise Rejected(Reason.KEY_UNKNOWN, "configuration is signed by a key this anchor has not attested")
+    verify_signature(statement, key)
+    if anchor_id not in statement.authority_hints:
+        raise Rejected(Reason.CHAIN_INVALID, "configuration does not name this anchor in authority_hints")
+    federation_keys = frozenset(each.thumbprint for each in statement.jwks.values())
+    metadata, credential_keys = _pinned_metadata(member, statement.metadata)
+    if not taken_keys.isdisjoint(federation_keys | credential_keys) or not federation_keys.isdisjoint(credential_keys):
+        raise Rejected(Reason.KEY_NOT_ACCEPTABLE, "a key serves one member and one purpose")
+    issued_at = int(now.timestamp())
+    claims = {
+        "iss": anchor_id,
+        "sub": member.entity_id,
+        "iat": issued_at,
+        "exp": issued_at + int(SUBORDINATE_LIFETIME.total_seconds()),
+        "jwks": {"keys": [dict(each.jwk) for each in statement.jwks.values()]},
+        "metadata": metadata,
+        "metadata_policy": _narrowing_policy(charter, member),
+        "constraints": {
+            "max_path_length": 0,
+            "naming_constraints": {"permitted": [urlsplit(member.entity_id).hostname]},
+            "allowed_entity_types": sorted(member.entity_types),
+        },
+    }
+    return Vouching(
+        claims={name: value for name, value in claims.items() if value},
+        attested=Attested(federation_keys=federation_keys, credential_keys=credential_keys),
+    )
+
+
+def _pinned_metadata(
+    member: Member, metadata: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, Any], frozenset[str]]:
+    pinned: dict[str, Any] = {}
+    thumbprints: set[str] = set()
+    for entity_type in sorted(member.entity_types):
+        jwks = metadata.get(entity_type, {}).get("jwks")
+        if jwks is None:
+            continue
+        keys = import_jwks(jwks)
+        pinned[entity_type] = {"jwks": {"keys": [dict(key.jwk) for key in keys.values()]}}
+        thumbprints |= {key.thumbprint for key in keys.values()}
+    return pinned, frozenset(thumbprints)
+
+
+def _narrowing_policy(charter: Charter, member: Member) -> dict[str, Any]:
+    """What the member may issue: the credential types that some matter of the agreement accepts."""
+    if ISSUER_TYPE not in member.entity_types:
+        return {}
+    types = {name for matter in charter.agreement.matters.values() for name in matter.credential_types}
+    return {ISSUER_TYPE: {"credential_types": {"subset_of": sorted(types)}}}

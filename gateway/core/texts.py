@@ -1,0 +1,301 @@
+"""What a reason means in a clerk's words, and what to do next, in Chinese and English.
+
+Kept apart from the enum: words change, numbers never do. Three rules for whoever edits them:
+
+* Plain words. The reader stands at a counter with a person waiting, and is no engineer.
+* Never blame the citizen for a technical failure, and never call anyone a forger: most bad signatures are bad software.
+* Where the gateway cannot tell, say so, and say to try again later. The person is not turned away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from gateway.core.reasons import Reason
+
+
+class Language(StrEnum):
+    """The languages there are texts in."""
+
+    ZH = "zh"
+    EN = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonText:
+    """One reason in one language."""
+
+    what: str
+    next_step: str
+
+
+def text(reason: Reason, language: Language) -> ReasonText:
+    """Look up the words for a reason."""
+    return TEXTS[reason][language]
+
+
+# Next steps that several reasons share.
+_PRESENT_AGAIN: Final = (
+    "请当事人重新打开应用，再出示一次。如仍不成功，请联系技术支持；这不是当事人的过错。",
+    (
+        "Ask the person to open the app again and present once more. If that fails too, call technical support; the"
+        " person has done nothing wrong."
+    ),
+)
+_TECHNICAL: Final = (
+    "请联系本省网关技术支持，并提供核验编号。这是系统之间的技术问题，与当事人无关；可按常规方式继续受理。",
+    (
+        "Call your gateway's technical support and give them the verification number. This is a technical matter"
+        " between systems and has nothing to do with the person; you may go on in the conventional way."
+    ),
+)
+_ISSUER: Final = (
+    "请当事人改用已互认机构签发的凭证，或按常规方式受理。如认为该机构应当被互认，请告知本省网关管理员。",
+    (
+        "Ask for a credential from an issuer that is recognised, or go on in the conventional way. If you think this"
+        " issuer should be recognised, tell your gateway's administrator."
+    ),
+)
+_RENEW: Final = (
+    "请当事人在签发地的应用中更新凭证后再出示。",
+    "Ask the person to renew the credential in the issuing province's app and present it again.",
+)
+_STRONGER: Final = (
+    "请当事人按本事项要求的方式重新认证（例如窗口读证并人像比对）后再出示。",
+    (
+        "Ask the person to authenticate again in the way this matter demands, such as reading the card and comparing"
+        " the face at the counter, and to present again."
+    ),
+)
+_NEW_CODE: Final = (
+    "请在本窗口重新发起核验，并请当事人当场再出示一次。",
+    "Start a new verification at this counter and ask the person to present once more, here and now.",
+)
+_LATER: Final = (
+    "请稍后再试。凭证没有被拒绝，请勿据此退件；如急需办理，可按常规方式受理。",
+    (
+        "Please try again later. The credential was not refused, so do not turn the person away; if it is urgent, go on"
+        " in the conventional way."
+    ),
+)
+_ADMINISTRATOR: Final = (
+    "请通知本省网关管理员处理。这是系统之间的信任文件问题，与当事人无关。",
+    (
+        "Tell your gateway's administrator. This concerns the documents by which the systems trust each other and has"
+        " nothing to do with the person."
+    ),
+)
+
+_WORDS: Final[Mapping[Reason, tuple[str, str, tuple[str, str]]]] = {
+    # What was sent cannot be read.
+    Reason.MALFORMED: ("出示的凭证无法读取。", "The credential presented cannot be read.", _PRESENT_AGAIN),
+    Reason.TOO_LARGE: (
+        "出示的凭证超出允许的大小。",
+        "The credential presented is larger than allowed.",
+        _PRESENT_AGAIN,
+    ),
+    Reason.HEADER_NOT_ALLOWED: (
+        "凭证含有不允许的技术内容。",
+        "The credential carries technical content that is not allowed.",
+        _TECHNICAL,
+    ),
+    Reason.TYPE_MISMATCH: (
+        "出示的不是本次核验所需的那一类凭证。",
+        "What was presented is not the kind of document this check is for.",
+        (
+            "请当事人在应用中选择身份凭证后再出示。",
+            "Ask the person to choose the identity credential in the app and present it again.",
+        ),
+    ),
+    Reason.ALGORITHM_NOT_ALLOWED: (
+        "凭证的签名方式不在互认范围内。",
+        "The credential is signed in a way that the provinces have not agreed on.",
+        _TECHNICAL,
+    ),
+    Reason.HASH_NOT_ALLOWED: (
+        "凭证采用的摘要方式不在互认范围内。",
+        "The credential uses a digest method that the provinces have not agreed on.",
+        _TECHNICAL,
+    ),
+    # Who signed it.
+    Reason.ISSUER_UNKNOWN: (
+        "签发该凭证的机构不在互认范围内。",
+        "The credential's issuer is not recognised by the four provinces.",
+        _ISSUER,
+    ),
+    Reason.KEY_UNKNOWN: (
+        "无法确认该凭证由登记的签发机构签发。",
+        "It cannot be confirmed that the registered issuer signed this credential.",
+        _TECHNICAL,
+    ),
+    Reason.KEY_NOT_ACCEPTABLE: (
+        "凭证使用的密钥不符合互认要求。",
+        "The credential uses a key that does not meet the requirements for recognition.",
+        _TECHNICAL,
+    ),
+    Reason.SIGNATURE_INVALID: (
+        "凭证的签名未能通过核验，内容可能在传输中受损。",
+        "The credential's signature did not verify; it may have been damaged on the way.",
+        _PRESENT_AGAIN,
+    ),
+    Reason.ISSUER_NOT_AUTHORISED: (
+        "该机构未获授权签发这类凭证。",
+        "This issuer is not authorised to issue this type of credential.",
+        _ISSUER,
+    ),
+    # What it says.
+    Reason.CLAIM_INVALID: (
+        "凭证缺少必要内容或内容格式有误。",
+        "The credential lacks something it must say, or says it in the wrong form.",
+        _TECHNICAL,
+    ),
+    Reason.EXPIRED: ("凭证已过有效期。", "The credential has expired.", _RENEW),
+    Reason.NOT_YET_VALID: (
+        "凭证尚未到生效时间。",
+        "The credential is not valid yet.",
+        (
+            "请核对本机时间，稍后再试；如仍不成功，请联系技术支持。",
+            "Check this computer's clock and try again in a moment; if it still fails, call technical support.",
+        ),
+    ),
+    Reason.LIFETIME_TOO_LONG: (
+        "凭证标明的有效期超过互认规定的上限。",
+        "The credential is made out for longer than the agreement allows.",
+        _TECHNICAL,
+    ),
+    Reason.DISCLOSURE_INVALID: (
+        "凭证所附的信息与凭证本身不一致。",
+        "The information that came with the credential does not belong to it.",
+        _PRESENT_AGAIN,
+    ),
+    # Who presents it, to whom.
+    Reason.KEY_BINDING_MISSING: (
+        "本事项要求本人持证出示，本次出示缺少持有证明。",
+        "This matter requires proof that the person holds the credential, and none was sent.",
+        _NEW_CODE,
+    ),
+    Reason.KEY_BINDING_INVALID: (
+        "未能确认凭证由持有人本人的设备出示。",
+        "It could not be confirmed that the credential was presented from its holder's device.",
+        _NEW_CODE,
+    ),
+    Reason.AUDIENCE_MISMATCH: (
+        "该凭证是出示给其他单位的，不能在此使用。",
+        "The credential was presented for another office and cannot be used here.",
+        _NEW_CODE,
+    ),
+    Reason.NONCE_MISMATCH: (
+        "该凭证对应另一次核验，或本次核验已超时。",
+        "The credential answers another verification, or this one has timed out.",
+        _NEW_CODE,
+    ),
+    Reason.REPLAYED: (
+        "该次出示已经使用过，每次出示只能用一次。",
+        "This presentation has been used already; each one works only once.",
+        _NEW_CODE,
+    ),
+    # What the matter demands.
+    Reason.CREDENTIAL_TYPE_NOT_ACCEPTED: (
+        "本事项不接受这一类凭证。",
+        "This matter does not accept this type of credential.",
+        (
+            "请查看本事项接受的凭证种类，请当事人出示其中一种。",
+            "See which types of credential this matter accepts and ask the person for one of them.",
+        ),
+    ),
+    Reason.CREDENTIAL_TOO_OLD: (
+        "凭证签发时间较早，超出本事项允许的期限。",
+        "The credential was issued longer ago than this matter allows.",
+        _RENEW,
+    ),
+    Reason.AUTHENTICATION_TOO_OLD: (
+        "当事人上次认证的时间较早，超出本事项允许的期限。",
+        "The person last authenticated longer ago than this matter allows.",
+        (
+            "请当事人重新认证一次，再出示凭证。",
+            "Ask the person to authenticate once more and present the credential again.",
+        ),
+    ),
+    Reason.ASSURANCE_UNKNOWN: (
+        "凭证标明的认证等级不在互认等级表内。",
+        "The credential states a level of assurance that the agreement does not know.",
+        _TECHNICAL,
+    ),
+    Reason.ASSURANCE_ABOVE_CAP: (
+        "凭证标明的认证等级高于该机构可签发的等级。",
+        "The credential states a higher level of assurance than its issuer may give.",
+        _TECHNICAL,
+    ),
+    Reason.ASSURANCE_TOO_LOW: (
+        "凭证的认证等级低于本事项的要求。",
+        "The credential's level of assurance is lower than this matter demands.",
+        _STRONGER,
+    ),
+    Reason.REQUIRED_CLAIM_MISSING: (
+        "本事项必需的信息没有一并出示。",
+        "Information that this matter needs was not presented.",
+        (
+            "请告知当事人所需信息及用途；当事人同意后再出示一次。",
+            "Tell the person which information is needed and what for; if they agree, ask them to present once more.",
+        ),
+    ),
+    # Why the gateway cannot tell.
+    Reason.TRUST_STALE: (
+        "目前无法判断：互认信任数据未能及时更新。",
+        "The gateway cannot tell at present: its trust data could not be updated in time.",
+        _LATER,
+    ),
+    Reason.STATUS_UNAVAILABLE: (
+        "目前无法判断：暂时查不到凭证的状态。",
+        "The gateway cannot tell at present: the credential's status could not be established.",
+        _LATER,
+    ),
+    # Trust documents. A clerk should not meet these; an administrator will.
+    Reason.STATEMENT_INVALID: (
+        "一份实体声明不符合规定。",
+        "An entity statement breaks the rules for such statements.",
+        _ADMINISTRATOR,
+    ),
+    Reason.CHAIN_INVALID: ("信任链不成立。", "A trust chain does not hold together.", _ADMINISTRATOR),
+    Reason.CONSTRAINT_VIOLATED: (
+        "信任链超出上级设定的限制。",
+        "A trust chain breaks a constraint set by a superior.",
+        _ADMINISTRATOR,
+    ),
+    Reason.METADATA_POLICY_INVALID: (
+        "元数据策略有误或互相矛盾。",
+        "A metadata policy is malformed or contradicts itself.",
+        _ADMINISTRATOR,
+    ),
+    Reason.METADATA_POLICY_VIOLATED: (
+        "元数据不符合上级的策略。",
+        "Metadata does not comply with a superior's policy.",
+        _ADMINISTRATOR,
+    ),
+    Reason.CRITICAL_NOT_UNDERSTOOD: (
+        "文件含有本网关尚不支持的必需扩展。",
+        "A document demands an extension that this gateway does not support.",
+        _ADMINISTRATOR,
+    ),
+    Reason.CHARTER_INVALID: (
+        "章程或章程的更替不符合规定。",
+        "The charter, or the step from one charter to the next, is not valid.",
+        _ADMINISTRATOR,
+    ),
+    Reason.QUORUM_NOT_MET: (
+        "认可该文件的信任锚不足法定数。",
+        "Fewer trust anchors than the quorum vouch for this.",
+        _ADMINISTRATOR,
+    ),
+}
+
+TEXTS: Final[Mapping[Reason, Mapping[Language, ReasonText]]] = MappingProxyType(
+    {
+        reason: MappingProxyType({Language.ZH: ReasonText(zh, step[0]), Language.EN: ReasonText(en, step[1])})
+        for reason, (zh, en, step) in _WORDS.items()
+    }
+)
