@@ -1,0 +1,259 @@
+"""One province's process, put together from its configuration.
+
+The only place that knows all parts. Order matters: everything that can be wrong with the configuration is found before
+a port is opened, and the ledger is closed last, because running calls still write to it while they end.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Final
+from urllib.parse import urlsplit
+
+from gateway.anchor import Anchor
+from gateway.clock import World
+from gateway.config import Config, ConfigError
+from gateway.core.agreement import Agreement
+from gateway.core.charter import GATEWAY_TYPE, Charter
+from gateway.core.reasons import Rejected
+from gateway.entity import Entity
+from gateway.issuer import Issuer
+from gateway.keystore import KeyStore
+from gateway.ledger import Ledger
+from gateway.logs import get_logger
+from gateway.peers import GrpcPeer
+from gateway.resolver import Resolver, load_charter
+from gateway.server import (
+    FEDERATION_SERVICE,
+    ISSUANCE_SERVICE,
+    VERIFICATION_SERVICE,
+    FederationServicer,
+    IssuanceServicer,
+    Listener,
+    VerificationServicer,
+)
+from gateway.storage import StorageError
+from gateway.storage.sqlite import SqliteStore
+from gateway.tls import CallerReader
+from gateway.verifier import Verifier
+
+GATEWAY_CONFIGURATION_LIFETIME: Final = timedelta(hours=1)
+HEALTH_SECONDS: Final = 1.0
+FEDERATION_THREADS: Final = 16
+ADMIN_THREADS: Final = 4
+
+_log = get_logger("app")
+
+
+class App:
+    """A province's gateway, with its issuer and anchor where the configuration says so."""
+
+    def __init__(self, config: Config, world: World) -> None:
+        """Open keys, store and charter, and bind the listeners. Nothing is served before ``start``.
+
+        Raises:
+            ConfigError: the configuration, the keys, the charter or an address is at fault; nothing was started.
+        """
+        self._config = config
+        self._world = world
+        self._stop = threading.Event()
+        self._health: threading.Thread | None = None
+        keys = KeyStore.open(config.keys)
+        charter, self._store = _open_trust(config)
+        try:
+            self._peers = _peers(config)
+            self._issuer = _issuer(config, keys, world, charter.agreement, self._agreement)
+            self._anchor = _anchor(config, keys, self._store)
+            gateway = Entity(
+                entity_id=config.entities.gateway,
+                signer=keys.signer("gateway-federation"),
+                metadata={GATEWAY_TYPE: {}},
+                lifetime=GATEWAY_CONFIGURATION_LIFETIME,
+            )
+            issuers = [self._issuer.entity] if self._issuer is not None else []
+            anchors = [self._anchor.entity] if self._anchor is not None else []
+            self._resolver = Resolver(
+                world=world,
+                store=self._store,
+                charter=charter,
+                peers=self._peers,
+                own_entities=[*issuers, gateway],
+                anchor=self._anchor,
+            )
+            self._ledger = Ledger(self._store, world)
+            self._verifier = Verifier(
+                gateway_id=config.entities.gateway,
+                services={service.identity: service for service in config.relying_services},
+                resolver=self._resolver,
+                ledger=self._ledger,
+                world=world,
+                nonce_key=keys.secret("nonce"),
+                pairwise_key=keys.secret("pairwise"),
+            )
+            own = {entity.entity_id: entity for entity in (*issuers, *anchors, gateway)}
+            self._listeners = self._listen(own)
+        except BaseException:
+            self._store.close()
+            raise
+
+    def start(self) -> None:
+        """Serve, and keep the trust view current."""
+        self._resolver.publish_own()
+        self._resolver.start(timedelta(seconds=self._config.refresh.interval_seconds))
+        self._health = threading.Thread(target=self._watch_health, name="health", daemon=True)
+        self._health.start()
+        for listener in self._listeners.values():
+            listener.start()
+        _log.info("gateway_started", province=self._config.province.code)
+
+    def stop(self, grace_seconds: float) -> None:
+        """Refuse new calls, let running ones end, write what is queued, close."""
+        self._stop.set()
+        waits = [listener.stop(grace_seconds) for listener in self._listeners.values()]
+        for wait in waits:
+            wait()
+        self._resolver.stop()
+        for peer in self._peers:
+            peer.close()
+        self._ledger.close()
+        self._store.close()
+        _log.info("gateway_stopped", province=self._config.province.code)
+
+    @property
+    def ports(self) -> Mapping[str, int]:
+        """The port each listener is bound to."""
+        return {name: listener.port for name, listener in self._listeners.items()}
+
+    def _agreement(self) -> Agreement:
+        return self._resolver.view.charter.agreement
+
+    def _listen(self, own: Mapping[str, Entity]) -> Mapping[str, Listener]:
+        config, listeners = self._config, self._config.listeners
+        own_prefixes = tuple(
+            entity for entity in (config.entities.gateway, config.entities.issuer) if entity is not None
+        )
+        verification = self._bind(
+            "verification",
+            listeners.verification.address,
+            listeners.verification.client_ca.read_bytes(),
+            config.limits.threads,
+        )
+        callers = CallerReader({listeners.verification.client_ca.read_bytes(): own_prefixes})
+        verification.add_verification(VerificationServicer(self._verifier, callers, self._world))
+        if self._issuer is not None:
+            systems = [system.identity for system in config.identity_systems]
+            verification.add_issuance(IssuanceServicer(self._issuer, systems, callers, self._world))
+        federation_cas: dict[bytes, tuple[str, ...]] = {
+            peer.ca.read_bytes(): (_origin(peer.gateway),) for peer in config.peers
+        }
+        federation_cas[listeners.verification.client_ca.read_bytes()] = own_prefixes
+        federation = self._bind(
+            "federation", listeners.federation.address, b"\n".join(federation_cas), FEDERATION_THREADS
+        )
+        federation.add_federation(FederationServicer(self._resolver, own, CallerReader(federation_cas), self._world))
+        admin = self._bind("admin", listeners.admin.address, listeners.admin.client_ca.read_bytes(), ADMIN_THREADS)
+        if listeners.admin.reflection:
+            admin.add_reflection()
+        return {"verification": verification, "federation": federation, "admin": admin}
+
+    def _bind(self, name: str, address: str, client_cas: bytes, threads: int) -> Listener:
+        config = self._config
+        try:
+            return Listener(
+                address=address,
+                certificate=config.tls.certificate.read_bytes(),
+                private_key=config.tls.private_key.read_bytes(),
+                client_cas=client_cas,
+                threads=threads,
+                max_concurrent_calls=config.limits.max_concurrent_calls,
+                world=self._world,
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"{error}; choose a free address of this host", file=config.file, key=f"listeners.{name}.address"
+            ) from error
+
+    def _watch_health(self) -> None:
+        while True:
+            now = self._world.now()
+            view = self._resolver.view
+            can_verify = now < view.charter.expires_at and any(
+                key.stale_until > now for issuer in view.issuers.values() for key in issuer.keys.values()
+            )
+            services = {"": can_verify, VERIFICATION_SERVICE: can_verify, FEDERATION_SERVICE: True}
+            if self._issuer is not None:
+                services[ISSUANCE_SERVICE] = True
+            if self._stop.is_set():
+                return
+            for listener in self._listeners.values():
+                listener.set_health(services)
+            self._stop.wait(HEALTH_SECONDS)
+
+
+def _open_trust(config: Config) -> tuple[Charter, SqliteStore]:
+    try:
+        config.database.parent.mkdir(parents=True, exist_ok=True)
+        store = SqliteStore(config.database)
+    except (StorageError, OSError) as error:
+        raise ConfigError(
+            f"cannot open the database ({error}); check the path and its permissions", file=config.file, key="database"
+        ) from error
+    try:
+        return load_charter(store, config.charter.file.read_text("utf-8"), config.charter.sha256), store
+    except (Rejected, OSError, ValueError) as error:
+        store.close()
+        detail = error.detail if isinstance(error, Rejected) else str(error)
+        raise ConfigError(
+            f"charter is not acceptable ({detail}); compare the file and the digest with the other provinces",
+            file=config.file,
+            key="charter",
+        ) from error
+
+
+def _peers(config: Config) -> list[GrpcPeer]:
+    return [
+        GrpcPeer(
+            province=peer.province,
+            address=peer.address,
+            ca=peer.ca.read_bytes(),
+            certificate=config.tls.certificate.read_bytes(),
+            private_key=config.tls.private_key.read_bytes(),
+        )
+        for peer in config.peers
+    ]
+
+
+def _issuer(
+    config: Config, keys: KeyStore, world: World, initial: Agreement, agreement: Callable[[], Agreement]
+) -> Issuer | None:
+    if config.entities.issuer is None:
+        return None
+    # What no matter accepts, nobody needs to be issued.
+    types = {name for matter in initial.matters.values() for name in matter.credential_types}
+    return Issuer(
+        entity_id=config.entities.issuer,
+        federation_signer=keys.signer("issuer-federation"),
+        credential_signer=keys.signer("issuer-credential"),
+        subject_key=keys.secret("pairwise-issuer"),
+        world=world,
+        agreement=agreement,
+        credential_types=sorted(types),
+    )
+
+
+def _anchor(config: Config, keys: KeyStore, store: SqliteStore) -> Anchor | None:
+    if config.entities.anchor is None:
+        return None
+    return Anchor(
+        entity_id=config.entities.anchor,
+        signer=keys.signer("anchor-federation"),
+        store=store,
+        enrolled={each.entity_id: each.federation_key for each in config.anchor_enrolments},
+    )
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

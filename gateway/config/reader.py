@@ -1,0 +1,363 @@
+"""Reading the configuration file, strictly.
+
+A mistake in it is found before a port is opened, and told in one line that names the file, the key and the mend. So
+unknown keys are refused (a misspelt optional key would otherwise be a silent default), files must exist, and what hangs
+together is compared: services lie under the gateway's identifier, since their certificates come from our CA and no CA
+may name anybody outside its own province; peers are other provinces; nobody is listed twice.
+
+Relative paths count from the file's own folder.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from gateway.config import (
+    MAX_CONCURRENT_CALLS,
+    MAX_REFRESH_SECONDS,
+    MAX_THREADS,
+    AdminListener,
+    AnchorEnrolment,
+    CharterPin,
+    Config,
+    ConfigError,
+    Entities,
+    FederationListener,
+    IdentitySystem,
+    Limits,
+    Listeners,
+    Peer,
+    Refresh,
+    RelyingService,
+    TlsFiles,
+    VerificationListener,
+)
+from gateway.core.identifiers import Province, check_entity_id
+
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_ADDRESS: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]):(?P<port>0|[1-9][0-9]{{0,4}})")
+_MAX_PORT: Final = 65_535
+# base64url of 32 bytes: 43 characters, the last of which carries four bits.
+_SHA256: Final = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
+_MATTER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")  # as in the agreement
+_SECTOR: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_NAME: Final = re.compile(r"\S(?:.{0,98}\S)?")
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+_SYNTAX_ERROR_PLACE: Final = re.compile(r" \(at (?:line (?P<line>[0-9]+), column [0-9]+|end of document)\)$")
+_MAX_SHOWN: Final = 80
+
+
+def load_config(file: Path) -> Config:
+    """Read a configuration file.
+
+    Raises:
+        ConfigError: it cannot be read, is not TOML, or says something that cannot be meant.
+    """
+    try:
+        parsed = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({error.strerror}); name an existing file", file=file) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("is not UTF-8; save it in that encoding", file=file) from error
+    except tomllib.TOMLDecodeError as error:
+        place = _SYNTAX_ERROR_PLACE.search(str(error))
+        what = _SYNTAX_ERROR_PLACE.sub(" at the end of the file" if place and not place["line"] else "", str(error))
+        line = int(place["line"]) if place and place["line"] else None
+        raise ConfigError(f"is not TOML: {what}; mend the syntax", file=file, line=line) from error
+    config = _config(_Value(file, "", parsed))
+    _check_whole(file, config)
+    return config
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+_Read = TypeVar("_Read")
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """One value of the file, and where it stands."""
+
+    file: Path
+    key: str
+    raw: object
+
+    def wrong(self, rule: str) -> ConfigError:
+        return ConfigError(f"{_shown(self.raw)} {rule}", file=self.file, key=self.key)
+
+    def text(self, pattern: re.Pattern[str], rule: str) -> str:
+        if not isinstance(self.raw, str) or pattern.fullmatch(self.raw) is None or not self.raw.isprintable():
+            raise self.wrong(f"is not {rule}")
+        return self.raw
+
+    def integer(self, high: int) -> int:
+        # bool is an int to Python, not to TOML.
+        if not isinstance(self.raw, int) or isinstance(self.raw, bool) or not 1 <= self.raw <= high:
+            raise self.wrong(f"is not a whole number from 1 to {high}")
+        return self.raw
+
+    def boolean(self) -> bool:
+        if not isinstance(self.raw, bool):
+            raise self.wrong("is not true or false")
+        return self.raw
+
+    def sha256(self) -> str:
+        return self.text(_SHA256, "a SHA-256 in base64url (43 characters)")
+
+    def address(self, *, any_port: bool) -> str:
+        rule = 'host:port (for example "127.0.0.1:7443")'
+        address = self.text(_ADDRESS, rule)
+        port = int(address.rpartition(":")[2])
+        if port > _MAX_PORT or (port == 0 and not any_port):
+            raise self.wrong(f"is not {rule}; the port is out of range")
+        return address
+
+    def entity_id(self) -> str:
+        rule = 'an entity identifier (for example "https://gateway.ah.mrg.example")'
+        if not isinstance(self.raw, str):
+            raise self.wrong(f"is not {rule}")
+        try:
+            check_entity_id(self.raw)
+        except ValueError as error:
+            raise self.wrong(f"is not {rule}: {error}") from error
+        if self.raw.endswith("/"):
+            raise self.wrong("ends with a slash; leave it out")
+        return self.raw
+
+    def province(self) -> Province:
+        for province in Province:
+            if province.code == self.raw:
+                return province
+        raise self.wrong(f"is not one of {', '.join(province.code for province in Province)}")
+
+    def path(self) -> Path:
+        if not isinstance(self.raw, str) or not self.raw or "\0" in self.raw:
+            raise self.wrong("is not a path")
+        return self.file.absolute().parent / self.raw
+
+    def existing_file(self) -> Path:
+        path = self.path()
+        if not path.is_file():
+            raise self.wrong(f"is not an existing file (looked for {path}); correct the path or create it")
+        return path
+
+    def matters(self) -> frozenset[str]:
+        if not isinstance(self.raw, list) or not self.raw:
+            raise self.wrong('is not a list of matter codes with at least one in it (for example ["HK-QY"])')
+        read = [
+            _Value(self.file, f"{self.key}[{i}]", item).text(_MATTER, 'a matter code (for example "HK-QY")')
+            for i, item in enumerate(self.raw)
+        ]
+        if len(set(read)) != len(read):
+            raise self.wrong("names a matter twice; leave one out")
+        return frozenset(read)
+
+
+class _Table:
+    """One table of the file. Its keys are the fields of what is made from it; any other is refused first of all."""
+
+    def __init__(self, value: _Value, kind: type[Any], *, besides: str = "") -> None:
+        if not isinstance(value.raw, dict):
+            raise value.wrong("is not a table; write its keys under a [header]")
+        self._value = value
+        self._raw = value.raw
+        known = [field.name for field in fields(kind) if field.name != besides]
+        for name in self._raw:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+                raise ConfigError(f"is not a known key; {hint}", file=value.file, key=self._path(name))
+
+    def value(self, name: str, default: object = None) -> _Value:
+        raw = self._raw.get(name, default)
+        if raw is None:  # TOML has no null
+            raise ConfigError("is missing; add it", file=self._value.file, key=self._path(name))
+        return _Value(self._value.file, self._path(name), raw)
+
+    def optional_entity_id(self, name: str) -> str | None:
+        return self.value(name).entity_id() if name in self._raw else None
+
+    def tables(self, name: str, read: Callable[[_Value], _Read]) -> tuple[_Read, ...]:
+        found = self.value(name, [])
+        if not isinstance(found.raw, list):
+            raise found.wrong(f"is not a list of tables; write [[{name}]] above each")
+        return tuple(read(_Value(found.file, f"{found.key}[{i}]", each)) for i, each in enumerate(found.raw))
+
+    def _path(self, name: str) -> str:
+        shown = name if _BARE_KEY.fullmatch(name) else _shown(name)
+        return f"{self._value.key}.{shown}" if self._value.key else shown
+
+
+def _shown(raw: object) -> str:
+    """A value as it stands in the file, on one line and not too long."""
+    if isinstance(raw, dict):
+        return "a table"
+    text = json.dumps(raw, ensure_ascii=False, default=str)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
+def _config(value: _Value) -> Config:
+    table = _Table(value, Config, besides="file")
+    return Config(
+        file=value.file.absolute(),
+        province=table.value("province").province(),
+        database=table.value("database").path(),
+        keys=table.value("keys").path(),
+        entities=_entities(table.value("entities")),
+        charter=_charter(table.value("charter")),
+        tls=_tls(table.value("tls")),
+        listeners=_listeners(table.value("listeners")),
+        peers=table.tables("peers", _peer),
+        relying_services=table.tables("relying_services", _relying_service),
+        identity_systems=table.tables("identity_systems", _identity_system),
+        anchor_enrolments=table.tables("anchor_enrolments", _anchor_enrolment),
+        refresh=_refresh(table.value("refresh", {})),
+        limits=_limits(table.value("limits", {})),
+    )
+
+
+def _entities(value: _Value) -> Entities:
+    table = _Table(value, Entities)
+    return Entities(
+        gateway=table.value("gateway").entity_id(),
+        issuer=table.optional_entity_id("issuer"),
+        anchor=table.optional_entity_id("anchor"),
+    )
+
+
+def _charter(value: _Value) -> CharterPin:
+    table = _Table(value, CharterPin)
+    return CharterPin(file=table.value("file").existing_file(), sha256=table.value("sha256").sha256())
+
+
+def _tls(value: _Value) -> TlsFiles:
+    table = _Table(value, TlsFiles)
+    return TlsFiles(
+        certificate=table.value("certificate").existing_file(), private_key=table.value("private_key").existing_file()
+    )
+
+
+def _listeners(value: _Value) -> Listeners:
+    table = _Table(value, Listeners)
+    verification = _Table(table.value("verification"), VerificationListener)
+    federation = _Table(table.value("federation"), FederationListener)
+    admin = _Table(table.value("admin"), AdminListener)
+    return Listeners(
+        verification=VerificationListener(
+            address=verification.value("address").address(any_port=True),
+            client_ca=verification.value("client_ca").existing_file(),
+        ),
+        federation=FederationListener(address=federation.value("address").address(any_port=True)),
+        admin=AdminListener(
+            address=admin.value("address").address(any_port=True),
+            client_ca=admin.value("client_ca").existing_file(),
+            reflection=admin.value("reflection", default=False).boolean(),
+        ),
+    )
+
+
+def _peer(value: _Value) -> Peer:
+    table = _Table(value, Peer)
+    return Peer(
+        province=table.value("province").province(),
+        address=table.value("address").address(any_port=False),
+        ca=table.value("ca").existing_file(),
+        gateway=table.value("gateway").entity_id(),
+    )
+
+
+def _relying_service(value: _Value) -> RelyingService:
+    table = _Table(value, RelyingService)
+    return RelyingService(
+        identity=table.value("identity").entity_id(),
+        name=table.value("name").text(_NAME, "a name of 1 to 100 characters on one line"),
+        sector=table.value("sector").text(_SECTOR, 'a sector in small letters (for example "household")'),
+        matters=table.value("matters").matters(),
+    )
+
+
+def _identity_system(value: _Value) -> IdentitySystem:
+    return IdentitySystem(identity=_Table(value, IdentitySystem).value("identity").entity_id())
+
+
+def _anchor_enrolment(value: _Value) -> AnchorEnrolment:
+    table = _Table(value, AnchorEnrolment)
+    return AnchorEnrolment(
+        entity_id=table.value("entity_id").entity_id(), federation_key=table.value("federation_key").sha256()
+    )
+
+
+def _refresh(value: _Value) -> Refresh:
+    interval = _Table(value, Refresh).value("interval_seconds", Refresh().interval_seconds)
+    return Refresh(interval_seconds=interval.integer(MAX_REFRESH_SECONDS))
+
+
+def _limits(value: _Value) -> Limits:
+    table, default = _Table(value, Limits), Limits()
+    return Limits(
+        threads=table.value("threads", default.threads).integer(MAX_THREADS),
+        max_concurrent_calls=table.value("max_concurrent_calls", default.max_concurrent_calls).integer(
+            MAX_CONCURRENT_CALLS
+        ),
+    )
+
+
+# -- what hangs together ----------------------------------------------------------------------------------------------
+
+
+def _check_whole(file: Path, config: Config) -> None:
+    own, listeners = config.entities, config.listeners
+    peers, enrolments = list(enumerate(config.peers)), list(enumerate(config.anchor_enrolments))
+    entities = {"entities.gateway": own.gateway, "entities.issuer": own.issuer, "entities.anchor": own.anchor}
+    gateways = {f"peers[{i}].gateway": peer.gateway for i, peer in peers}
+    addresses = {
+        "listeners.verification.address": listeners.verification.address,
+        "listeners.federation.address": listeners.federation.address,
+        "listeners.admin.address": listeners.admin.address,
+    }
+    _distinct(file, {key: address for key, address in addresses.items() if not address.endswith(":0")})
+    # One host, one entity: constraints and certificates are cut to hosts.
+    _distinct(file, {key: _origin(entity) for key, entity in (entities | gateways).items() if entity is not None})
+    _distinct(file, {"province": config.province} | {f"peers[{i}].province": peer.province for i, peer in peers})
+    _distinct(file, {f"peers[{i}].address": peer.address for i, peer in peers})
+    # A CA of two provinces could name the services of both.
+    _distinct(file, {f"peers[{i}].ca": peer.ca for i, peer in peers})
+    services = {f"relying_services[{i}].identity": each.identity for i, each in enumerate(config.relying_services)}
+    systems = {f"identity_systems[{i}].identity": each.identity for i, each in enumerate(config.identity_systems)}
+    _under(file, services, "entities.gateway", own.gateway)
+    _under(file, systems, "entities.issuer", own.issuer)
+    if enrolments and own.anchor is None:
+        raise ConfigError("need an anchor that vouches; set entities.anchor", file=file, key="anchor_enrolments")
+    _distinct(file, {f"anchor_enrolments[{i}].entity_id": each.entity_id for i, each in enrolments})
+    # Whoever holds a key of two entities could speak for both.
+    _distinct(file, {f"anchor_enrolments[{i}].federation_key": each.federation_key for i, each in enrolments})
+
+
+def _distinct(file: Path, values: Mapping[str, Hashable]) -> None:
+    seen: dict[Hashable, str] = {}
+    for key, value in values.items():
+        first = seen.setdefault(value, key)
+        if first != key:
+            shown = _shown(value.code if isinstance(value, Province) else value)
+            raise ConfigError(f"{shown} is already in {first}; each needs its own", file=file, key=key)
+
+
+def _under(file: Path, identities: Mapping[str, str], place: str, entity: str | None) -> None:
+    for key, identity in identities.items():
+        if entity is None:
+            raise ConfigError(f"needs {place} to lie under; set it", file=file, key=key)
+        if not identity.startswith(f"{entity}/"):
+            rule = f"does not lie under {place}; begin it with {_shown(f'{entity}/')}"
+            raise ConfigError(f"{_shown(identity)} {rule}", file=file, key=key)
+    _distinct(file, identities)
+
+
+def _origin(entity_id: str) -> str:
+    return "/".join(entity_id.split("/", 3)[:3])

@@ -1,0 +1,223 @@
+"""The issuer: makes the credentials and assertions that other provinces recognise.
+
+It refuses to sign what a gateway would refuse to accept (unknown type, unknown level, a level above its cap, a bad ID
+number), because a citizen should learn of that at the counter that issues and not at the counter that verifies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from gateway.clock import World
+from gateway.core.agreement import Agreement, Assurance
+from gateway.core.charter import ISSUER_TYPE
+from gateway.core.credential import (
+    ASSERTION_CREDENTIAL_TYPE,
+    ASSERTION_TYPE,
+    CREDENTIAL_TYPE,
+    check_attributes,
+)
+from gateway.core.jose import Signer, b64url_encode, import_jwk, keyed_digest, parse_json_object, sign_compact
+from gateway.core.reasons import InvalidRequest, Rejected
+from gateway.core.sd_jwt import issue
+from gateway.entity import Entity
+
+CONFIGURATION_LIFETIME: Final = timedelta(hours=1)
+DEFAULT_CREDENTIAL_LIFETIME: Final = timedelta(days=30)
+SALT_BYTES: Final = 16  # 128 bits, RFC 9901 section 9.3
+MAX_CLAIMS: Final = 40
+_MAX_LOCAL_SUBJECT: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authentication:
+    """How and when the issuer authenticated the person."""
+
+    acr: str
+    methods: tuple[str, ...]
+    authenticated_at: datetime
+    assurance: Assurance | None
+    """None: what the acr stands for in the agreement's table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """What was issued, and until when it is good."""
+
+    token: str
+    expires_at: datetime
+
+
+class Issuer:
+    """One province's identity authority. Thread-safe: it holds nothing that changes."""
+
+    def __init__(
+        self,
+        *,
+        entity_id: str,
+        federation_signer: Signer,
+        credential_signer: Signer,
+        subject_key: bytes,
+        world: World,
+        agreement: Callable[[], Agreement],
+        credential_types: Sequence[str],
+    ) -> None:
+        """Prepare the issuer.
+
+        Args:
+            entity_id: its entity identifier, the ``iss`` of what it signs.
+            federation_signer: signs its entity configuration, nothing else.
+            credential_signer: signs credentials and assertions, nothing else.
+            subject_key: secret behind pairwise subjects; 32 bytes.
+            world: clock and randomness.
+            agreement: gives the recognition agreement in force.
+            credential_types: what it issues.
+        """
+        self._entity_id = entity_id
+        self._signer = credential_signer
+        self._subject_key = subject_key
+        self._world = world
+        self._agreement = agreement
+        self._types = frozenset(credential_types)
+        self.entity = Entity(
+            entity_id=entity_id,
+            signer=federation_signer,
+            metadata={
+                ISSUER_TYPE: {
+                    "credential_types": sorted(self._types),
+                    "jwks": {"keys": [dict(credential_signer.public.jwk)]},
+                }
+            },
+            lifetime=CONFIGURATION_LIFETIME,
+        )
+
+    def issue_credential(
+        self,
+        *,
+        local_subject: str,
+        credential_type: str,
+        claims: Mapping[str, Any],
+        holder_jwk: str,
+        authentication: Authentication,
+        lifetime: timedelta | None,
+    ) -> Issued:
+        """Issue an identity credential: SD-JWT VC, every attribute selectively disclosable.
+
+        Raises:
+            InvalidRequest: what was asked for would not be recognised.
+        """
+        agreement = self._agreement()
+        life = DEFAULT_CREDENTIAL_LIFETIME if lifetime is None else lifetime
+        if credential_type not in self._types or credential_type == ASSERTION_CREDENTIAL_TYPE:
+            raise InvalidRequest("credential_type", "is not a type that this issuer issues")
+        _check_lifetime(life, agreement.max_credential_lifetime)
+        try:
+            holder = import_jwk(parse_json_object(holder_jwk.encode("utf-8")), kid_is_thumbprint=False)
+        except (Rejected, UnicodeEncodeError) as error:
+            raise InvalidRequest("holder_jwk", "is not an acceptable public key") from error
+        now = self._world.now()
+        payload = {
+            # One subject per credential type, so that a credential by itself links nothing beyond its own kind.
+            **self._common(local_subject, f"credential:{credential_type}", claims, authentication, agreement),
+            "vct": credential_type,
+            "cnf": {"jwk": {name: value for name, value in holder.jwk.items() if name not in ("kid", "use")}},
+            "iat": int(now.timestamp()),
+            "exp": int((now + life).timestamp()),
+        }
+        try:
+            token = issue(
+                payload,
+                disclosable=[("verified_claims", "claims", name) for name in claims],
+                salts=self._salts(),
+                signer=self._signer,
+                typ=CREDENTIAL_TYPE,
+            )
+        except ValueError as error:
+            raise InvalidRequest("claims", "holds a name that SD-JWT reserves") from error
+        return Issued(token=token, expires_at=now + life)
+
+    def issue_assertion(
+        self,
+        *,
+        local_subject: str,
+        audience: str,
+        claims: Mapping[str, Any],
+        authentication: Authentication,
+        certificate_sha256: str,
+        lifetime: timedelta | None,
+    ) -> Issued:
+        """Issue an identity assertion: a JWT for one audience, good once, for minutes.
+
+        Raises:
+            InvalidRequest: what was asked for would not be recognised.
+        """
+        agreement = self._agreement()
+        life = agreement.max_assertion_lifetime if lifetime is None else lifetime
+        _check_lifetime(life, agreement.max_assertion_lifetime)
+        if not audience.startswith("https://"):
+            raise InvalidRequest("audience", "must be the identifier of a relying service or of its gateway")
+        now = self._world.now()
+        payload = {
+            **self._common(local_subject, audience, claims, authentication, agreement),
+            "aud": audience,
+            "jti": b64url_encode(self._world.random_bytes(16)),
+            "iat": int(now.timestamp()),
+            "exp": int((now + life).timestamp()),
+        }
+        if certificate_sha256:
+            payload["cnf"] = {"x5t#S256": certificate_sha256}
+        return Issued(token=sign_compact(ASSERTION_TYPE, payload, self._signer), expires_at=now + life)
+
+    def _common(
+        self,
+        local_subject: str,
+        sector: str,
+        claims: Mapping[str, Any],
+        authentication: Authentication,
+        agreement: Agreement,
+    ) -> dict[str, Any]:
+        if not 1 <= len(local_subject) <= _MAX_LOCAL_SUBJECT:
+            raise InvalidRequest("local_subject", "must be 1 to 256 characters")
+        if len(claims) > MAX_CLAIMS:
+            raise InvalidRequest("claims", f"must be at most {MAX_CLAIMS} attributes")
+        try:
+            check_attributes(claims)
+        except Rejected as rejection:
+            raise InvalidRequest("claims", rejection.detail) from rejection
+        assurance = self._assurance(authentication, agreement)
+        return {
+            "iss": self._entity_id,
+            "sub": f"v1.{keyed_digest(self._subject_key, sector, local_subject)}",
+            "acr": authentication.acr,
+            "amr": list(authentication.methods),
+            "auth_time": int(authentication.authenticated_at.timestamp()),
+            "assurance": {"ial": assurance.identity, "aal": assurance.authenticator, "fal": assurance.federation},
+            "verified_claims": {
+                "verification": {"trust_framework": min(agreement.trust_frameworks)},
+                "claims": dict(claims),
+            },
+        }
+
+    def _assurance(self, authentication: Authentication, agreement: Agreement) -> Assurance:
+        terms = agreement.issuers.get(self._entity_id)
+        levels = terms.equivalence.get(authentication.acr) if terms is not None else None
+        if terms is None or levels is None:
+            raise InvalidRequest("authentication.acr", "is not a level the agreement knows for this issuer")
+        if authentication.authenticated_at > self._world.now() + agreement.clock_skew:
+            raise InvalidRequest("authentication.authentication_time", "lies in the future")
+        asserted = authentication.assurance or levels
+        if not levels.meets(asserted) or not terms.cap.meets(asserted):
+            raise InvalidRequest("authentication.assurance", "is above what the level stands for")
+        return asserted
+
+    def _salts(self) -> Iterator[str]:
+        while True:
+            yield b64url_encode(self._world.random_bytes(SALT_BYTES))
+
+
+def _check_lifetime(lifetime: timedelta, longest: timedelta) -> None:
+    if not timedelta(seconds=1) <= lifetime <= longest:
+        raise InvalidRequest("lifetime", f"must be 1 second to {int(longest.total_seconds())} seconds")

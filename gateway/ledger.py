@@ -1,0 +1,134 @@
+"""The one door to durable writes on the hot path.
+
+A decision is answered only after its audit entry and its replay key are on disk, in one transaction. Callers wait
+together: a single writer takes whatever has queued up and commits it as one group, so that the cost of a durable commit
+is shared (one fsync for dozens of decisions instead of one each).
+
+The queue is bounded. When it is full the caller is told so at once; waiting without bound would turn a slow disk into a
+pile of blocked threads.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from concurrent.futures import Future
+from datetime import timedelta
+from typing import Final
+
+from gateway.clock import World
+from gateway.core.reasons import Overloaded, Unavailable
+from gateway.logs import get_logger
+from gateway.storage import LedgerEntry, LedgerStore, StorageError
+
+MAX_QUEUE: Final = 4_096
+MAX_GROUP: Final = 256
+WAIT_SECONDS: Final = 10.0
+"""How long a caller waits for its group. A disk that needs longer is down for our purposes."""
+FORGET_EVERY: Final = timedelta(minutes=1)
+
+_log = get_logger("ledger")
+_Waiting = tuple[LedgerEntry, "Future[bool]"]
+
+
+class Ledger:
+    """Group commit in front of a store. Thread-safe."""
+
+    def __init__(self, store: LedgerStore, world: World) -> None:
+        self._store = store
+        self._world = world
+        self._queue: queue.Queue[_Waiting | None] = queue.Queue(MAX_QUEUE)
+        self._closed = False
+        self._forget_at = world.now() + FORGET_EVERY
+        self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
+        self._writer.start()
+
+    def record(self, item: LedgerEntry) -> bool:
+        """Make one decision durable, and wait until it is.
+
+        Returns:
+            Whether the replay key had been used before. The entry ``if_replayed`` was written in that case.
+
+        Raises:
+            Overloaded: the queue is full.
+            Unavailable: it could not be written. Nothing of it was.
+        """
+        if self._closed:
+            raise Unavailable("the ledger is closed")
+        done: Future[bool] = Future()
+        try:
+            self._queue.put_nowait((item, done))
+        except queue.Full as error:
+            raise Overloaded("the ledger's queue is full", retry_after_seconds=1.0) from error
+        try:
+            return done.result(timeout=WAIT_SECONDS)
+        except TimeoutError as error:
+            # It may still be written later: no verdict is given and the nonce may be spent. That is the safe side.
+            raise Unavailable("the ledger did not answer in time") from error
+        except StorageError as error:
+            raise Unavailable("the ledger could not be written") from error
+
+    def close(self) -> None:
+        """Write what is queued, then stop."""
+        self._closed = True
+        self._queue.put(None)
+        self._writer.join()
+
+    def _write(self) -> None:
+        try:
+            self._write_groups()
+        finally:
+            # Also when the writer dies of a bug: whoever asks next is refused at once instead of waiting for nobody.
+            self._closed = True
+            self._refuse_rest()
+
+    def _write_groups(self) -> None:
+        while True:
+            first = self._queue.get()
+            if first is None:
+                return
+            group = [first]
+            stop = False
+            while len(group) < MAX_GROUP:
+                try:
+                    waiting = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if waiting is None:
+                    stop = True
+                    break
+                group.append(waiting)
+            self._commit(group)
+            if stop:
+                return
+
+    def _commit(self, group: list[_Waiting]) -> None:
+        try:
+            replayed = self._store.commit([item for item, _ in group])
+        except StorageError as error:
+            _log.error("ledger_write_failed", entries=len(group), error=str(error))
+            for _, done in group:
+                done.set_exception(error)
+            return
+        for (_, done), seen in zip(group, replayed, strict=True):
+            done.set_result(seen)
+        self._forget()
+
+    def _forget(self) -> None:
+        now = self._world.now()
+        if now < self._forget_at:
+            return
+        self._forget_at = now + FORGET_EVERY
+        try:
+            self._store.forget_replays(now)
+        except StorageError as error:
+            _log.warning("replays_not_forgotten", error=str(error))
+
+    def _refuse_rest(self) -> None:
+        while True:
+            try:
+                waiting = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if waiting is not None:
+                waiting[1].set_exception(StorageError("the ledger is closed"))

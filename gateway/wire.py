@@ -1,0 +1,170 @@
+"""Protocol buffers to domain values and back, in one place.
+
+Requests are checked here: nothing inside sees a half-filled message. What is wrong with a request is the caller's
+program and raises ``InvalidRequest``; what is wrong with a *presentation* is a verdict and is none of this module's
+business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from google.protobuf import duration_pb2, struct_pb2, timestamp_pb2
+from google.protobuf.json_format import MessageToDict
+from recognition.v1 import issuance_pb2, reason_pb2, verification_pb2
+
+from gateway.core.agreement import Assurance
+from gateway.core.reasons import InvalidRequest, Reason
+
+MAX_ENTITY_ID: Final = 512
+_MATTER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NONCE: Final = re.compile(r"[A-Za-z0-9_.-]{0,200}")
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{0,64}")
+_CERTIFICATE_SHA256: Final = re.compile(r"([A-Za-z0-9_-]{43})?")
+_ACR: Final = re.compile(r"[!-~]{1,128}")
+_AMR: Final = re.compile(r"[a-z0-9_]{1,16}")
+_MAX_METHODS: Final = 10
+_LEVELS: Final = range(1, 4)
+
+_REASON_NUMBERS: Final = {reason: reason_pb2.Reason.Value(f"REASON_{reason.value}") for reason in Reason}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyRequest:
+    """A well-formed request for a verdict."""
+
+    matter: str
+    presentation: str
+    nonce: str
+    request_id: str
+
+
+def matter_code(text: str) -> str:
+    """Check the form of a matter code."""
+    if _MATTER.fullmatch(text) is None:
+        raise InvalidRequest("matter", "must be the code of a matter")
+    return text
+
+
+def entity_id(field: str, text: str) -> str:
+    """Check the form of an entity identifier asked for."""
+    if not text.startswith("https://") or len(text) > MAX_ENTITY_ID:
+        raise InvalidRequest(field, "must be an entity identifier (https URL)")
+    return text
+
+
+def verify_request(message: verification_pb2.VerifyCredentialRequest) -> VerifyRequest:
+    """Read a request for a verdict."""
+    if not message.presentation:
+        raise InvalidRequest("presentation", "must not be empty")
+    if _NONCE.fullmatch(message.nonce) is None:
+        raise InvalidRequest("nonce", "must be a nonce as CreateChallenge gave it, or absent")
+    if _REQUEST_ID.fullmatch(message.request_id) is None:
+        raise InvalidRequest("request_id", "must be at most 64 characters of A-Z a-z 0-9 . _ -")
+    return VerifyRequest(
+        matter=matter_code(message.matter),
+        presentation=message.presentation,
+        nonce=message.nonce,
+        request_id=message.request_id,
+    )
+
+
+def reason_number(reason: Reason) -> reason_pb2.Reason.ValueType:
+    """Give the number a reason has on the wire."""
+    return _REASON_NUMBERS[reason]
+
+
+def timestamp(moment: datetime) -> timestamp_pb2.Timestamp:
+    """Write a moment."""
+    message = timestamp_pb2.Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
+def duration(span: timedelta) -> duration_pb2.Duration:
+    """Write a span."""
+    message = duration_pb2.Duration()
+    message.FromTimedelta(span)
+    return message
+
+
+def struct(values: Mapping[str, Any]) -> struct_pb2.Struct:
+    """Write attributes."""
+    message = struct_pb2.Struct()
+    message.update(values)
+    return message
+
+
+def claims(message: struct_pb2.Struct) -> dict[str, Any]:
+    """Read attributes to issue. Struct has one kind of number, a double: whole ones become integers again."""
+    found = MessageToDict(message)
+    return {name: _whole(value) for name, value in found.items()}
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _whole(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return value
+
+
+def lifetime(message: issuance_pb2.IssueCredentialRequest | issuance_pb2.IssueAssertionRequest) -> timedelta | None:
+    """Read a lifetime asked for; None when absent."""
+    if not message.HasField("lifetime"):
+        return None
+    try:
+        span = message.lifetime.ToTimedelta()
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequest("lifetime", "is out of range") from error
+    return span
+
+
+def certificate_sha256(text: str) -> str:
+    """Check the form of a certificate thumbprint."""
+    if _CERTIFICATE_SHA256.fullmatch(text) is None:
+        raise InvalidRequest("confirmation_certificate_sha256", "must be the base64url SHA-256 of a certificate")
+    return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthenticationRequest:
+    """How a person was authenticated, as the identity system says."""
+
+    acr: str
+    methods: tuple[str, ...]
+    authenticated_at: datetime
+    assurance: Assurance | None
+
+
+def authentication(message: issuance_pb2.Authentication) -> AuthenticationRequest:
+    """Read how a person was authenticated."""
+    if _ACR.fullmatch(message.acr) is None:
+        raise InvalidRequest("authentication.acr", "must name the level")
+    if len(message.amr) > _MAX_METHODS or any(_AMR.fullmatch(method) is None for method in message.amr):
+        raise InvalidRequest("authentication.amr", "must be at most 10 method names of RFC 8176")
+    if not message.HasField("authentication_time"):
+        raise InvalidRequest("authentication.authentication_time", "is required")
+    try:
+        authenticated_at = message.authentication_time.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequest("authentication.authentication_time", "is out of range") from error
+    return AuthenticationRequest(
+        acr=message.acr,
+        methods=tuple(message.amr),
+        authenticated_at=authenticated_at,
+        assurance=_assurance(message.assurance) if message.HasField("assurance") else None,
+    )
+
+
+def _assurance(message: issuance_pb2.IssuedAssurance) -> Assurance:
+    for level in (message.identity, message.authenticator, message.federation):
+        if level not in _LEVELS:
+            raise InvalidRequest("authentication.assurance", "each level must be 1 to 3")
+    return Assurance(identity=message.identity, authenticator=message.authenticator, federation=message.federation)

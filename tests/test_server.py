@@ -1,0 +1,484 @@
+"""The gRPC edge, over real mutual TLS on loopback: what a caller can do to it, and what it gets back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random  # noqa: TID251 - seeded: every run tries the same bytes
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+from recognition.v1 import (
+    federation_pb2,
+    federation_pb2_grpc,
+    issuance_pb2,
+    issuance_pb2_grpc,
+    reason_pb2,
+    verification_pb2,
+    verification_pb2_grpc,
+)
+
+from gateway.clock import system_world
+from gateway.core.jose import generate_key, write_json
+from gateway.lab.charter import HUKOU_MIGRATION, LICENCE_DISPLAY, RESIDENT_ID, entity_ids
+from gateway.server import (
+    MAX_REQUEST_BYTES,
+    FederationServicer,
+    IssuanceServicer,
+    Listener,
+    VerificationServicer,
+)
+from gateway.tls import CallerReader, create_ca, issue_certificate
+from tests.federation import AH, SH, START, XU_ID_NUMBER, Federation
+
+VERIFY = "/recognition.v1.VerificationService/VerifyCredential"
+ALLOWED = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED}
+# TLS lives in the machine's time, the federation in the test's.
+WORLD = system_world()
+SYSTEM = f"{entity_ids(AH).issuer}/systems/counter"
+
+
+@dataclass
+class Edge:
+    """A listener with all services of Anhui, and the means to call it."""
+
+    listener: Listener
+    ca: tuple[bytes, bytes]
+    federation: Federation
+
+    def channel(self, identity: str | Sequence[str] | None, *, ca: tuple[bytes, bytes] | None = None) -> grpc.Channel:
+        if identity is None:
+            credentials = grpc.ssl_channel_credentials(self.ca[0])
+        else:
+            certificate, key = client_certificate(ca or self.ca, str(identity))
+            credentials = grpc.ssl_channel_credentials(self.ca[0], key, certificate)
+        return grpc.secure_channel(f"localhost:{self.listener.port}", credentials)
+
+    def service(self) -> grpc.Channel:
+        return self.channel(self.federation[AH].service.identity)
+
+
+def client_certificate(ca: tuple[bytes, bytes], identity: str) -> tuple[bytes, bytes]:
+    return issue_certificate(
+        *ca,
+        identity_uri=identity,
+        dns_names=[],
+        ip_addresses=[],
+        server=False,
+        client=True,
+        now=WORLD.now() - timedelta(minutes=1),
+        lifetime=timedelta(days=1),
+    )
+
+
+@pytest.fixture
+def edge(federation: Federation) -> Iterator[Edge]:
+    node = federation[AH]
+    now = WORLD.now() - timedelta(minutes=1)
+    ca = create_ca("Anhui test CA", now)
+    certificate, key = issue_certificate(
+        *ca,
+        identity_uri=node.ids.gateway,
+        dns_names=["localhost"],
+        ip_addresses=[],
+        server=True,
+        client=True,
+        now=now,
+        lifetime=timedelta(days=1),
+    )
+    callers = CallerReader({ca[0]: (node.ids.gateway, node.ids.issuer)})
+    listener = Listener(
+        address="localhost:0",
+        certificate=certificate,
+        private_key=key,
+        client_cas=ca[0],
+        threads=8,
+        max_concurrent_calls=16,
+        world=WORLD,
+    )
+    listener.add_verification(VerificationServicer(node.verifier, callers, WORLD))
+    listener.add_issuance(IssuanceServicer(node.issuer, [SYSTEM], callers, WORLD))
+    own = {node.issuer.entity.entity_id: node.issuer.entity}
+    listener.add_federation(FederationServicer(node.resolver, own, callers, WORLD))
+    listener.set_health({"": True})
+    listener.start()
+    yield Edge(listener=listener, ca=ca, federation=federation)
+    listener.stop(0)()
+
+
+def failure(call: Callable[[], object]) -> tuple[grpc.StatusCode, list[Any]]:
+    """The status a call fails with, and its details unpacked."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    error: Any = caught.value
+    status = rpc_status.from_call(error)
+    details: list[Any] = []
+    for packed in status.details if status is not None else ():
+        for kind in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo):
+            if packed.Is(kind.DESCRIPTOR):
+                message = kind()
+                packed.Unpack(message)
+                details.append(message)
+    return caught.value.code(), details
+
+
+def info(details: Sequence[Any]) -> error_details_pb2.ErrorInfo:
+    infos = [detail for detail in details if isinstance(detail, error_details_pb2.ErrorInfo)]
+    assert len(infos) == 1
+    assert infos[0].domain == "recognition.v1"
+    return infos[0]
+
+
+def verify(edge: Edge, presentation: str, nonce: str = "", matter: str = HUKOU_MIGRATION) -> Any:
+    with edge.service() as channel:
+        stub = verification_pb2_grpc.VerificationServiceStub(channel)
+        return stub.VerifyCredential(
+            verification_pb2.VerifyCredentialRequest(matter=matter, presentation=presentation, nonce=nonce), timeout=10
+        )
+
+
+# -- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_accepted_credential_travels_whole(edge: Edge) -> None:
+    with edge.service() as channel:
+        stub = verification_pb2_grpc.VerificationServiceStub(channel)
+        challenge = stub.CreateChallenge(verification_pb2.CreateChallengeRequest(matter=HUKOU_MIGRATION), timeout=10)
+        presentation = edge.federation.issue().present(
+            audience=challenge.audience, nonce=challenge.nonce, issued_at=edge.federation.clock.now
+        )
+        response = stub.VerifyCredential(
+            verification_pb2.VerifyCredentialRequest(
+                matter=HUKOU_MIGRATION, presentation=presentation, nonce=challenge.nonce, request_id="case-1"
+            ),
+            timeout=10,
+        )
+    assert response.WhichOneof("verdict") == "accepted"
+    accepted = response.accepted
+    assert accepted.issuing_province == "sh"
+    assert dict(accepted.attributes)["id_number"] == XU_ID_NUMBER
+    assert accepted.holder_bound
+    assert (accepted.assurance.identity, accepted.assurance.acr) == (3, "urn:yrd:loa:4")
+    assert response.trust_basis.charter_version == 1
+    assert not response.trust_basis.stale
+    assert [entry.request_id for entry in edge.federation[AH].store.audit_entries()] == ["case-1"]
+
+
+def test_a_rejection_is_an_answer_and_carries_a_reason_and_nothing_else(edge: Edge) -> None:
+    presentation, nonce = edge.federation.present(edge.federation.issue())
+    verify(edge, presentation, nonce)
+    response = verify(edge, presentation, nonce)
+    assert response.WhichOneof("verdict") == "rejected"
+    assert response.rejected == verification_pb2.Rejection(reason=reason_pb2.REASON_REPLAYED)
+
+
+def test_an_indeterminate_verdict_says_when_to_ask_again(edge: Edge) -> None:
+    wallet = edge.federation.issue()
+    edge.federation.clock.advance(timedelta(hours=3))
+    response = verify(edge, *edge.federation.present(wallet))
+    assert response.WhichOneof("verdict") == "indeterminate"
+    assert response.indeterminate.reason == reason_pb2.REASON_TRUST_STALE
+    assert response.indeterminate.retry_after.seconds > 0
+
+
+def test_an_oversize_presentation_is_a_verdict(edge: Edge) -> None:
+    response = verify(edge, "A" * (64 * 1024 + 1))
+    assert response.rejected.reason == reason_pb2.REASON_TOO_LARGE
+
+
+# -- who calls --------------------------------------------------------------------------------------------------------
+
+
+def challenge_as(edge: Edge, channel: grpc.Channel) -> Callable[[], object]:
+    stub = verification_pb2_grpc.VerificationServiceStub(channel)
+    return lambda: stub.CreateChallenge(verification_pb2.CreateChallengeRequest(matter=HUKOU_MIGRATION), timeout=10)
+
+
+def test_without_a_client_certificate_there_is_no_call(edge: Edge) -> None:
+    with edge.channel(None) as channel:
+        assert failure(challenge_as(edge, channel))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_certificate_of_a_foreign_ca_makes_no_call(edge: Edge) -> None:
+    foreign = create_ca("Foreign CA", WORLD.now() - timedelta(minutes=1))
+    with edge.channel(edge.federation[AH].service.identity, ca=foreign) as channel:
+        assert failure(challenge_as(edge, channel))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        f"{entity_ids(AH).gateway}/services/stranger",
+        f"{entity_ids(SH).gateway}/services/counter",
+        f"{entity_ids(AH).gateway}.evil.example/services/counter",
+        SYSTEM,
+    ],
+)
+def test_a_caller_that_is_not_registered_is_not_permitted(edge: Edge, identity: str) -> None:
+    with edge.channel(identity) as channel:
+        code, details = failure(challenge_as(edge, channel))
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert info(details).reason == "NOT_PERMITTED"
+
+
+def test_a_relying_service_does_not_issue(edge: Edge) -> None:
+    with edge.service() as channel:
+        stub = issuance_pb2_grpc.IssuanceServiceStub(channel)
+        code, _ = failure(lambda: stub.IssueAssertion(issuance_pb2.IssueAssertionRequest(), timeout=10))
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+
+
+# -- case 110: what is not a request ----------------------------------------------------------------------------------
+
+
+def raw_call(edge: Edge, body: bytes) -> Callable[[], object]:
+    def call() -> object:
+        with edge.service() as channel:
+            method = channel.unary_unary(VERIFY, request_serializer=bytes, response_deserializer=bytes)
+            return method(body, timeout=10)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"\x12\x04\xff\xfe\xed\xa0", grpc.StatusCode.INVALID_ARGUMENT),
+        (b"\xff\xff\xff\xff", grpc.StatusCode.INVALID_ARGUMENT),
+        (b"", grpc.StatusCode.INVALID_ARGUMENT),
+        (b"\x12\xff\xff\xff\x7f", grpc.StatusCode.INVALID_ARGUMENT),
+        (b"\x12\x85\x80\x80\x02" + b"A" * (4 * 1024 * 1024 + 5), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (b"\x12" + b"\x80\x80\x10" + b"A" * MAX_REQUEST_BYTES, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    ],
+    ids=["not UTF-8", "not a message", "empty", "length beyond the end", "4 MiB and more", "over our limit"],
+)
+def test_case_110_a_malformed_message_is_the_callers_error(edge: Edge, body: bytes, code: grpc.StatusCode) -> None:
+    assert failure(raw_call(edge, body))[0] is code
+
+
+def test_random_bytes_never_cause_an_internal_error(edge: Edge) -> None:
+    source = Random(20261123)  # noqa: S311 - guards nothing
+    with edge.service() as channel:
+        method = channel.unary_unary(VERIFY, request_serializer=bytes, response_deserializer=bytes)
+        for _ in range(300):
+            body = source.randbytes(source.randrange(1, 200))
+            with pytest.raises(grpc.RpcError) as caught:
+                method(body, timeout=10)
+            assert caught.value.code() in ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"matter": ""}, "matter"),
+        ({"matter": "x" * 65}, "matter"),
+        ({"presentation": ""}, "presentation"),
+        ({"nonce": "with space"}, "nonce"),
+        ({"nonce": "n" * 201}, "nonce"),
+        ({"request_id": "徐"}, "request_id"),
+        ({"request_id": "r" * 65}, "request_id"),
+    ],
+)
+def test_a_field_out_of_form_is_named(edge: Edge, change: dict[str, str], field: str) -> None:
+    fields = {"matter": HUKOU_MIGRATION, "presentation": "x", **change}
+    with edge.service() as channel:
+        stub = verification_pb2_grpc.VerificationServiceStub(channel)
+        code, details = failure(
+            lambda: stub.VerifyCredential(verification_pb2.VerifyCredentialRequest(**fields), timeout=10)
+        )
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert info(details).reason == "INVALID_REQUEST"
+    requests = [detail for detail in details if isinstance(detail, error_details_pb2.BadRequest)]
+    assert [violation.field for request in requests for violation in request.field_violations] == [field]
+
+
+# -- issuance ---------------------------------------------------------------------------------------------------------
+
+
+def issue_request(**changes: Any) -> issuance_pb2.IssueCredentialRequest:
+    request = issuance_pb2.IssueCredentialRequest(
+        local_subject="person-1",
+        credential_type=RESIDENT_ID,
+        holder_jwk=write_json(generate_key().public.jwk).decode(),
+    )
+    request.claims.update({"name": "徐某", "id_type": "resident_id", "id_number": XU_ID_NUMBER})
+    request.authentication.acr = "urn:yrd:loa:4"
+    request.authentication.amr.append("face")
+    request.authentication.authentication_time.FromDatetime(START)
+    for name, value in changes.items():
+        target: Any = request
+        *path, last = name.split("__")
+        for part in path:
+            target = getattr(target, part)
+        if isinstance(value, dict):
+            getattr(target, last).update(value)
+        else:
+            setattr(target, last, value)
+    return request
+
+
+def test_a_credential_issued_over_the_wire_is_recognised(edge: Edge) -> None:
+    with edge.channel(SYSTEM) as channel:
+        response = issuance_pb2_grpc.IssuanceServiceStub(channel).IssueCredential(issue_request(), timeout=10)
+    assert response.credential.endswith("~")
+    assert response.credential.count("~") == 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"local_subject": ""},
+        {"credential_type": "urn:yrd:credential:none:1"},
+        {"holder_jwk": "{}"},
+        {"holder_jwk": "not json"},
+        {"authentication__acr": "urn:yrd:loa:9"},
+        {"claims": {"id_number": "310101190001010012"}},
+        {"claims": {"_sd": ["x"]}},
+        {"lifetime__seconds": 401 * 86_400},
+        {"lifetime__seconds": -1},
+        {"authentication__assurance__identity": 9},
+    ],
+    ids=str,
+)
+def test_what_would_not_be_recognised_is_not_issued(edge: Edge, change: dict[str, Any]) -> None:
+    with edge.channel(SYSTEM) as channel:
+        stub = issuance_pb2_grpc.IssuanceServiceStub(channel)
+        code, details = failure(lambda: stub.IssueCredential(issue_request(**change), timeout=10))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert info(details).reason == "INVALID_REQUEST"
+
+
+# -- federation documents ---------------------------------------------------------------------------------------------
+
+
+def test_documents_are_relayed_as_signed(edge: Edge) -> None:
+    shanghai = entity_ids(SH)
+    with edge.service() as channel:
+        stub = federation_pb2_grpc.FederationServiceStub(channel)
+        charter = stub.GetCharter(federation_pb2.GetCharterRequest(), timeout=10).charter
+        configuration = stub.GetEntityConfiguration(
+            federation_pb2.GetEntityConfigurationRequest(entity_id=shanghai.issuer), timeout=10
+        ).statement
+        statement = stub.GetSubordinateStatement(
+            federation_pb2.GetSubordinateStatementRequest(issuer=shanghai.anchor, subject=shanghai.issuer), timeout=10
+        ).statement
+    resolver = edge.federation[AH].resolver
+    assert charter == edge.federation.document
+    assert configuration == resolver.document(shanghai.issuer, shanghai.issuer)
+    assert statement == resolver.document(shanghai.anchor, shanghai.issuer)
+
+
+def test_historical_keys_are_signed_by_the_entity(edge: Edge) -> None:
+    with edge.service() as channel:
+        stub = federation_pb2_grpc.FederationServiceStub(channel)
+        request = federation_pb2.GetHistoricalKeysRequest(entity_id=entity_ids(AH).issuer)
+        token = stub.GetHistoricalKeys(request, timeout=10).key_set
+    from gateway.core.jose import parse_compact, verify  # noqa: PLC0415
+
+    jws = parse_compact(token, max_chars=65_536)
+    claims = verify(jws, edge.federation.keys[AH]["issuer-federation"].public)
+    assert jws.header.typ == "jwk-set+jwt"
+    assert (claims["iss"], claims["keys"]) == (entity_ids(AH).issuer, [])
+
+
+@pytest.mark.parametrize("entity", ["https://issuer.gd.mrg.example", entity_ids(SH).gateway + "/other"])
+def test_case_114_what_is_not_held_is_not_found_and_says_no_more(edge: Edge, entity: str) -> None:
+    with edge.service() as channel:
+        stub = federation_pb2_grpc.FederationServiceStub(channel)
+        code, details = failure(
+            lambda: stub.GetEntityConfiguration(
+                federation_pb2.GetEntityConfigurationRequest(entity_id=entity), timeout=10
+            )
+        )
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert info(details).reason == "NOT_HELD"
+
+
+def test_case_117_nobody_makes_a_subordinate_statement_about_itself(edge: Edge) -> None:
+    anchor = entity_ids(SH).anchor
+    with edge.service() as channel:
+        stub = federation_pb2_grpc.FederationServiceStub(channel)
+        request = federation_pb2.GetSubordinateStatementRequest(issuer=anchor, subject=anchor)
+        code, _ = failure(lambda: stub.GetSubordinateStatement(request, timeout=10))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+# -- case 112: nothing leaks ------------------------------------------------------------------------------------------
+
+
+def test_case_112_a_bug_shows_a_reference_and_no_value(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    presentation, nonce = edge.federation.present(edge.federation.issue())
+
+    def broken(*_arguments: object, **_named: object) -> None:
+        raise RuntimeError(f"canary 徐某 {XU_ID_NUMBER} {presentation}")
+
+    monkeypatch.setattr(edge.federation[AH].verifier, "verify", broken)
+    with pytest.raises(grpc.RpcError) as caught:
+        verify(edge, presentation, nonce)
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    out, err = capfd.readouterr()
+    shown = f"{caught.value.details()} {caught.value.trailing_metadata()} {out} {err}"
+    assert "RuntimeError" in err
+    assert [canary for canary in ("canary", "徐某", XU_ID_NUMBER, presentation[:60]) if canary in shown] == []
+
+
+def test_case_112_rejections_write_nothing_of_the_presentation_to_the_log(
+    edge: Edge, capfd: pytest.CaptureFixture[str]
+) -> None:
+    presentation, nonce = edge.federation.present(edge.federation.issue())
+    head, *disclosures, proof = presentation.split("~")
+    broken = [
+        presentation[:-4] + "AAAA",
+        "~".join([head, *disclosures[1:], proof]),
+        "~".join([head, *disclosures, ""]),
+        "~".join([head, *disclosures, disclosures[0], proof]),
+        head,
+        head[:-4] + "AAAA~",
+        presentation.replace("~", " ~", 1),
+    ]
+    for each in broken:
+        response = verify(edge, each, nonce)
+        assert response.WhichOneof("verdict") == "rejected"
+        assert response.rejected.reason != reason_pb2.REASON_UNSPECIFIED
+        assert response.ByteSize() < 300
+    out, err = capfd.readouterr()
+    pieces = [nonce, XU_ID_NUMBER, "徐某", *(part[:40] for part in (head, *disclosures, proof) if part)]
+    assert [piece for piece in pieces if piece in out + err] == []
+
+
+# -- life of a server -------------------------------------------------------------------------------------------------
+
+
+def test_health_answers_and_draining_says_not_serving(edge: Edge) -> None:
+    with edge.service() as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        serving = health_pb2.HealthCheckResponse
+        assert stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status == serving.SERVING
+        edge.listener.set_health({"": False})
+        assert stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status == serving.NOT_SERVING
+
+
+def test_a_taken_address_is_an_error_at_once(edge: Edge) -> None:
+    certificate, key = client_certificate(edge.ca, edge.federation[AH].ids.gateway)
+    with pytest.raises(OSError, match="listen"):
+        Listener(
+            address=f"localhost:{edge.listener.port}",
+            certificate=certificate,
+            private_key=key,
+            client_cas=edge.ca[0],
+            threads=1,
+            max_concurrent_calls=1,
+            world=WORLD,
+        )
+
+
+def test_an_assertion_may_be_shown_at_the_gateway_it_names(edge: Edge) -> None:
+    assertion = edge.federation.assertion(audience=edge.federation[AH].ids.gateway)
+    assert verify(edge, assertion, matter=LICENCE_DISPLAY).WhichOneof("verdict") == "accepted"
