@@ -1,0 +1,36 @@
+"""Measure, print a table, write JSON lines to ``bench/out/latest.jsonl``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.core import measure
+
+OUT = Path(__file__).parent / "out" / "latest.jsonl"
+
+
+def main() -> int:
+    """Run all benchmarks; exit 1 when a target was missed."""
+    console = Console(stderr=True)
+    figures = measure(lambda text: console.print(f"[dim]{text}[/dim]"))
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text("".join(json.dumps(figure.as_json()) + "\n" for figure in figures), encoding="utf-8")
+    table = Table(title="Benchmarks")
+    for heading in ("metric", "value", "unit", "target", "met"):
+        table.add_column(heading, justify="left" if heading == "metric" else "right")
+    for figure in figures:
+        target = "" if figure.target is None else f"{figure.target:g}"
+        met = "" if figure.met is None else ("yes" if figure.met else "NO")
+        table.add_row(figure.metric, f"{figure.value:.4g}", figure.unit, target, met)
+    Console().print(table)
+    Console(stderr=True).print(f"[dim]written to {OUT.parent.name}/{OUT.name}[/dim]")
+    return 0 if all(figure.met is not False for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,274 @@
+"""The pure core against the raw signature check.
+
+Every credential is distinct and seen once: no cache can help. The raw rate is what ``cryptography`` does with the same
+number of ES256 verifications of messages of the same size and nothing else. Core and raw are measured in turn, in
+rounds, so that a machine that slows down slows both; the median ratio counts.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from gateway.core.agreement import Matter
+from gateway.core.challenge import make_nonce
+from gateway.core.charter import (
+    ISSUER_TYPE,
+    Charter,
+    add_signature,
+    draft,
+    parse_charter,
+    unsigned,
+    verify_pinned,
+)
+from gateway.core.credential import (
+    ASSERTION_CREDENTIAL_TYPE,
+    ASSERTION_TYPE,
+    CREDENTIAL_TYPE,
+    PresentationRequest,
+    verify_presentation,
+)
+from gateway.core.identifiers import Province
+from gateway.core.jose import SoftwareKey, b64url_encode, generate_key, sign_compact
+from gateway.core.publication import Attested, configuration_claims, vouch
+from gateway.core.sd_jwt import issue, present
+from gateway.core.statements import TYP
+from gateway.core.trust import TrustView, build_view
+from gateway.lab.charter import (
+    HUKOU_MIGRATION,
+    LICENCE_DISPLAY,
+    RESIDENT_ID,
+    TRUST_FRAMEWORK,
+    charter_claims,
+    entity_ids,
+)
+
+NOW: Final = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
+ROUNDS: Final = 7
+PER_ROUND: Final = 300
+NONCE_KEY: Final = b"n" * 32
+ISSUER: Final = entity_ids(Province.SHANGHAI).issuer
+GATEWAY: Final = entity_ids(Province.ANHUI).gateway
+SERVICE: Final = f"{GATEWAY}/services/counter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One measured figure."""
+
+    metric: str
+    value: float
+    unit: str
+    target: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target was reached; None when there is none."""
+        return None if self.target is None else self.value >= self.target
+
+    def as_json(self) -> dict[str, Any]:
+        """Write for programs."""
+        return {
+            "metric": self.metric,
+            "value": round(self.value, 4),
+            "unit": self.unit,
+            "target": self.target,
+            "met": self.met,
+        }
+
+
+def measure(say: Callable[[str], None]) -> list[Figure]:
+    """Measure the core."""
+    say("building trust and credentials")
+    stage = Stage()
+    total = ROUNDS * PER_ROUND
+    assertions = [stage.assertion() for _ in range(total)]
+    credentials = [stage.credential() for _ in range(total)]
+    raw = RawVerify(total, size=len(assertions[0].presentation))
+    say(f"{ROUNDS} rounds of {PER_ROUND} each: raw ES256, assertions, credentials with key binding")
+    rates: dict[str, list[float]] = {"raw": [], "assertion": [], "credential": []}
+    for number in range(ROUNDS):
+        part = slice(number * PER_ROUND, (number + 1) * PER_ROUND)
+        rates["raw"].append(_rate(raw.verify, range(part.start, part.stop)))
+        rates["assertion"].append(_rate(stage.verify, assertions[part]))
+        rates["credential"].append(_rate(stage.verify, credentials[part]))
+
+    def ratio(name: str) -> float:
+        return statistics.median(one / base for one, base in zip(rates[name], rates["raw"], strict=True))
+
+    return [
+        Figure(metric="raw_es256_verify_per_s", value=statistics.median(rates["raw"]), unit="1/s"),
+        Figure(metric="core_assertion_per_s", value=statistics.median(rates["assertion"]), unit="1/s"),
+        Figure(metric="core_credential_kb_per_s", value=statistics.median(rates["credential"]), unit="1/s"),
+        Figure(metric="core_assertion_vs_raw_verify", value=ratio("assertion"), unit="ratio", target=0.75),
+        Figure(metric="core_credential_kb_vs_raw_verify", value=ratio("credential"), unit="ratio", target=0.35),
+    ]
+
+
+def _rate(work: Callable[[Any], object], items: Any) -> float:
+    started = time.perf_counter()
+    for item in items:
+        work(item)
+    return len(items) / (time.perf_counter() - started)
+
+
+class RawVerify:
+    """What a signature check costs when nothing else is done."""
+
+    def __init__(self, count: int, size: int) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        self._key = key.public_key()
+        self._algorithm = ec.ECDSA(hashes.SHA256())
+        self._messages = [os.urandom(size) for _ in range(count)]
+        self._signatures = [key.sign(message, self._algorithm) for message in self._messages]
+
+    def verify(self, index: int) -> None:
+        """Verify one signature."""
+        self._key.verify(self._signatures[index], self._messages[index], self._algorithm)
+
+
+class Stage:
+    """A charter, a trust view, an issuer and a holder: what a verification needs, and nothing served."""
+
+    def __init__(self) -> None:
+        anchors = {province: generate_key() for province in Province}
+        charter = _charter(anchors)
+        self._issuer = generate_key()
+        self._holder = generate_key()
+        self._view = _view(charter, anchors, self._issuer)
+        self._matters = charter.agreement.matters
+
+    def verify(self, request: PresentationRequest) -> None:
+        """Judge one presentation; a rejection would end the benchmark."""
+        verify_presentation(request, self._view, NOW)
+
+    def assertion(self) -> PresentationRequest:
+        """Make an assertion as a counter would get one."""
+        claims = {
+            **_common(),
+            "aud": SERVICE,
+            "jti": b64url_encode(os.urandom(16)),
+            "exp": int(NOW.timestamp()) + 300,
+        }
+        claims["verified_claims"]["claims"] = {"name": "徐某", "hukou_region": "310101"}
+        token = sign_compact(ASSERTION_TYPE, claims, self._issuer)
+        return self._request(token, self._matters[LICENCE_DISPLAY], nonce="")
+
+    def credential(self) -> PresentationRequest:
+        """Make a credential with ten disclosures and a key-binding proof."""
+        attributes = {
+            "name": "徐某",
+            "id_type": "resident_id",
+            "id_number": "310101190001010011",
+            "hukou_region": "310101",
+            **{f"attribute_{number}": f"value {number}" for number in range(6)},
+        }
+        claims = {
+            **_common(),
+            "vct": RESIDENT_ID,
+            "cnf": {"jwk": {name: self._holder.public.jwk[name] for name in ("kty", "crv", "x", "y")}},
+            "exp": int((NOW + timedelta(days=30)).timestamp()),
+        }
+        claims["verified_claims"]["claims"] = attributes
+        paths = [("verified_claims", "claims", name) for name in attributes]
+        sd_jwt = issue(claims, paths, salts=_salts(), signer=self._issuer, typ=CREDENTIAL_TYPE)
+        matter = self._matters[HUKOU_MIGRATION]
+        nonce = make_nonce(
+            NONCE_KEY,
+            service=SERVICE,
+            matter=matter.code,
+            expires_at=NOW + timedelta(minutes=5),
+            random=os.urandom(16),
+        )
+        presentation = present(
+            sd_jwt, lambda _path: True, signer=self._holder, audience=SERVICE, nonce=nonce, issued_at=NOW
+        )
+        return self._request(presentation, matter, nonce)
+
+    @staticmethod
+    def _request(presentation: str, matter: Matter, nonce: str) -> PresentationRequest:
+        return PresentationRequest(
+            presentation=presentation,
+            matter=matter,
+            service=SERVICE,
+            gateway=GATEWAY,
+            nonce=nonce,
+            nonce_key=NONCE_KEY,
+            certificate_sha256="",
+        )
+
+
+def _common() -> dict[str, Any]:
+    return {
+        "iss": ISSUER,
+        "sub": f"v1.{b64url_encode(os.urandom(32))}",
+        "iat": int(NOW.timestamp()),
+        "acr": "urn:yrd:loa:4",
+        "amr": ["face", "hwk"],
+        "auth_time": int(NOW.timestamp()),
+        "assurance": {"ial": 3, "aal": 3, "fal": 3},
+        "verified_claims": {"verification": {"trust_framework": TRUST_FRAMEWORK}},
+    }
+
+
+def _salts() -> Iterator[str]:
+    while True:
+        yield b64url_encode(os.urandom(16))
+
+
+def _charter(anchors: dict[Province, SoftwareKey]) -> Charter:
+    document = unsigned(draft(charter_claims({province: key.public for province, key in anchors.items()}, NOW)))
+    for key in anchors.values():
+        document = add_signature(document, key)
+    return verify_pinned(document, parse_charter(document).unverified.sha256)
+
+
+def _view(charter: Charter, anchors: dict[Province, SoftwareKey], credential_key: SoftwareKey) -> TrustView:
+    federation_key = generate_key()
+    anchor_ids = [anchor.entity_id for anchor in charter.anchors]
+    types = [RESIDENT_ID, ASSERTION_CREDENTIAL_TYPE]
+    metadata = {ISSUER_TYPE: {"credential_types": types, "jwks": {"keys": [dict(credential_key.public.jwk)]}}}
+    configuration = sign_compact(
+        TYP,
+        configuration_claims(
+            entity_id=ISSUER,
+            federation_key=federation_key.public,
+            metadata=metadata,
+            authority_hints=anchor_ids,
+            lifetime=timedelta(hours=1),
+            now=NOW,
+        ),
+        federation_key,
+    )
+    documents = {(ISSUER, ISSUER): configuration}
+    for province, key in anchors.items():
+        anchor_id = entity_ids(province).anchor
+        own = configuration_claims(
+            entity_id=anchor_id,
+            federation_key=key.public,
+            metadata={"federation_entity": {}},
+            authority_hints=(),
+            lifetime=timedelta(minutes=10),
+            now=NOW,
+        )
+        vouching = vouch(
+            anchor_id=anchor_id,
+            charter=charter,
+            configuration=configuration,
+            attested=Attested(
+                federation_keys=frozenset({federation_key.public.thumbprint}), credential_keys=frozenset()
+            ),
+            taken_keys=frozenset(),
+            now=NOW,
+        )
+        documents[anchor_id, anchor_id] = sign_compact(TYP, own, key)
+        documents[anchor_id, ISSUER] = sign_compact(TYP, vouching.claims, key)
+    return build_view(charter, documents, NOW)
