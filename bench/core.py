@@ -36,8 +36,9 @@ from gateway.core.credential import (
     PresentationRequest,
     verify_presentation,
 )
+from gateway.core.encoding import b64url_encode
 from gateway.core.identifiers import Province
-from gateway.core.jose import SoftwareKey, b64url_encode, generate_key, sign_compact
+from gateway.core.jose import SoftwareKey, generate_key, sign_compact
 from gateway.core.publication import Attested, configuration_claims, vouch
 from gateway.core.sd_jwt import issue, present
 from gateway.core.statements import TYP

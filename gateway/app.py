@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,9 +18,10 @@ from gateway.config import Config, ConfigError
 from gateway.core.agreement import Agreement
 from gateway.core.charter import GATEWAY_TYPE, Charter
 from gateway.core.reasons import Rejected
+from gateway.core.trust import TrustView
 from gateway.entity import Entity
 from gateway.issuer import Issuer
-from gateway.keystore import KeyStore
+from gateway.keystore import KeyStore, KeyStoreError
 from gateway.ledger import Ledger
 from gateway.logs import get_logger
 from gateway.peers import GrpcPeer
@@ -40,7 +41,7 @@ from gateway.tls import CallerReader
 from gateway.verifier import Verifier
 
 GATEWAY_CONFIGURATION_LIFETIME: Final = timedelta(hours=1)
-HEALTH_SECONDS: Final = 1.0
+HEALTH_SECONDS: Final = 0.5
 FEDERATION_THREADS: Final = 16
 ADMIN_THREADS: Final = 4
 
@@ -60,9 +61,9 @@ class App:
         self._world = world
         self._stop = threading.Event()
         self._health: threading.Thread | None = None
-        keys = KeyStore.open(config.keys)
         charter, self._store = _open_trust(config)
         try:
+            keys = KeyStore.open(config.keys)
             self._peers = _peers(config)
             self._issuer = _issuer(config, keys, world, charter.agreement, self._agreement)
             self._anchor = _anchor(config, keys, self._store)
@@ -94,8 +95,10 @@ class App:
             )
             own = {entity.entity_id: entity for entity in (*issuers, *anchors, gateway)}
             self._listeners = self._listen(own)
-        except BaseException:
+        except BaseException as error:
             self._store.close()
+            if isinstance(error, KeyStoreError):
+                raise ConfigError(str(error), file=config.file, key="keys") from error
             raise
 
     def start(self) -> None:
@@ -177,12 +180,7 @@ class App:
 
     def _watch_health(self) -> None:
         while True:
-            now = self._world.now()
-            view = self._resolver.view
-            can_verify = now < view.charter.expires_at and any(
-                key.stale_until > now for issuer in view.issuers.values() for key in issuer.keys.values()
-            )
-            services = {"": can_verify, VERIFICATION_SERVICE: can_verify, FEDERATION_SERVICE: True}
+            services = _health(self._resolver.view, self._world.now())
             if self._issuer is not None:
                 services[ISSUANCE_SERVICE] = True
             if self._stop.is_set():
@@ -190,6 +188,16 @@ class App:
             for listener in self._listeners.values():
                 listener.set_health(services)
             self._stop.wait(HEALTH_SECONDS)
+
+
+def _health(view: TrustView, now: datetime) -> dict[str, bool]:
+    """What to tell the health service: per service, and per issuer, under its identifier, whether it is recognised."""
+    services = {
+        issuer.entity_id: now < view.charter.expires_at and any(key.stale_until > now for key in issuer.keys.values())
+        for issuer in view.issuers.values()
+    }
+    can_verify = any(services.values())
+    return {**services, "": can_verify, VERIFICATION_SERVICE: can_verify, FEDERATION_SERVICE: True}
 
 
 def _open_trust(config: Config) -> tuple[Charter, SqliteStore]:

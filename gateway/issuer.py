@@ -20,7 +20,8 @@ from gateway.core.credential import (
     CREDENTIAL_TYPE,
     check_attributes,
 )
-from gateway.core.jose import Signer, b64url_encode, import_jwk, keyed_digest, parse_json_object, sign_compact
+from gateway.core.encoding import b64url_encode, keyed_digest, parse_json_object
+from gateway.core.jose import Signer, import_jwk, sign_compact
 from gateway.core.reasons import InvalidRequest, Rejected
 from gateway.core.sd_jwt import issue
 from gateway.entity import Entity

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Final, Literal, Self, get_args
 
 from gateway.clock import World
-from gateway.core.jose import SoftwareKey, b64url_decode, b64url_encode, generate_key, load_pkcs8
+from gateway.core.encoding import b64url_decode, b64url_encode
+from gateway.core.jose import SoftwareKey, generate_key, load_pkcs8
 from gateway.core.reasons import Rejected
 
 KeyRole = Literal["anchor-federation", "issuer-federation", "issuer-credential", "gateway-federation"]

@@ -60,11 +60,10 @@ PLAIN_KEYS: Final = frozenset(
         # who and where
         *("address", "listener", "matter", "peer", "province", "role", "rpc", "sector"),
         # what
-        *("acr", "alg", "attempt", "document", "error", "field", "file", "first", "key", "reason", "replay", "signal"),
-        *("state", "status", "typ", "verdict", "version", "charter_version", "seq", "pid", "fix", "stale", "serving"),
+        *("alg", "charter_version", "error", "field", "file", "first", "reason", "seq", "status", "verdict", "version"),
         # how much, how long
-        *("after_rounds", "age_seconds", "count", "duration_ms", "entries", "limit", "problems", "queue_depth"),
-        *("retry_after_seconds", "size_bytes", "expires_at", "grace_seconds", "interval_seconds", "threads"),
+        *("after_rounds", "age_seconds", "count", "duration_ms", "entries", "expires_at", "problems"),
+        *("retry_after_seconds",),
     }
 )
 

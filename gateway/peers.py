@@ -70,6 +70,8 @@ class GrpcPeer:
             options=[
                 ("grpc.max_receive_message_length", MAX_DOCUMENT_CHARS + 1024),
                 ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+                # A peer that just came up is found at the next retry, not seconds later.
+                ("grpc.initial_reconnect_backoff_ms", 250),
                 ("grpc.max_reconnect_backoff_ms", 5_000),
             ],
         )

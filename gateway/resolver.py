@@ -35,7 +35,7 @@ from gateway.storage import TrustStore
 
 FORCED_EVERY: Final = timedelta(seconds=5)
 FORCED_WAIT_SECONDS: Final = 2.5
-RETRY_SECONDS: Final = 1.0
+RETRY_SECONDS: Final = 0.5
 """First pause after a round that failed or left something missing; doubled each time up to the interval."""
 
 _log = get_logger("resolver")
@@ -174,15 +174,15 @@ class Resolver:
         thread.start()
 
     def _run(self, interval: timedelta, work: Callable[[], bool]) -> None:
-        pause = RETRY_SECONDS
+        regular, retry = interval.total_seconds(), RETRY_SECONDS
         while not self._stop.is_set():
-            done = work()
-            pause = interval.total_seconds() if done else min(pause * 2, interval.total_seconds())
+            if work():
+                pause, retry = regular, RETRY_SECONDS
+            else:
+                pause, retry = min(retry, regular), retry * 2
             # Four provinces on one schedule would all ask at the top of the minute; a tenth of jitter spreads them.
             jitter = 0.9 + 0.2 * self._world.random_bytes(1)[0] / 255
             self._stop.wait(pause * jitter)
-            if done:
-                pause = RETRY_SECONDS
 
     def _publish_round(self) -> bool:
         try:

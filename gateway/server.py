@@ -34,7 +34,7 @@ from recognition.v1 import (
 
 from gateway import wire
 from gateway.clock import World
-from gateway.core.jose import b64url_encode
+from gateway.core.encoding import b64url_encode
 from gateway.core.reasons import InvalidRequest, NotHeld, NotPermitted, Overloaded, Unavailable
 from gateway.entity import Entity
 from gateway.issuer import Authentication, Issuer

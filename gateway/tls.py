@@ -29,8 +29,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from gateway.core.encoding import sha256_b64url
 from gateway.core.identifiers import check_entity_id
-from gateway.core.jose import sha256_b64url
 from gateway.core.reasons import NotPermitted
 
 CA_LIFETIME: Final = timedelta(days=3650)
@@ -45,7 +45,7 @@ _UNREADABLE: Final = (ValueError, x509.DuplicateExtension, x509.InvalidVersion, 
 # -- issuing ----------------------------------------------------------------------------------------------------------
 
 
-def create_ca(common_name: str, now: datetime) -> tuple[bytes, bytes]:
+def create_ca(common_name: str, now: datetime, lifetime: timedelta = CA_LIFETIME) -> tuple[bytes, bytes]:
     """Make a certification authority that signs end certificates only.
 
     Returns:
@@ -57,7 +57,7 @@ def create_ca(common_name: str, now: datetime) -> tuple[bytes, bytes]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     certificate = (
-        _builder(name, name, key.public_key(), now - BACKDATED, now + CA_LIFETIME)
+        _builder(name, name, key.public_key(), now - BACKDATED, now + lifetime)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(ca=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

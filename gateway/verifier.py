@@ -29,7 +29,7 @@ from gateway.config import RelyingService
 from gateway.core.agreement import Assurance, Matter
 from gateway.core.challenge import make_nonce
 from gateway.core.credential import PresentationRequest, VerifiedPresentation, verify_presentation
-from gateway.core.jose import b64url_encode, keyed_digest
+from gateway.core.encoding import b64url_encode, keyed_digest
 from gateway.core.reasons import Indeterminate, NotPermitted, Reason, Rejected
 from gateway.core.trust import TrustView
 from gateway.ledger import Ledger

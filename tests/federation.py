@@ -12,15 +12,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from gateway.tls import Caller
-
 from gateway.anchor import Anchor
 from gateway.clock import World, system_world
 from gateway.config import RelyingService
 from gateway.core.charter import GATEWAY_TYPE, add_signature, draft, parse_charter, unsigned, verify_pinned
 from gateway.core.credential import ASSERTION_CREDENTIAL_TYPE
+from gateway.core.encoding import write_json
 from gateway.core.identifiers import Province
-from gateway.core.jose import SoftwareKey, generate_key, write_json
+from gateway.core.jose import SoftwareKey, generate_key
 from gateway.core.sd_jwt import Path as ClaimPath
 from gateway.core.sd_jwt import present
 from gateway.entity import Entity
@@ -37,6 +36,7 @@ from gateway.ledger import Ledger
 from gateway.peers import PeerError
 from gateway.resolver import Resolver, load_charter
 from gateway.storage.sqlite import SqliteStore
+from gateway.tls import Caller
 from gateway.verifier import Answer, Verifier
 
 START = datetime(2026, 11, 23, 1, 0, 0, tzinfo=UTC)

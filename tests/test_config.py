@@ -26,8 +26,8 @@ from gateway.config import (
 )
 from gateway.config.reader import load_config
 from gateway.config.writer import render_config
+from gateway.core.encoding import sha256_b64url
 from gateway.core.identifiers import Province
-from gateway.core.jose import sha256_b64url
 
 PIN = sha256_b64url(b"charter")
 THUMBPRINT = sha256_b64url(b"key")

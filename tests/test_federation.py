@@ -9,7 +9,6 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from gateway.tls import Caller
 
 from gateway.core.charter import add_signature, draft, parse_charter, unsigned
 from gateway.core.identifiers import Province
@@ -18,6 +17,7 @@ from gateway.core.reasons import NotPermitted, Reason, Unavailable
 from gateway.core.statements import TYP
 from gateway.lab.charter import COURT_FILING, HUKOU_MIGRATION, LICENCE_DISPLAY, entity_ids
 from gateway.storage import LedgerEntry, StorageError
+from gateway.tls import Caller
 from gateway.verifier import Acceptance, Answer, Rejection, Undecided
 from tests.federation import AH, JS, SH, XU_CLAIMS, XU_ID_NUMBER, ZJ, Federation, MemoryPeer
 

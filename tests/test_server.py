@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,7 +25,8 @@ from recognition.v1 import (
 )
 
 from gateway.clock import system_world
-from gateway.core.jose import generate_key, write_json
+from gateway.core.encoding import write_json
+from gateway.core.jose import generate_key
 from gateway.lab.charter import HUKOU_MIGRATION, LICENCE_DISPLAY, RESIDENT_ID, entity_ids
 from gateway.server import (
     MAX_REQUEST_BYTES,
@@ -33,6 +35,7 @@ from gateway.server import (
     Listener,
     VerificationServicer,
 )
+from gateway.storage import LedgerEntry
 from gateway.tls import CallerReader, create_ca, issue_certificate
 from tests.federation import AH, SH, START, XU_ID_NUMBER, Federation
 
@@ -482,3 +485,32 @@ def test_a_taken_address_is_an_error_at_once(edge: Edge) -> None:
 def test_an_assertion_may_be_shown_at_the_gateway_it_names(edge: Edge) -> None:
     assertion = edge.federation.assertion(audience=edge.federation[AH].ids.gateway)
     assert verify(edge, assertion, matter=LICENCE_DISPLAY).WhichOneof("verdict") == "accepted"
+
+
+def test_draining_lets_a_running_call_end_and_refuses_new_ones(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    presentation, nonce = edge.federation.present(edge.federation.issue())
+    store = edge.federation[AH].store
+    commit = store.commit
+    running, release = threading.Event(), threading.Event()
+
+    def slow(group: Sequence[LedgerEntry]) -> Sequence[bool]:
+        running.set()
+        release.wait(10)
+        return commit(group)
+
+    monkeypatch.setattr(store, "commit", slow)
+    with edge.service() as channel, edge.service() as late:
+        stub: Any = verification_pb2_grpc.VerificationServiceStub(channel)
+        late_stub = verification_pb2_grpc.VerificationServiceStub(late)
+        late_stub.CreateChallenge(verification_pb2.CreateChallengeRequest(matter=HUKOU_MIGRATION), timeout=10)
+        request = verification_pb2.VerifyCredentialRequest(
+            matter=HUKOU_MIGRATION, presentation=presentation, nonce=nonce
+        )
+        call = stub.VerifyCredential.future(request, timeout=10)
+        assert running.wait(10)
+        wait = edge.listener.stop(10)
+        code, _ = failure(challenge_as(edge, late))
+        release.set()
+        assert call.result().WhichOneof("verdict") == "accepted"
+        wait()
+    assert code is grpc.StatusCode.UNAVAILABLE

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.clock import system_world
-from gateway.core.jose import sha256_b64url
+from gateway.core.encoding import sha256_b64url
 from gateway.core.reasons import NotPermitted
 from gateway.tls import CA_LIFETIME, MAX_CERTIFICATE_BYTES, CallerReader, create_ca, issue_certificate
 

@@ -345,8 +345,7 @@ def _distinct(file: Path, values: Mapping[str, Hashable]) -> None:
     for key, value in values.items():
         first = seen.setdefault(value, key)
         if first != key:
-            shown = _shown(value.code if isinstance(value, Province) else value)
-            raise ConfigError(f"{shown} is already in {first}; each needs its own", file=file, key=key)
+            raise ConfigError(f"{_shown(value)} is already in {first}; each needs its own", file=file, key=key)
 
 
 def _under(file: Path, identities: Mapping[str, str], place: str, entity: str | None) -> None:

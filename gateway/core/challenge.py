@@ -11,7 +11,7 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-from gateway.core.jose import b64url_encode, equal_secrets, keyed_digest
+from gateway.core.encoding import b64url_encode, equal_secrets, keyed_digest
 from gateway.core.reasons import Reason, Rejected
 
 MIN_RANDOM_BYTES: Final = 16

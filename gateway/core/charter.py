@@ -27,22 +27,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from gateway.core.agreement import Agreement, parse_agreement
+from gateway.core.encoding import JsonLimits, b64url_decode, b64url_encode, parse_json_object, sha256_b64url, write_json
 from gateway.core.fields import Field
 from gateway.core.identifiers import Province, check_entity_id
-from gateway.core.jose import (
-    JsonLimits,
-    PublicKey,
-    Signer,
-    assemble_jws,
-    b64url_decode,
-    b64url_encode,
-    import_jwks,
-    parse_json_object,
-    protected_header,
-    sha256_b64url,
-    verify_signature,
-    write_json,
-)
+from gateway.core.jose import PublicKey, Signer, assemble_jws, import_jwks, protected_header, verify_signature
 from gateway.core.reasons import Reason, Rejected
 
 CHARTER_TYP: Final = "recognition-charter+jws"

@@ -42,10 +42,7 @@ ASSERTION_CREDENTIAL_TYPE: Final = "urn:yrd:assertion:identity:1"
 
 # Never in a Disclosure, nor anything inside them (SD-JWT VC section 2.2.2.2; aud by RFC 9901 section 9.7). The other
 # claims we decide by must be in clear because they are read before Disclosures are.
-_NEVER_DISCLOSED: Final = (
-    *("iss", "nbf", "exp", "cnf", "vct", "vct#integrity", "aka_vcts", "status"),
-    "aud",
-)
+_NEVER_DISCLOSED: Final = ("iss", "nbf", "exp", "cnf", "vct", "vct#integrity", "aka_vcts", "status", "aud")
 _ABSENT: Final = object()
 _NOTHING: Final[tuple[object, ...]] = (None, "", [], {})
 """Values that state nothing: a parent whose children were all kept back counts as missing, not as given."""
@@ -139,7 +136,7 @@ def verify_presentation(request: PresentationRequest, view: TrustView, now: date
     # 6. Disclosures.
     claims = _disclose(presented)
     # 7. Holder binding, audience, nonce.
-    bound = _BINDINGS[presented.profile](presented, statement, request, agreement, now)
+    bound = _check_binding(presented, statement, request, agreement, now)
     # 9. The matter's policy, before 8: a credential that is refused anyway needs no status.
     effective = _effective(statement.assurance, holder_bound=bound.holder_bound)
     _check_policy(statement, effective, matter, now)
@@ -183,6 +180,8 @@ def _parse(presentation: str) -> _Presented:
     parts = split(presentation) if "~" in presentation else None
     profile = Profile.ASSERTION if parts is None else Profile.CREDENTIAL
     jws = parse_compact(presentation if parts is None else parts.issuer_jwt, max_chars=MAX_ISSUER_JWT_CHARS)
+    if parts is None and jws.header.typ == CREDENTIAL_TYPE:
+        raise Rejected(Reason.MALFORMED, "an SD-JWT ends its issuer's JWT with a tilde")
     # The type is checked as early as it is known: it decides which rules the rest is read by (RFC 8725 section 3.11).
     if jws.header.typ != profile:
         raise Rejected(Reason.TYPE_MISMATCH, "typ is not the one of this profile")
@@ -284,11 +283,18 @@ class _Bound:
     replay: ReplayKey
 
 
-def _bind_credential(
-    presented: _Presented, _statement: Statement, request: PresentationRequest, agreement: Agreement, now: datetime
+def _check_binding(
+    presented: _Presented, statement: Statement, request: PresentationRequest, agreement: Agreement, now: datetime
 ) -> _Bound:
-    claims, parts = presented.claims, presented.sd_jwt
-    if "cnf" not in claims or parts is None:
+    if presented.sd_jwt is None:
+        return _check_assertion_binding(presented, statement, request)
+    return _check_credential_binding(presented.claims, presented.sd_jwt, request, agreement, now)
+
+
+def _check_credential_binding(
+    claims: Mapping[str, Any], parts: SdJwtParts, request: PresentationRequest, agreement: Agreement, now: datetime
+) -> _Bound:
+    if "cnf" not in claims:
         raise Rejected(Reason.KEY_BINDING_MISSING, "the credential names no holder key")
     key = holder_key(claims["cnf"])
     # Whether a proof is needed is the matter's decision, never that of what was sent (RFC 9901 section 7.3 step 1).
@@ -313,9 +319,7 @@ def _bind_credential(
     return _Bound(holder_bound=parts.key_binding_jwt is not None, replay=replay)
 
 
-def _bind_assertion(
-    presented: _Presented, statement: Statement, request: PresentationRequest, _agreement: Agreement, _now: datetime
-) -> _Bound:
+def _check_assertion_binding(presented: _Presented, statement: Statement, request: PresentationRequest) -> _Bound:
     claims = presented.claims
     _check_audience(claims, request)
     holder_bound = "cnf" in claims
@@ -327,9 +331,6 @@ def _bind_assertion(
         issuer=presented.unverified_issuer, scope=statement.subject, value=claims["jti"], until=statement.expires_at
     )
     return _Bound(holder_bound=holder_bound, replay=replay)
-
-
-_BINDINGS: Final = {Profile.CREDENTIAL: _bind_credential, Profile.ASSERTION: _bind_assertion}
 
 
 def _check_audience(claims: Mapping[str, Any], request: PresentationRequest) -> None:

@@ -1,33 +1,26 @@
-"""JOSE, strictly: JSON, base64url, JWS, JWK. The only module of the core that touches ``jwt`` or ``cryptography``.
+"""JOSE, strictly: JWK and JWS. The only module of the core that touches ``jwt`` or ``cryptography``.
 
 Rules that live here (RFC 7515, 7517, 7518, 7638, 8037, 8725; the stricter choices are ours):
 
-* A token is split by one regular expression; every character outside base64url, every unused bit that is set and every
-  pad character is refused, so that one document has one spelling (RFC 7515 section 2).
-* JSON is UTF-8 without BOM, without duplicate members at any depth, without NaN, infinities or lone surrogates, within
-  named limits. Python's parser keeps the last of two duplicates, which is how a checker and a user of the same bytes
-  come to read different things; hence the hook.
-* A header holds ``alg``, ``typ`` and ``kid`` and nothing else: ``jwk``, ``jku``, ``x5u``, ``x5c`` would let a token name
-  the key it is checked with, ``crit`` and ``b64`` would change what the signature covers.
-* The algorithm comes from the key, never from the token: the token's ``alg`` must equal the one its key is registered for.
+* A header holds ``alg``, ``typ`` and ``kid`` and nothing else: ``jwk``, ``jku``, ``x5u``, ``x5c`` would let a token
+  name the key it is checked with, ``crit`` and ``b64`` would change what the signature covers.
+* The algorithm comes from the key, never from the token: the token's ``alg`` must equal the one its key is registered
+  for.
 * ``kid`` is a hint for a look-up. It is never a path, a query or an address.
+* A key is checked before it is imported; one that is weak, private, ambiguous or for another use never gets that far.
 
-PyJWT supplies the signature primitives. Its ``decode`` is not used: it reads the wall clock, keeps the last of duplicate
-members and accepts padded signatures.
+PyJWT supplies the signature primitives. Its ``decode`` is not used: it reads the wall clock, keeps the last of
+duplicate members and accepts padded signatures.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
 import re
-from binascii import a2b_base64, b2a_base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Final, NewType, NoReturn, Protocol
+from typing import Any, Final, NewType, Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -35,14 +28,22 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm, RSAPSSAlgorithm
 from jwt.exceptions import InvalidKeyError
 
+from gateway.core.encoding import (
+    DEFAULT_LIMITS,
+    JsonLimits,
+    b64url_decode,
+    b64url_encode,
+    parse_json_object,
+    sha256_b64url,
+    write_json,
+)
 from gateway.core.reasons import Reason, Rejected
-
 
 VerifiedClaims = NewType("VerifiedClaims", dict[str, Any])
 """Claims whose signature was verified. Only ``verify`` makes them."""
 
 MAX_HEADER_CHARS: Final = 683  # base64url of 512 bytes
-MAX_SAFE_INTEGER: Final = 2**53 - 1  # the largest every JSON reader agrees on (RFC 8259 section 6)
+_HEADER_LIMITS: Final = JsonLimits(max_bytes=512, max_depth=4, max_members=64, max_string=512)
 MAX_JWKS_KEYS: Final = 16
 """Keys in one set; precedents keep two or three (old, current, next)."""
 
@@ -75,158 +76,6 @@ _SIGNATURE_BYTES: Final = {
 }  # RFC 7518 3.4, RFC 8037 3.1
 
 
-# -- base64url --------------------------------------------------------------------------------------------------------
-
-_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*")
-# With 2 or 3 characters in the last group, the low 4 or 2 bits of the last character carry nothing and must be zero;
-# otherwise several strings decode to the same bytes.
-_LAST_CHARACTERS: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
-_PADDING: Final = ("", "", "==", "=")
-_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
-
-
-def b64url_encode(raw: bytes) -> str:
-    """Encode without padding (RFC 7515 section 2)."""
-    return b2a_base64(raw, newline=False).translate(_TO_URL, b"=").decode("ascii")
-
-
-def b64url_decode(text: str) -> bytes:
-    """Decode the one canonical spelling; anything else is MALFORMED."""
-    if _BASE64URL.fullmatch(text) is None:
-        raise Rejected(Reason.MALFORMED, "not base64url")
-    return _decode_segment(text)
-
-
-def _decode_segment(text: str) -> bytes:
-    """Decode text already known to hold base64url characters only."""
-    tail = len(text) % 4
-    if tail == 1 or (tail and text[-1] not in _LAST_CHARACTERS[tail]):
-        raise Rejected(Reason.MALFORMED, "base64url is not canonical")
-    return a2b_base64(text.replace("-", "+").replace("_", "/") + _PADDING[tail])
-
-
-# -- JSON -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JsonLimits:
-    """Bounds on foreign JSON, checked before anything reads it."""
-
-    max_bytes: int = 65_536
-    max_depth: int = 16
-    max_members: int = 2_000
-    max_string: int = 8_192
-
-
-DEFAULT_LIMITS: Final = JsonLimits()
-_HEADER_LIMITS: Final = JsonLimits(max_bytes=512, max_depth=4, max_members=64, max_string=512)
-_SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-
-
-def parse_json_object(raw: bytes, limits: JsonLimits = DEFAULT_LIMITS) -> dict[str, Any]:
-    """Read one JSON object strictly.
-
-    Raises:
-        Rejected: TOO_LARGE over a size limit, MALFORMED for everything else.
-    """
-    value = parse_json(raw, limits)
-    if not isinstance(value, dict):
-        raise Rejected(Reason.MALFORMED, "not a JSON object")
-    return value
-
-
-def parse_json(raw: bytes, limits: JsonLimits = DEFAULT_LIMITS) -> Any:
-    """Read one JSON value strictly; see ``parse_json_object``."""
-    if len(raw) > limits.max_bytes:
-        raise Rejected(Reason.TOO_LARGE, "JSON text over the size limit")
-    try:
-        text = raw.decode("utf-8").strip(" \t\n\r")  # RFC 8259 section 2: white space is these four, no others
-        value, end = _DECODER.raw_decode(text)
-    except (ValueError, RecursionError) as error:
-        raise Rejected(Reason.MALFORMED, "not strict JSON") from error
-    if end != len(text):
-        raise Rejected(Reason.MALFORMED, "text after the JSON value")
-    # Brackets and commas bound depth and members from above, so that the usual small document is not walked again.
-    openings = raw.count(b"{") + raw.count(b"[")
-    if (
-        openings > limits.max_depth
-        or raw.count(b",") + openings > limits.max_members
-        or len(raw) > limits.max_string
-        or _SURROGATE_ESCAPE.search(raw)
-    ):
-        _check_limits(value, limits)
-    return value
-
-
-def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("duplicate member")
-    return members
-
-
-def _parse_float(text: str) -> float:
-    number = float(text)
-    if number - number != 0 or (number == 0 and text.startswith("-")):
-        raise ValueError("number is not finite, or is negative zero")
-    return number
-
-
-def _parse_int(text: str) -> int:
-    if len(text) > 17 or text == "-0" or not -MAX_SAFE_INTEGER <= (number := int(text)) <= MAX_SAFE_INTEGER:
-        raise ValueError("integer out of range, or is negative zero")
-    return number
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError("constant is not JSON")
-
-
-_DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_unique_members, parse_float=_parse_float, parse_int=_parse_int, parse_constant=_refuse_constant
-)
-
-
-def _check_limits(value: Any, limits: JsonLimits) -> None:
-    members = 0
-    level = [value]
-    for _depth in range(limits.max_depth):
-        below: list[Any] = []
-        for item in level:
-            if isinstance(item, str):
-                _check_string(item, limits)
-            elif isinstance(item, dict):
-                members += len(item)
-                for name in item:
-                    _check_string(name, limits)
-                below.extend(item.values())
-            elif isinstance(item, list):
-                members += len(item)
-                below.extend(item)
-        if members > limits.max_members:
-            raise Rejected(Reason.TOO_LARGE, "too many JSON members")
-        level = below
-    if any(isinstance(item, dict | list) for item in level):
-        raise Rejected(Reason.MALFORMED, "JSON nested too deeply")
-    for item in level:
-        if isinstance(item, str):
-            _check_string(item, limits)
-
-
-def _check_string(text: str, limits: JsonLimits) -> None:
-    if len(text) > limits.max_string:
-        raise Rejected(Reason.TOO_LARGE, "JSON string over the size limit")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise Rejected(Reason.MALFORMED, "lone surrogate in a JSON string") from error
-
-
-def write_json(value: Mapping[str, Any] | Sequence[Any]) -> bytes:
-    """Write compact UTF-8 JSON, members in the order given."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
-
-
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
@@ -234,6 +83,7 @@ _CURVES: Final[Mapping[str, tuple[Algorithm, ec.EllipticCurve, int]]] = {
     "P-256": (Algorithm.ES256, ec.SECP256R1(), 32),
     "P-384": (Algorithm.ES384, ec.SECP384R1(), 48),
 }
+_MAX_MEMBER_CHARS: Final = 1024  # an RSA modulus of 4096 bits takes 683
 _KID: Final = re.compile(r"[A-Za-z0-9._:@~-]{1,128}")
 # Ed25519 points of small order: one of them as a public key verifies signatures that nobody made. The top bit of the
 # last byte is the sign of x and is masked off before the comparison.
@@ -280,26 +130,14 @@ def import_jwk(jwk: Any, *, kid_is_thumbprint: bool = True) -> PublicKey:
     Raises:
         Rejected: KEY_NOT_ACCEPTABLE.
     """
-    if not isinstance(jwk, dict):
-        raise _bad_key("not an object")
-    # Before any import: a private RSA member would send the library into prime recovery for seconds.
-    if not _PRIVATE_MEMBERS.isdisjoint(jwk):
-        raise _bad_key("holds a private or symmetric member")
-    if jwk.get("use", "sig") != "sig":
-        raise _bad_key("is not for signatures")
-    if "key_ops" in jwk and jwk["key_ops"] != ["verify"]:
-        raise _bad_key("key_ops is not verify alone")
+    _check_use(jwk)
     importer = _IMPORTERS.get(jwk["kty"]) if isinstance(jwk.get("kty"), str) else None
     if importer is None:
         raise _bad_key("key type is not supported")
     algorithm, public, members = importer(jwk)
     if "alg" in jwk:
-        declared = _ALGORITHM_NAMES.get(jwk["alg"]) if isinstance(jwk["alg"], str) else None
-        if declared is Algorithm.PS256 and algorithm is Algorithm.RS256:
-            algorithm = declared
-        if declared is not algorithm:
-            raise _bad_key("alg does not fit the key")
-    thumbprint = b64url_encode(hashlib.sha256(write_json(dict(sorted(members.items())))).digest())
+        algorithm = _declared_algorithm(jwk["alg"], algorithm)
+    thumbprint = _thumbprint(members)
     kid = jwk.get("kid", thumbprint)
     if not isinstance(kid, str) or _KID.fullmatch(kid) is None:
         raise _bad_key("kid is malformed")
@@ -312,6 +150,32 @@ def import_jwk(jwk: Any, *, kid_is_thumbprint: bool = True) -> PublicKey:
         jwk={**members, "kid": kid, "alg": algorithm.value, "use": "sig"},
         _object=public,
     )
+
+
+def _check_use(jwk: Any) -> None:
+    if not isinstance(jwk, dict):
+        raise _bad_key("not an object")
+    # Before any import: a private RSA member would send the library into prime recovery for seconds.
+    if not _PRIVATE_MEMBERS.isdisjoint(jwk):
+        raise _bad_key("holds a private or symmetric member")
+    if jwk.get("use", "sig") != "sig":
+        raise _bad_key("is not for signatures")
+    if "key_ops" in jwk and jwk["key_ops"] != ["verify"]:
+        raise _bad_key("key_ops is not verify alone")
+
+
+def _declared_algorithm(name: object, natural: Algorithm) -> Algorithm:
+    declared = _ALGORITHM_NAMES.get(name) if isinstance(name, str) else None
+    # An RSA key fits two algorithms and is for one; every other key fits one.
+    if declared is not natural and (declared, natural) != (Algorithm.PS256, Algorithm.RS256):
+        raise _bad_key("alg does not fit the key")
+    return declared if declared is not None else natural
+
+
+def _thumbprint(members: Mapping[str, str]) -> str:
+    # RFC 7638: the required members in the order of their names, without white space. The importers give them in that
+    # order, and what they give needs no escaping.
+    return sha256_b64url(("{" + ",".join(f'"{name}":"{members[name]}"' for name in members) + "}").encode("ascii"))
 
 
 def import_jwks(jwks: Any, *, kid_is_thumbprint: bool = True) -> Mapping[str, PublicKey]:
@@ -345,7 +209,7 @@ def _bad_key(detail: str) -> Rejected:
 
 def _member(jwk: Mapping[str, Any], name: str, size: int | None = None) -> bytes:
     text = jwk.get(name)
-    if not isinstance(text, str) or len(text) > 1024:
+    if not isinstance(text, str) or len(text) > _MAX_MEMBER_CHARS:
         raise _bad_key(f"member {name} is missing or not a string")
     try:
         raw = b64url_decode(text)
@@ -409,7 +273,6 @@ _IMPORTERS: Final = {"EC": _import_ec, "OKP": _import_okp, "RSA": _import_rsa}
 
 # -- JWS --------------------------------------------------------------------------------------------------------------
 
-_COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
 _HEADER_MEMBERS: Final = frozenset({"alg", "typ", "kid"})
 
 
@@ -444,26 +307,19 @@ def parse_compact(token: str, *, max_chars: int) -> UnverifiedJws:
     """
     if len(token) > max_chars:
         raise Rejected(Reason.TOO_LARGE, "JWS over the size limit")
-    match = _COMPACT.fullmatch(token)
-    if match is None:
+    parts = token.split(".", 3)
+    if len(parts) != 3 or not parts[0] or not parts[1]:  # noqa: PLR2004 - header, payload, signature
         raise Rejected(Reason.MALFORMED, "not a compact JWS")
-    protected, payload, signature = match.groups()
-    # As assemble_jws, but the characters have been looked at.
-    return UnverifiedJws(
-        header=_parse_header(protected),
-        payload=_decode_segment(payload),
-        signing_input=token[: match.end(2)].encode("ascii"),
-        signature=_decode_segment(signature),
-    )
+    return assemble_jws(parts[0], parts[1], parts[2])
 
 
 def assemble_jws(protected: str, payload: str, signature: str) -> UnverifiedJws:
     """Build a JWS from its three base64url parts (of the compact or of a JSON serialization)."""
     return UnverifiedJws(
-        header=_parse_header(protected),
-        payload=b64url_decode(payload),
-        signing_input=f"{protected}.{payload}".encode("ascii"),
-        signature=b64url_decode(signature),
+        _parse_header(protected),
+        b64url_decode(payload),
+        f"{protected}.{payload}".encode("ascii"),
+        b64url_decode(signature),
     )
 
 
@@ -602,27 +458,3 @@ def protected_header(typ: str, signer: Signer) -> str:
     """Write the protected header, base64url encoded."""
     public = signer.public
     return b64url_encode(write_json({"alg": public.algorithm.value, "typ": typ, "kid": public.kid}))
-
-
-# -- digests ----------------------------------------------------------------------------------------------------------
-
-
-def sha256_b64url(raw: bytes) -> str:
-    """SHA-256, base64url."""
-    return b64url_encode(hashlib.sha256(raw).digest())
-
-
-def keyed_digest(key: bytes, *parts: str) -> str:
-    """HMAC-SHA-256 over length-prefixed parts, base64url.
-
-    The prefixes keep ("ab", "c") and ("a", "bc") apart. Keyed, because the things we refer to (a person at an issuer)
-    come from spaces small enough to enumerate.
-    """
-    encoded = [part.encode("utf-8") for part in parts]
-    message = b"".join(len(raw).to_bytes(4, "big") + raw for raw in encoded)
-    return b64url_encode(hmac.digest(key, message, hashlib.sha256))
-
-
-def equal_secrets(left: str, right: str) -> bool:
-    """Compare without telling by the time taken where they differ."""
-    return hmac.compare_digest(left.encode("utf-8"), right.encode("utf-8"))

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from gateway.core.claims import numeric_date
-from gateway.core.jose import Algorithm, PublicKey, Signer, b64url_encode, import_jwk, parse_compact, verify, write_json
+from gateway.core.encoding import b64url_encode, write_json
+from gateway.core.jose import Algorithm, PublicKey, Signer, import_jwk, parse_compact, verify
 from gateway.core.reasons import Reason, Rejected
 
 KEY_BINDING_TYPE: Final = "kb+jwt"

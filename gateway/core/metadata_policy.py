@@ -14,7 +14,8 @@ Rules that live here:
 Only the value types that the specification makes mandatory are supported: no objects, and no numbers in the set
 operators. An unsupported type is an error, never skipped.
 
-Policies and metadata come out of ``jose.parse_json``, whose limits (2,000 members, depth 16) bound every loop below.
+Policies and metadata come out of ``encoding.parse_json``, whose limits (2,000 members, depth 16) bound every loop
+below.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from enum import Enum, StrEnum
 from functools import reduce
 from typing import Any, Final, NoReturn, TypeGuard
 
-from gateway.core.jose import write_json
+from gateway.core.encoding import write_json
 from gateway.core.reasons import Reason, Rejected
 
 Metadata = Mapping[str, Mapping[str, Any]]

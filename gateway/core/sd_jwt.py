@@ -25,15 +25,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from gateway.core.jose import (
-    Signer,
-    b64url_decode,
-    b64url_encode,
-    parse_compact,
-    parse_json,
-    sign_compact,
-    write_json,
-)
+from gateway.core.encoding import b64url_decode, b64url_encode, parse_json, write_json
+from gateway.core.jose import Signer, parse_compact, sign_compact
 from gateway.core.key_binding import MAX_KEY_BINDING_JWT_CHARS, make_key_binding
 from gateway.core.reasons import Reason, Rejected
 
@@ -72,6 +65,7 @@ _CONTAINERS: Final = (dict, list)
 
 # Possessive quantifiers: foreign text is read once, without backtracking.
 _DISCLOSURES: Final = re.compile(r"(?:[A-Za-z0-9_-]++~)*+")
+_JWT: Final = re.compile(r"[A-Za-z0-9_.-]*+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +80,7 @@ class SdJwtParts:
 
 
 def split(text: str) -> SdJwtParts:
-    """Split the compact form (section 4). The parts are bounded, and the Disclosures hold no foreign character.
+    """Split the compact form (section 4). All is bounded; what follows the issuer's JWT holds no foreign character.
 
     Raises:
         Rejected: TOO_LARGE, MALFORMED.
@@ -95,7 +89,7 @@ def split(text: str) -> SdJwtParts:
         raise Rejected(Reason.TOO_LARGE, "presentation over the size limit")
     first, last = text.find("~"), text.rfind("~") + 1
     issuer_jwt, middle, key_binding_jwt = text[:first], text[first + 1 : last], text[last:]
-    if first < 1 or _DISCLOSURES.fullmatch(middle) is None:
+    if first < 1 or _DISCLOSURES.fullmatch(middle) is None or _JWT.fullmatch(key_binding_jwt) is None:
         raise Rejected(Reason.MALFORMED, "not a compact SD-JWT")
     disclosures = tuple(middle.split("~")[:-1])
     if (

@@ -10,8 +10,8 @@ About its immediate subordinate: subordinate statement (SS). Rules that live her
 * Entity identifiers are compared code point by code point, never normalised (section 16).
 * Claims we do not know are kept in ``claims`` and ignored, unless ``crit`` names them.
 
-Every loop below runs over members of one JSON document, of which ``jose.parse_json`` admits 2,000; what would cost a
-request or a signature for each item has its own, smaller bound.
+Every loop below runs over members of one JSON document, of which ``encoding.parse_json`` admits 2,000; what would cost
+a request or a signature for each item has its own, smaller bound.
 """
 
 from __future__ import annotations
@@ -23,15 +23,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from gateway.core import jose
-from gateway.core.jose import (
-    DEFAULT_LIMITS,
-    Algorithm,
-    PublicKey,
-    UnverifiedJws,
-    b64url_decode,
-    import_jwks,
-    parse_json_object,
-)
+from gateway.core.encoding import DEFAULT_LIMITS, b64url_decode, parse_json_object
+from gateway.core.jose import Algorithm, PublicKey, UnverifiedJws, import_jwks
 from gateway.core.metadata_policy import Metadata, MetadataPolicy, parse_policies, refuse_critical_operators
 from gateway.core.reasons import Reason, Rejected
 
@@ -129,7 +122,7 @@ def parse_statement(token: str, profile: StatementProfile) -> UnverifiedStatemen
     Raises:
         Rejected: STATEMENT_INVALID for a broken rule of section 3; TYPE_MISMATCH, ALGORITHM_NOT_ALLOWED,
             KEY_NOT_ACCEPTABLE, CRITICAL_NOT_UNDERSTOOD, METADATA_POLICY_INVALID; TOO_LARGE over one of the bounds
-            above; or what ``jose.parse_compact`` and ``jose.parse_json`` raise.
+            above; or what ``jose.parse_compact`` and ``encoding.parse_json`` raise.
     """
     jws = jose.parse_compact(token, max_chars=profile.max_chars)
     # Exactly this value, or a JWT made for another purpose by the same key could pass for a statement (RFC 8725 3.11).

@@ -22,7 +22,8 @@ from typing import Final
 
 from gateway.core.chain import Anchor, ResolvedChain, validate_chain_parsed
 from gateway.core.charter import ISSUER_TYPE, Charter, CharterAnchor, Member
-from gateway.core.jose import PublicKey, import_jwks, sha256_b64url
+from gateway.core.encoding import sha256_b64url
+from gateway.core.jose import PublicKey, import_jwks
 from gateway.core.reasons import Indeterminate, Reason, Rejected
 from gateway.core.statements import (
     PROFILE,

@@ -62,7 +62,7 @@ def charter_claims(anchor_keys: Mapping[Province, PublicKey], now: datetime) -> 
         ],
         "quorum": QUORUM,
         "members": [member for province in Province for member in _members(province)],
-        "agreement": _agreement(),
+        "agreement": example_agreement([entity_ids(province).issuer for province in Province]),
     }
 
 
@@ -86,7 +86,8 @@ def _members(province: Province) -> Sequence[dict[str, Any]]:
     )
 
 
-def _agreement() -> dict[str, Any]:
+def example_agreement(issuers: Sequence[str]) -> dict[str, Any]:
+    """Write the lab's recognition agreement, on the same terms for each of these issuers."""
     return {
         "matters": [
             _matter(
@@ -119,7 +120,7 @@ def _agreement() -> dict[str, Any]:
         ],
         "issuers": [
             {
-                "entity_id": entity_ids(province).issuer,
+                "entity_id": issuer,
                 "algorithms": ["ES256"],
                 "cap": _levels(3, 3, 3),
                 "equivalence": {
@@ -129,7 +130,7 @@ def _agreement() -> dict[str, Any]:
                     "urn:yrd:loa:4": _levels(3, 3, 3),
                 },
             }
-            for province in Province
+            for issuer in issuers
         ],
         "trust_frameworks": [TRUST_FRAMEWORK],
         "assurance_levels": ["low", "substantial", "high"],

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gateway.core.charter import add_signature, unsigned
-from gateway.core.jose import Algorithm, SoftwareKey, generate_key, write_json
+from gateway.core.encoding import write_json
+from gateway.core.jose import Algorithm, SoftwareKey, generate_key
 
 START = datetime(2026, 11, 23, tzinfo=UTC)
 LIFETIME = timedelta(days=90)

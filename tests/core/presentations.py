@@ -16,7 +16,8 @@ import pytest
 from gateway.core.agreement import Agreement, Assurance, IssuerTerms, Matter
 from gateway.core.challenge import make_nonce
 from gateway.core.credential import PresentationRequest, VerifiedPresentation, verify_presentation
-from gateway.core.jose import Algorithm, PublicKey, SoftwareKey, b64url_decode, b64url_encode, generate_key, write_json
+from gateway.core.encoding import b64url_decode, b64url_encode, write_json
+from gateway.core.jose import Algorithm, PublicKey, SoftwareKey, generate_key
 from gateway.core.reasons import Reason, Rejected
 from gateway.core.trust import TrustView
 
@@ -208,6 +209,7 @@ class Attempt:
     binding_header: dict[str, Any] = field(default_factory=lambda: {"alg": "ES256", "typ": "kb+jwt"})
     binding: dict[str, Any] = field(default_factory=dict)
     """Members of the key-binding JWT that differ from the right ones."""
+    binding_hash: str = "sha256"
     omitted: set[str] = field(default_factory=set)
     """Members of the header and of the key-binding JWT to leave out."""
     rewrite: Callable[[str], str] = str
@@ -273,7 +275,12 @@ class Attempt:
     def _proof(self, token: str) -> str:
         if self.holder is None:
             return ""
-        claims = {"iat": EPOCH, "aud": SERVICE, "nonce": self.nonce, "sd_hash": hashed(token)} | self.binding
+        claims = {
+            "iat": EPOCH,
+            "aud": SERVICE,
+            "nonce": self.nonce,
+            "sd_hash": hashed(token, self.binding_hash),
+        } | self.binding
         claims = {name: value for name, value in claims.items() if name not in self.omitted}
         return sign(self.binding_header, claims, self.holder)
 

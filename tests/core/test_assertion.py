@@ -29,7 +29,7 @@ from tests.core.presentations import (
 @cases(
     {
         "with typ JWT": (header(typ="JWT"), Reason.TYPE_MISMATCH),
-        "with the credential's typ": (header(typ="dc+sd-jwt"), Reason.TYPE_MISMATCH),
+        "with the credential's typ": (header(typ="dc+sd-jwt"), Reason.MALFORMED),
         "without aud": (dropping("aud"), Reason.CLAIM_INVALID),
         "with an array as aud": (setting(aud=[SERVICE]), Reason.CLAIM_INVALID),
         "for another service": (setting(aud=OTHER_SERVICE), Reason.AUDIENCE_MISMATCH),

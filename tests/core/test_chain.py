@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from gateway.core.chain import Anchor, ResolvedChain, validate_chain, validate_chain_parsed
-from gateway.core.jose import Algorithm, SoftwareKey, b64url_encode, generate_key, write_json
+from gateway.core.encoding import b64url_encode, write_json
+from gateway.core.jose import Algorithm, SoftwareKey, generate_key
 from gateway.core.reasons import Reason, Rejected
 from gateway.core.statements import PROFILE, TYP, StatementProfile, parse_statement
 

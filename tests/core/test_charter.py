@@ -22,16 +22,9 @@ from gateway.core.charter import (
     verify_initial,
     verify_pinned,
 )
+from gateway.core.encoding import b64url_decode, b64url_encode, sha256_b64url, write_json
 from gateway.core.identifiers import Province
-from gateway.core.jose import (
-    Algorithm,
-    b64url_decode,
-    b64url_encode,
-    generate_key,
-    protected_header,
-    sha256_b64url,
-    write_json,
-)
+from gateway.core.jose import Algorithm, generate_key, protected_header
 from gateway.core.reasons import Reason, Rejected
 from tests.core.charters import KEYS, LIFETIME, SPARE, START, anchor_claims, charter_claims, delete_at, set_at, sign
 from tests.core.tokens import mutated, reason_of, seeded

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from gateway.core.charter import Charter, parse_charter, require_unexpired, verify_pinned, verify_successor
-from gateway.core.jose import Algorithm, SoftwareKey, generate_key, sha256_b64url, write_json
+from gateway.core.encoding import sha256_b64url, write_json
+from gateway.core.jose import Algorithm, SoftwareKey, generate_key
 from gateway.core.reasons import Reason
 from tests.core.charters import KEYS, LIFETIME, START, anchor_claims, charter_claims, sign
 from tests.core.tokens import reason_of

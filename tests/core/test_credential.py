@@ -249,7 +249,7 @@ def test_25_real_key_binding_jwt_is_no_credential() -> None:
 
 def test_25_credential_is_no_assertion_and_assertion_no_credential() -> None:
     credential, assertion = Attempt.credential(), Attempt.assertion()
-    assert credential.refusal(credential.text().partition("~")[0]) is Reason.TYPE_MISMATCH
+    assert credential.refusal(credential.text().partition("~")[0]) is Reason.MALFORMED
     assert assertion.refusal(f"{assertion.text()}~") is Reason.TYPE_MISMATCH
 
 

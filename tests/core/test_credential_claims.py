@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from gateway.core.jose import write_json
+from gateway.core.encoding import write_json
 from gateway.core.reasons import Reason
 from tests.core.presentations import (
-    Attempt,
     BOTH,
-    Change,
     EPOCH,
     GATEWAY,
     ISSUER,
-    Make,
     OTHER_ISSUER,
+    Attempt,
+    Change,
+    Make,
     cases,
     changed,
     dropping,
@@ -277,8 +277,11 @@ def test_claims_are_refused(make: Make, change: Change, reason: Reason) -> None:
     assert changed(make(), change).refusal() is reason
 
 
-def test_54_sub_of_255_characters_is_accepted() -> None:
-    assert changed(Attempt.credential(), setting(sub="s" * 255)).judge().subject == "s" * 255
+@pytest.mark.parametrize(
+    "subject", ["s", "s" * 255, "310101190001010012"], ids=["of one character", "of 255", "like an ID number, but none"]
+)
+def test_54_sub_is_accepted(subject: str) -> None:
+    assert changed(Attempt.credential(), setting(sub=subject)).judge().subject == subject
 
 
 @pytest.mark.parametrize("claims", [None, [], "name"], ids=["null", "an array", "a text"])

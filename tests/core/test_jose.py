@@ -15,14 +15,12 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from gateway.core.encoding import b64url_decode, b64url_encode, keyed_digest
 from gateway.core.jose import (
     Algorithm,
     assemble_jws,
-    b64url_decode,
-    b64url_encode,
     generate_key,
     import_jwk,
-    keyed_digest,
     parse_compact,
     sign_compact,
     verify,

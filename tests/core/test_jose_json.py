@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from gateway.core.jose import JsonLimits, parse_json, parse_json_object
+from gateway.core.encoding import JsonLimits, parse_json, parse_json_object
 from gateway.core.reasons import Reason
 from tests.core.tokens import MUTATIONS, header, mutated, raw_token, reason_of, refusal, seeded, survives
 

@@ -11,15 +11,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 
-from gateway.core.jose import (
-    Algorithm,
-    b64url_decode,
-    b64url_encode,
-    generate_key,
-    import_jwk,
-    import_jwks,
-    load_pkcs8,
-)
+from gateway.core.encoding import b64url_decode, b64url_encode
+from gateway.core.jose import Algorithm, generate_key, import_jwk, import_jwks, load_pkcs8
 from gateway.core.reasons import Reason
 from tests.core.tokens import (
     CLAIMS,

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from gateway.core.encoding import b64url_encode
 from gateway.core.jose import (
     Algorithm,
     Header,
     PublicKey,
     UnverifiedJws,
     assemble_jws,
-    b64url_encode,
     import_jwk,
     parse_compact,
     verify,

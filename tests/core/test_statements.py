@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.jose import Algorithm, PublicKey, SoftwareKey, b64url_encode, generate_key, write_json
+from gateway.core.encoding import b64url_encode, write_json
+from gateway.core.jose import Algorithm, PublicKey, SoftwareKey, generate_key
 from gateway.core.reasons import Reason, Rejected
 from gateway.core.statements import (
     PROFILE,

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.core.jose import PublicKey, SoftwareKey, b64url_encode, generate_key, parse_compact, verify
+from gateway.core.encoding import b64url_encode
+from gateway.core.jose import PublicKey, SoftwareKey, generate_key, parse_compact, verify
 from gateway.core.reasons import Reason, Rejected
 
 MAX_CHARS = 65_536
