@@ -223,7 +223,9 @@ def _check_offer(charter: Charter, held: Documents, offer: UnverifiedStatement, 
     held_token = held.get((offer.iss, offer.sub))
     if held_token is None:
         return
-    if parse_statement(held_token, PROFILE).issued_at > offer.issued_at:
+    # One from the future was taken in while our clock ran ahead. Nobody can use it now, and it must not keep out what
+    # can be used until the time has caught up with it.
+    if offer.issued_at < parse_statement(held_token, PROFILE).issued_at <= now + PROFILE.clock_skew:
         raise Rejected(Reason.STATEMENT_INVALID, "older than the statement held")
     if anchor is None and member is not None:
         after = {**held, (offer.iss, offer.sub): offer.token}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.reasons import Rejected
-from tests.core.presentations import BOTH, Attempt, Make, twin
+from tests.core.presentations import ATTRIBUTES, BOTH, Attempt, Make, twin
 from tests.core.tokens import MUTATIONS, mutated, seeded
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~"
@@ -14,9 +14,13 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~"
 def _accepted(attempt: Attempt, presentation: str) -> bool:
     try:
         attempt.judge(presentation)
-    except Rejected:
-        return False
-    return True
+    except Rejected as rejection:
+        detail = rejection.detail
+    else:
+        return True
+    # Case 112: a reason, and a detail that says nothing about the person.
+    assert not any(str(value) in detail for value in ATTRIBUTES.values())
+    return False
 
 
 # Mutations of any byte mostly end at the alphabet, so as many stay within it and get further.
