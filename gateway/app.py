@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
@@ -61,45 +62,49 @@ class App:
         self._world = world
         self._stop = threading.Event()
         self._health: threading.Thread | None = None
-        charter, self._store = _open_trust(config)
-        try:
-            keys = KeyStore.open(config.keys)
-            self._peers = _peers(config)
-            self._issuer = _issuer(config, keys, world, charter.agreement, self._agreement)
-            self._anchor = _anchor(config, keys, self._store)
-            gateway = Entity(
-                entity_id=config.entities.gateway,
-                signer=keys.signer("gateway-federation"),
-                metadata={GATEWAY_TYPE: {}},
-                lifetime=GATEWAY_CONFIGURATION_LIFETIME,
-            )
-            issuers = [self._issuer.entity] if self._issuer is not None else []
-            anchors = [self._anchor.entity] if self._anchor is not None else []
-            self._resolver = Resolver(
-                world=world,
-                store=self._store,
-                charter=charter,
-                peers=self._peers,
-                own_entities=[*issuers, gateway],
-                anchor=self._anchor,
-            )
-            self._ledger = Ledger(self._store, world)
-            self._verifier = Verifier(
-                gateway_id=config.entities.gateway,
-                services={service.identity: service for service in config.relying_services},
-                resolver=self._resolver,
-                ledger=self._ledger,
-                world=world,
-                nonce_key=keys.secret("nonce"),
-                pairwise_key=keys.secret("pairwise"),
-            )
-            own = {entity.entity_id: entity for entity in (*issuers, *anchors, gateway)}
-            self._listeners = self._listen(own)
-        except BaseException as error:
-            self._store.close()
-            if isinstance(error, KeyStoreError):
+        with ExitStack() as opened:  # what is open when something fails is closed again, last first
+            try:
+                self._open(opened)
+            except KeyStoreError as error:
                 raise ConfigError(str(error), file=config.file, key="keys") from error
-            raise
+            self._opened = opened.pop_all()
+
+    def _open(self, opened: ExitStack) -> None:
+        config, world = self._config, self._world
+        charter, store = _open_trust(config)
+        opened.callback(store.close)
+        keys = KeyStore.open(config.keys)
+        peers = _peers(config)
+        for peer in peers:
+            opened.callback(peer.close)
+        self._issuer = _issuer(config, keys, world, charter.agreement, self._agreement)
+        anchor = _anchor(config, keys, store)
+        gateway = Entity(
+            entity_id=config.entities.gateway,
+            signer=keys.signer("gateway-federation"),
+            metadata={GATEWAY_TYPE: {}},
+            lifetime=GATEWAY_CONFIGURATION_LIFETIME,
+        )
+        members = [self._issuer.entity, gateway] if self._issuer is not None else [gateway]
+        self._resolver = Resolver(
+            world=world, store=store, charter=charter, peers=peers, own_entities=members, anchor=anchor
+        )
+        opened.callback(self._resolver.stop)
+        ledger = Ledger(store, world)
+        opened.callback(ledger.close)
+        self._verifier = Verifier(
+            gateway_id=config.entities.gateway,
+            services={service.identity: service for service in config.relying_services},
+            resolver=self._resolver,
+            ledger=ledger,
+            world=world,
+            nonce_key=keys.secret("nonce"),
+            pairwise_key=keys.secret("pairwise"),
+        )
+        anchors = [anchor.entity] if anchor is not None else []
+        self._listeners: dict[str, Listener] = {}
+        opened.callback(self._close_listeners, 0)
+        self._listen({entity.entity_id: entity for entity in (*members, *anchors)})
 
     def start(self) -> None:
         """Serve, and keep the trust view current."""
@@ -114,14 +119,10 @@ class App:
     def stop(self, grace_seconds: float) -> None:
         """Refuse new calls, let running ones end, write what is queued, close."""
         self._stop.set()
-        waits = [listener.stop(grace_seconds) for listener in self._listeners.values()]
-        for wait in waits:
-            wait()
-        self._resolver.stop()
-        for peer in self._peers:
-            peer.close()
-        self._ledger.close()
-        self._store.close()
+        if self._health is not None:
+            self._health.join()
+        self._close_listeners(grace_seconds)
+        self._opened.close()
         _log.info("gateway_stopped", province=self._config.province.code)
 
     @property
@@ -129,10 +130,15 @@ class App:
         """The port each listener is bound to."""
         return {name: listener.port for name, listener in self._listeners.items()}
 
+    def _close_listeners(self, grace_seconds: float) -> None:
+        waits = [listener.stop(grace_seconds) for listener in self._listeners.values()]
+        for wait in waits:
+            wait()
+
     def _agreement(self) -> Agreement:
         return self._resolver.view.charter.agreement
 
-    def _listen(self, own: Mapping[str, Entity]) -> Mapping[str, Listener]:
+    def _listen(self, own: Mapping[str, Entity]) -> None:
         config, listeners = self._config, self._config.listeners
         own_prefixes = tuple(
             entity for entity in (config.entities.gateway, config.entities.issuer) if entity is not None
@@ -159,12 +165,11 @@ class App:
         admin = self._bind("admin", listeners.admin.address, listeners.admin.client_ca.read_bytes(), ADMIN_THREADS)
         if listeners.admin.reflection:
             admin.add_reflection()
-        return {"verification": verification, "federation": federation, "admin": admin}
 
     def _bind(self, name: str, address: str, client_cas: bytes, threads: int) -> Listener:
         config = self._config
         try:
-            return Listener(
+            listener = Listener(
                 address=address,
                 certificate=config.tls.certificate.read_bytes(),
                 private_key=config.tls.private_key.read_bytes(),
@@ -177,6 +182,8 @@ class App:
             raise ConfigError(
                 f"{error}; choose a free address of this host", file=config.file, key=f"listeners.{name}.address"
             ) from error
+        self._listeners[name] = listener
+        return listener
 
     def _watch_health(self) -> None:
         while True:

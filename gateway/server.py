@@ -369,6 +369,7 @@ class Listener:
                 ("grpc.max_connection_age_grace_ms", 30_000),
             ],
         )
+        self._started = False
         self.health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         credentials = grpc.ssl_server_credentials(
@@ -406,10 +407,15 @@ class Listener:
 
     def start(self) -> None:
         """Begin serving."""
+        self._started = True
         self._server.start()
 
     def stop(self, grace_seconds: float) -> Callable[[], None]:
         """Refuse new calls and let running ones end; the value returned waits for that."""
         self.health.enter_graceful_shutdown()
+        if not self._started:
+            # gRPC gives an address back only when a server that ran is stopped.
+            self._server.start()
+            grace_seconds = 0
         stopped = self._server.stop(grace_seconds)
         return lambda: (stopped.wait(), None)[1]

@@ -1,0 +1,113 @@
+"""One province's process: put together whole, or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.app import App
+from gateway.clock import system_world
+from gateway.config import Config, ConfigError
+from gateway.config.reader import load_config
+from gateway.core.identifiers import Province
+from gateway.lab.folder import prepare_lab
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four provinces on disk, none running."""
+    return prepare_lab(tmp_path_factory.mktemp("app") / "lab").path
+
+
+@pytest.fixture
+def config(lab: Path) -> Iterator[Config]:
+    found = load_config(lab / Province.ANHUI / "gateway.toml")
+    yield found
+    found.keys.chmod(0o700)
+
+
+def is_free(address: str) -> bool:
+    host, port = address.rsplit(":", 1)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError:
+            return False
+        return True
+
+
+def test_a_province_starts_serves_and_stops_without_a_trace(config: Config) -> None:
+    before = {thread.ident for thread in threading.enumerate()}
+    app = App(config, system_world())
+    app.start()
+    assert set(app.ports) == {"verification", "federation", "admin"}
+    assert not is_free(config.listeners.verification.address)
+    app.stop(0)
+    left = {thread.name for thread in threading.enumerate() if thread.ident not in before}
+    assert {name for name in left if name.startswith(("ledger", "peer", "refresh", "publish", "health"))} == set()
+    assert is_free(config.listeners.verification.address)
+
+
+def wrong_pin(config: Config) -> Config:
+    return dataclasses.replace(config, charter=dataclasses.replace(config.charter, sha256="A" * 43))
+
+
+def open_keys(config: Config) -> Config:
+    config.keys.chmod(0o755)
+    return config
+
+
+def no_keys(config: Config) -> Config:
+    return dataclasses.replace(config, keys=config.keys.parent / "elsewhere")
+
+
+def database_in_the_way(config: Config) -> Config:
+    return dataclasses.replace(config, database=config.keys)
+
+
+def charter_garbled(config: Config) -> Config:
+    file = config.file.parent / "garbled.json"
+    file.write_text("{}")
+    return dataclasses.replace(config, charter=dataclasses.replace(config.charter, file=file))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "key"),
+    [
+        (wrong_pin, "charter"),
+        (charter_garbled, "charter"),
+        (open_keys, "keys"),
+        (no_keys, "keys"),
+        (database_in_the_way, "database"),
+    ],
+)
+def test_what_is_wrong_is_named_and_nothing_is_half_started(
+    config: Config, spoil: Callable[[Config], Config], key: str
+) -> None:
+    before = set(threading.enumerate())
+    with pytest.raises(ConfigError) as caught:
+        App(spoil(config), system_world())
+    assert (caught.value.file, caught.value.key) == (config.file, key)
+    assert set(threading.enumerate()) <= before
+    assert is_free(config.listeners.verification.address)
+
+
+@pytest.mark.parametrize("name", ["verification", "federation", "admin"])
+def test_a_taken_address_is_named_and_the_others_are_let_go(config: Config, name: str) -> None:
+    address: str = getattr(config.listeners, name).address
+    host, port = address.rsplit(":", 1)
+    with socket.socket() as taken:
+        taken.bind((host, int(port)))
+        taken.listen()
+        with pytest.raises(ConfigError) as caught:
+            App(config, system_world())
+    assert caught.value.key == f"listeners.{name}.address"
+    assert not [thread for thread in threading.enumerate() if thread.name == "ledger"]
+    for each in ("verification", "federation", "admin"):
+        assert is_free(getattr(config.listeners, each).address)
