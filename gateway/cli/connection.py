@@ -1,0 +1,250 @@
+"""Calling a gateway: who we are, where it is, how long we wait, and what it means when the call fails.
+
+A client profile is a small TOML file; provisioning writes one for each service backend and identity system. Paths in it
+count from its own folder::
+
+    address = "127.0.0.1:7443"
+    ca = "ca.pem"                        # the CA that signed the gateway's certificate
+    certificate = "counter.pem"          # names us: its URI is what the gateway knows us by
+    private_key = "counter-key.pem"
+
+Each of the four can be given as an option instead, which wins. A failed call ends in ``ExitCode.NOT_ASKED``: there is
+no verdict, and nobody may take the failure for one.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import grpc
+import typer
+from google.protobuf import timestamp_pb2
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from gateway.cli.console import ExitCode, Failure, printable
+
+_MAX_PROFILE_BYTES: Final = 65_536
+_MAX_DETAIL: Final = 300
+_MEMBERS: Final = ("address", "ca", "certificate", "private_key")
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+_DEFAULT_TIMEOUT: Final = 10.0
+_OPTIONS: Final[Mapping[str, tuple[Any, object]]] = {
+    "profile": (
+        Annotated[
+            Path | None,
+            typer.Option("--as", metavar="CLIENT.toml", help="Client profile: who calls, and which gateway."),
+        ],
+        None,
+    ),
+    "address": (
+        Annotated[str | None, typer.Option(help="The gateway's verification listener, host:port.")],
+        None,
+    ),
+    "ca": (
+        Annotated[Path | None, typer.Option(help="PEM file of the CA that signed the gateway's certificate.")],
+        None,
+    ),
+    "certificate": (Annotated[Path | None, typer.Option(help="PEM file of our client certificate.")], None),
+    "private_key": (Annotated[Path | None, typer.Option(help="PEM file of that certificate's private key.")], None),
+    "timeout": (
+        Annotated[float, typer.Option(min=0.1, max=300, help="Seconds to wait for the gateway's answer.")],
+        _DEFAULT_TIMEOUT,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """Who calls which gateway."""
+
+    address: str
+    ca: bytes
+    certificate: bytes
+    private_key: bytes
+
+
+def client(
+    profile: Path | None,
+    address: str | None,
+    ca: Path | None,
+    certificate: Path | None,
+    private_key: Path | None,
+) -> Client:
+    """Put a client together from its profile and the options beside it.
+
+    Raises:
+        Failure: something is missing or cannot be read; named by its option.
+    """
+    found = {} if profile is None else _read_profile(profile)
+    given = {"address": address, "ca": ca, "certificate": certificate, "private_key": private_key}
+    settings = {**found, **{name: str(value) for name, value in given.items() if value is not None}}
+    for name in _MEMBERS:
+        if name not in settings:
+            option = f"--{name.replace('_', '-')}"
+            raise Failure(f"{option} is missing", fix=f"give a client profile with --as, or {option}")
+    return Client(
+        address=settings["address"],
+        ca=_read_pem(settings["ca"], "--ca"),
+        certificate=_read_pem(settings["certificate"], "--certificate"),
+        private_key=_read_pem(settings["private_key"], "--private-key"),
+    )
+
+
+def _read_profile(profile: Path) -> Mapping[str, str]:
+    fix = f"a client profile has the members {', '.join(_MEMBERS)}, each a text"
+    try:
+        settings = tomllib.loads(profile.read_text("utf-8")[:_MAX_PROFILE_BYTES])
+    except OSError as error:
+        raise Failure(f"{profile}: cannot be read ({error.strerror})", fix="name an existing client profile") from error
+    except ValueError as error:  # not UTF-8, not TOML
+        raise Failure(f"{profile}: is not TOML", fix=fix) from error
+    for name, value in settings.items():
+        if name not in _MEMBERS or not isinstance(value, str):
+            raise Failure(f"{profile}: {printable(name)}: is unknown, or not a text", fix=fix)
+    return {name: value if name == "address" else str(profile.parent / value) for name, value in settings.items()}
+
+
+def _read_pem(path: str, option: str) -> bytes:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise Failure(
+            f"{path}: cannot be read ({error.strerror})", fix=f"correct the client profile, or give {option}"
+        ) from error
+    if b"-----BEGIN " not in content:
+        raise Failure(f"{path}: is not a PEM file", fix=f"correct the client profile, or give {option}")
+    return content
+
+
+class Gateway:
+    """The gateway a command calls: one question, one connection."""
+
+    def __init__(self, client: Client, timeout: float) -> None:
+        self._client = client
+        self._timeout = timeout
+
+    def ask(
+        self, method: Callable[[grpc.Channel], grpc.UnaryUnaryMultiCallable[_Request, _Response]], request: _Request
+    ) -> _Response:
+        """Make one call over mutual TLS.
+
+        Raises:
+            Failure: the gateway was not reached or would not hear the question.
+        """
+        client = self._client
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=client.ca, private_key=client.private_key, certificate_chain=client.certificate
+        )
+        # Trying again is the decision of whoever sees the exit code.
+        options = (("grpc.enable_retries", 0),)
+        try:
+            with grpc.secure_channel(client.address, credentials, options=options) as channel:
+                return method(channel)(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise _failure(error, client) from error
+
+
+def calls_gateway(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say who calls which gateway, in the place of its parameter ``gateway``."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "gateway"]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+        for name, (annotation, default) in _OPTIONS.items()
+    ]
+
+    @functools.wraps(command)
+    def with_gateway(*arguments: object, timeout: float, **given: Any) -> None:
+        settings = {name: given.pop(name) for name in _OPTIONS if name != "timeout"}
+        command(*arguments, gateway=Gateway(client(**settings), timeout), **given)
+
+    with_gateway.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+    with_gateway.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
+    return with_gateway
+
+
+def moment(message: timestamp_pb2.Timestamp) -> datetime | None:
+    """Read a moment of an answer; None when it is none that there can be."""
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+# -- what a failed call means -----------------------------------------------------------------------------------------
+
+_FIXES: Final = {
+    "INVALID_REQUEST": "correct what the message names, and ask again",
+    "NOT_PERMITTED": (
+        "have the province's administrator register the URI in this certificate: under [[relying_services]] with the"
+        " matter for verification, under [[identity_systems]] for issuance"
+    ),
+    "OVERLOADED": "wait as long as the gateway asks, and ask again",
+    "UNAVAILABLE": "ask again in a moment; if it stays so, the gateway's log names what it could not write",
+    "INTERNAL": "give the reference to the gateway's administrator; it stands in the gateway's log",
+}
+_STATUS_FIXES: Final = {
+    grpc.StatusCode.DEADLINE_EXCEEDED: "ask again, with a longer --timeout if the gateway is known to be slow",
+    grpc.StatusCode.UNIMPLEMENTED: "this gateway does not offer that; issuance needs a gateway with an issuer",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "wait a moment and ask again",
+}
+_NOT_REACHED: Final = (
+    ("CERTIFICATE_VERIFY_FAILED", "the gateway's certificate is not one of this CA, or is out of date; check --ca"),
+    ("Connection refused", "nothing listens there; start the gateway (mrg serve), or correct --address"),
+    ("DNS", "the host has no address; correct --address"),
+)
+_NOT_REACHED_OTHERWISE: Final = (
+    "check --address; check that the gateway's client CA signed our --certificate and that --private-key belongs to it"
+)
+
+
+def _failure(error: Exception, client: Client) -> Failure:
+    if not isinstance(error, grpc.Call):
+        return Failure("the call failed", fix="ask again", code=ExitCode.NOT_ASKED)
+    code, said = error.code(), printable(error.details() or "")[:_MAX_DETAIL]
+    info, extra = _details(error)
+    if info:
+        return Failure(
+            f"the gateway at {client.address} did not take the question: {said} ({info})",
+            fix=_FIXES.get(info, _STATUS_FIXES.get(code, "see the gateway's log")),
+            code=ExitCode.NOT_ASKED,
+            details={"reason": info, "status": code.name, **extra},
+        )
+    fix = _STATUS_FIXES.get(code)
+    if code is grpc.StatusCode.UNAVAILABLE:
+        fix = next((mend for sign, mend in _NOT_REACHED if sign in said), _NOT_REACHED_OTHERWISE)
+    return Failure(
+        f"no answer from {client.address}: {code.name}: {said}",
+        fix=fix or "check that a recognition gateway listens at --address",
+        code=ExitCode.NOT_ASKED,
+        details={"reason": "", "status": code.name},
+    )
+
+
+def _details(error: grpc.Call) -> tuple[str, Mapping[str, str]]:
+    """Give the reason of the ErrorInfo, and what else a program may want to know."""
+    reason, extra = "", {}
+    try:
+        status = rpc_status.from_call(error)
+    except ValueError:  # whoever answered contradicts itself; the status alone counts
+        status = None
+    for packed in status.details if status is not None else ():
+        info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        retry = error_details_pb2.RetryInfo()
+        if packed.Unpack(info):
+            reason = printable(info.reason)
+        elif packed.Unpack(request) and request.field_violations:
+            extra["field"] = printable(request.field_violations[0].field)
+        elif packed.Unpack(retry):
+            extra["retry_after_seconds"] = str(retry.retry_delay.ToTimedelta().total_seconds())
+    return reason, extra

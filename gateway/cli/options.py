@@ -1,0 +1,87 @@
+"""Options that several commands share, and reading them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from gateway.cli.console import Failure, Lang
+from gateway.clock import World, lab_world, system_world
+from gateway.config import Config, ConfigError
+from gateway.config.reader import load_config
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Write one JSON document instead of text for people.")]
+LangOption = Annotated[Lang, typer.Option(envvar="MRG_LANG", help="Language of the texts for people.")]
+LabClockOption = Annotated[
+    Path | None,
+    typer.Option("--lab-clock", envvar="MRG_LAB_CLOCK", metavar="FILE", help="Only in the lab: the lab's clock file."),
+]
+ConfigOption = Annotated[Path, typer.Option("--config", help="The province's configuration, gateway.toml.")]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="Write the result to this file instead of standard output.")
+]
+
+CONFIG_FIX: Final = "change what the message names; nothing was started"
+_LIFETIME: Final = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def world(lab_clock: Path | None) -> World:
+    """Give the clock and randomness that a command is to use.
+
+    Raises:
+        Failure: the lab's clock file is no such file.
+    """
+    if lab_clock is None:
+        return system_world()
+    try:
+        return lab_world(lab_clock)
+    except ValueError as error:
+        raise Failure(str(error), fix="name the clock file that mrg lab printed, or leave --lab-clock out") from error
+
+
+def configuration(file: Path) -> Config:
+    """Load a province's configuration.
+
+    Raises:
+        Failure: it is at fault; the message names file and key.
+    """
+    try:
+        return load_config(file)
+    except ConfigError as error:
+        raise Failure(str(error), fix=CONFIG_FIX) from error
+
+
+def lifetime(text: str | None) -> timedelta | None:
+    """Read a length of time: 300s, 15m, 12h, 30d.
+
+    Raises:
+        Failure: it is none.
+    """
+    if text is None:
+        return None
+    match = _LIFETIME.fullmatch(text)
+    if match is None:
+        raise Failure("--lifetime is not a length of time", fix="write for example 300s, 15m, 12h or 30d")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def moment(text: str | None, option: str, now: datetime) -> datetime:
+    """Read a moment in RFC 3339; absent means now.
+
+    Raises:
+        Failure: it is none.
+    """
+    if text is None:
+        return now
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        read = None
+    if read is None or read.tzinfo is None:
+        raise Failure(f"{option} is not a moment with its zone", fix="write for example 2026-11-23T09:30:00+08:00")
+    return read.astimezone(UTC)

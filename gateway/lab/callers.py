@@ -1,0 +1,208 @@
+"""Who calls the gateways in the lab: service backends, identity systems, and people with their wallets.
+
+They know nothing that a program of another vendor would not know. They speak the published contract over mutual TLS
+with the client certificates that provisioning wrote, and a wallet signs with a key that no gateway ever sees.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from recognition.v1 import issuance_pb2, issuance_pb2_grpc, reason_pb2, verification_pb2, verification_pb2_grpc
+
+from gateway import wire
+from gateway.core.encoding import write_json
+from gateway.core.jose import SoftwareKey, generate_key
+from gateway.core.key_binding import make_key_binding
+from gateway.core.sd_jwt import HashAlgorithm, digest, select_disclosures
+
+CALL_SECONDS: Final = 10.0
+"""Deadline of a call, waiting for the connection included: a gateway that was just started may need a moment."""
+_CHANNEL_OPTIONS: Final = (
+    # A gateway that was killed and started again is found within a tenth of a second instead of gRPC's usual seconds.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+)
+_REASON_PREFIX: Final = "REASON_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What came back: a verdict, or that the question was not permitted."""
+
+    verdict: str
+    """accepted, rejected, indeterminate, not_permitted or error."""
+    reason: str = ""
+    attributes: Mapping[str, Any] | None = None
+    """What was released; None where nothing was, and where an expectation leaves it open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """How a client reaches its gateway."""
+
+    address: str
+    ca: Path
+    certificate: Path
+    private_key: Path
+
+
+def read_profile(file: Path) -> Profile:
+    """Read a client profile that provisioning wrote."""
+    content = tomllib.loads(file.read_text("utf-8"))
+    return Profile(
+        address=content["address"],
+        ca=file.parent / content["ca"],
+        certificate=file.parent / content["certificate"],
+        private_key=file.parent / content["private_key"],
+    )
+
+
+def connect(profile: Profile) -> grpc.Channel:
+    """Open a channel as the client a profile describes; nothing is connected before the first call."""
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=profile.ca.read_bytes(),
+        private_key=profile.private_key.read_bytes(),
+        certificate_chain=profile.certificate.read_bytes(),
+    )
+    return grpc.secure_channel(profile.address, credentials, options=_CHANNEL_OPTIONS)
+
+
+class RelyingService:
+    """A service backend: asks its own province's gateway."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = verification_pb2_grpc.VerificationServiceStub(channel)
+
+    def challenge(self, matter: str) -> verification_pb2.CreateChallengeResponse:
+        """Ask for the nonce and audience that a holder is to sign."""
+        request = verification_pb2.CreateChallengeRequest(matter=matter)
+        return self._stub.CreateChallenge(request, timeout=CALL_SECONDS, wait_for_ready=True)
+
+    def verify(self, matter: str, presentation: str, nonce: str = "") -> Observed:
+        """Ask for the verdict."""
+        request = verification_pb2.VerifyCredentialRequest(matter=matter, presentation=presentation, nonce=nonce)
+        try:
+            answer = self._stub.VerifyCredential(request, timeout=CALL_SECONDS, wait_for_ready=True)
+        except grpc.RpcError as error:
+            return refused(error)
+        match answer.WhichOneof("verdict"):
+            case "accepted":
+                return Observed(verdict="accepted", attributes=MessageToDict(answer.accepted.attributes))
+            case "rejected":
+                return Observed(verdict="rejected", reason=_reason(answer.rejected.reason))
+            case "indeterminate":
+                return Observed(verdict="indeterminate", reason=_reason(answer.indeterminate.reason))
+            case _:
+                return Observed(verdict="error", reason="DAMAGED_ANSWER")
+
+
+class IdentitySystem:
+    """A province's identity system: has its own issuer sign what it established about a person."""
+
+    def __init__(self, channel: grpc.Channel, now: Callable[[], datetime]) -> None:
+        self._stub = issuance_pb2_grpc.IssuanceServiceStub(channel)
+        self._now = now
+
+    def credential(self, person: Person, credential_type: str, *, acr: str = "urn:yrd:loa:4") -> Wallet:
+        """Have a credential issued into a new wallet."""
+        key = generate_key()
+        answer = self._stub.IssueCredential(
+            issuance_pb2.IssueCredentialRequest(
+                local_subject=person.local_subject,
+                credential_type=credential_type,
+                claims=wire.struct(person.claims),
+                holder_jwk=write_json(key.public.jwk).decode("utf-8"),
+                authentication=self._authentication(acr),
+            ),
+            timeout=CALL_SECONDS,
+            wait_for_ready=True,
+        )
+        return Wallet(key=key, credential=answer.credential, now=self._now)
+
+    def assertion(
+        self, person: Person, audience: str, *, acr: str = "urn:yrd:loa:3", lifetime: timedelta | None = None
+    ) -> str:
+        """Have an assertion issued for one audience."""
+        request = issuance_pb2.IssueAssertionRequest(
+            local_subject=person.local_subject,
+            audience=audience,
+            claims=wire.struct(person.claims),
+            authentication=self._authentication(acr),
+        )
+        if lifetime is not None:
+            request.lifetime.CopyFrom(wire.duration(lifetime))
+        return self._stub.IssueAssertion(request, timeout=CALL_SECONDS, wait_for_ready=True).assertion
+
+    def _authentication(self, acr: str) -> issuance_pb2.Authentication:
+        return issuance_pb2.Authentication(
+            acr=acr, amr=["face", "hwk"], authentication_time=wire.timestamp(self._now())
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Somebody an identity system knows. Synthetic: every ID number in the lab has the birth year 1900."""
+
+    name_zh: str
+    name_en: str
+    local_subject: str
+    claims: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wallet:
+    """A holder's key and one credential bound to it."""
+
+    key: SoftwareKey
+    credential: str
+    now: Callable[[], datetime]
+
+    def present(
+        self,
+        challenge: verification_pb2.CreateChallengeResponse,
+        *,
+        withhold: frozenset[str] = frozenset(),
+    ) -> str:
+        """Answer a challenge, with every attribute but those kept back."""
+        return self.bind(select_disclosures(self.credential, lambda path: path[-1] not in withhold), challenge)
+
+    def bind(
+        self, sd_jwt: str, challenge: verification_pb2.CreateChallengeResponse, *, key: SoftwareKey | None = None
+    ) -> str:
+        """Prove possession over any text, altered or forged, with the holder's key or, for a thief, another."""
+        return sd_jwt + make_key_binding(
+            digest(sd_jwt, HashAlgorithm.SHA_256),
+            signer=key or self.key,
+            audience=challenge.audience,
+            nonce=challenge.nonce,
+            issued_at=self.now(),
+        )
+
+
+def refused(error: Exception) -> Observed:
+    """Read a call that ended in an error: the ErrorInfo that the gateway attached, else the status alone."""
+    if not isinstance(error, grpc.Call):
+        return Observed(verdict="error", reason="NO_ANSWER")
+    code = error.code()
+    reason = code.name
+    status = rpc_status.from_call(error)
+    for packed in status.details if status is not None else ():
+        info = error_details_pb2.ErrorInfo()
+        if packed.Unpack(info):
+            reason = info.reason
+    verdict = "not_permitted" if code is grpc.StatusCode.PERMISSION_DENIED else "error"
+    return Observed(verdict=verdict, reason=reason)
+
+
+def _reason(number: reason_pb2.Reason.ValueType) -> str:
+    return reason_pb2.Reason.Name(number).removeprefix(_REASON_PREFIX)

@@ -1,0 +1,167 @@
+"""What the operator of a province decides, and the file that remembers it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.config import Refresh
+from gateway.core.fields import Field
+from gateway.core.identifiers import Province
+from gateway.provision import ProvisionError, files
+
+FILE: Final = "province.json"
+MAX_CLIENTS: Final = 10_000
+MAX_NAMES: Final = 100
+MAX_SECONDS: Final = 3_600
+_CLIENT: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A service backend to be registered."""
+
+    name: str
+    """Last part of its identity, and the name of its files."""
+    title: str
+    sector: str
+    matters: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """The decisions. Hosts and addresses are checked where they are used: in certificates and configuration."""
+
+    province: Province
+    gateway: str
+    issuer: str
+    anchor: str
+    verification_address: str
+    federation_address: str
+    admin_address: str
+    reached_at: str
+    """The host under which clients and other provinces reach the two listeners above; their ports stay the same."""
+    dns_names: tuple[str, ...]
+    """Hosts that the gateway's certificate names."""
+    ip_addresses: tuple[str, ...]
+    services: tuple[Service, ...]
+    systems: tuple[str, ...]
+    """Names of the identity systems that may have credentials issued."""
+    refresh_seconds: int = Refresh().interval_seconds
+
+    @property
+    def clients(self) -> Mapping[str, str]:
+        """Name and identity of every client that gets a certificate."""
+        return {
+            **{service.name: f"{self.gateway}/services/{service.name}" for service in self.services},
+            **{system: f"{self.issuer}/systems/{system}" for system in self.systems},
+        }
+
+    def reached(self, address: str) -> str:
+        """Where a listener's address is reached from elsewhere."""
+        return f"{self.reached_at}:{address.rpartition(':')[2]}"
+
+
+def check(answers: Answers, file: Path) -> None:
+    """Refuse what would fail half-way: client names that are no file names, or two of one name.
+
+    Raises:
+        ProvisionError: naming the key.
+    """
+    seen: set[str] = set()
+    named = [
+        *((f"services[{i}].name", service.name) for i, service in enumerate(answers.services)),
+        *((f"systems[{i}]", system) for i, system in enumerate(answers.systems)),
+    ]
+    for key, name in named:
+        if _CLIENT.fullmatch(name) is None:
+            raise ProvisionError(file, "is no name for a client", "use small letters, digits and dashes", key=key)
+        if name in seen:
+            raise ProvisionError(file, f"{name} is there twice", "rename one; their files would collide", key=key)
+        seen.add(name)
+
+
+def write(folder: Path, answers: Answers) -> None:
+    """Remember the answers.
+
+    Raises:
+        ProvisionError: they cannot be written.
+    """
+    claims: dict[str, Any] = {
+        "province": answers.province.code,
+        **{name: getattr(answers, name) for name in _TEXTS},
+        "dns_names": list(answers.dns_names),
+        "ip_addresses": list(answers.ip_addresses),
+        "services": [
+            {
+                "name": service.name,
+                "title": service.title,
+                "sector": service.sector,
+                "matters": sorted(service.matters),
+            }
+            for service in answers.services
+        ],
+        "systems": list(answers.systems),
+        "refresh_seconds": answers.refresh_seconds,
+    }
+    files.write(folder / FILE, files.pretty(claims), files.PUBLIC)
+
+
+def read(folder: Path) -> Answers:
+    """Read the answers back; a person may have corrected them.
+
+    Raises:
+        ProvisionError: they are not there, or not answers.
+    """
+    fix = "correct it, or create the province again (its keys stay)"
+    answers = files.read_json(folder / FILE, _answers, what="file of answers", fix=fix)
+    check(answers, folder / FILE)
+    return answers
+
+
+_TEXTS: Final = (
+    *("gateway", "issuer", "anchor"),
+    *("verification_address", "federation_address", "admin_address", "reached_at"),
+)
+
+
+def _answers(field: Field) -> Answers:
+    lists = ("dns_names", "ip_addresses", "services", "systems")
+    members = field.members("province", "refresh_seconds", *_TEXTS, *lists)
+    return Answers(
+        province=province(members["province"]),
+        gateway=members["gateway"].token(),
+        issuer=members["issuer"].token(),
+        anchor=members["anchor"].token(),
+        verification_address=members["verification_address"].token(),
+        federation_address=members["federation_address"].token(),
+        admin_address=members["admin_address"].token(),
+        reached_at=members["reached_at"].token(),
+        dns_names=tuple(item.token() for item in members["dns_names"].items(0, MAX_NAMES)),
+        ip_addresses=tuple(item.token() for item in members["ip_addresses"].items(0, MAX_NAMES)),
+        services=tuple(_service(item) for item in members["services"].items(0, MAX_CLIENTS)),
+        systems=tuple(item.token() for item in members["systems"].items(0, MAX_CLIENTS)),
+        refresh_seconds=members["refresh_seconds"].integer(1, MAX_SECONDS),
+    )
+
+
+def _service(field: Field) -> Service:
+    members = field.members("name", "title", "sector", "matters")
+    return Service(
+        name=members["name"].token(),
+        title=members["title"].text(),
+        sector=members["sector"].token(),
+        matters=members["matters"].tokens(1, MAX_NAMES),
+    )
+
+
+def province(field: Field) -> Province:
+    """Read a province code."""
+    code = field.token()
+    for each in Province:
+        if each.code == code:
+            return each
+    raise field.invalid(f"must be one of {' '.join(each.code for each in Province)}")
