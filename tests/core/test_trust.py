@@ -328,6 +328,14 @@ def test_an_older_statement_does_not_replace_a_newer(papers: Papers) -> None:
     assert refused == [Reason.STATEMENT_INVALID]
 
 
+def test_a_statement_taken_in_while_the_clock_ran_ahead_does_not_keep_out_the_true_one(papers: Papers) -> None:
+    papers.documents[ANCHORS[0], SHANGHAI] = papers.statement(ANCHORS[0], SHANGHAI, at=NOW + HOUR)
+    true = papers.statement(ANCHORS[0], SHANGHAI, at=NOW)
+    documents, refused = offer(papers, true)
+    assert documents[ANCHORS[0], SHANGHAI] == true
+    assert refused == []
+
+
 def test_a_self_made_configuration_does_not_displace_the_attested_one(papers: Papers) -> None:
     forged = papers.configuration(SHANGHAI, signer=generate_key(), at=NOW + MINUTE)
     documents, refused = offer(papers, forged, now=NOW + MINUTE)
