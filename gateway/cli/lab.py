@@ -6,15 +6,16 @@ ends them. The other commands look at a lab, or set its clock, while it runs.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, Final
+from queue import Empty, SimpleQueue
+from typing import Annotated, Any, Final, Self
 
 import typer
 from rich.text import Text
@@ -72,10 +73,10 @@ def up(
 
     The lab's keys and stores stay in its folder, and it can be started again.
     """
-    with _interruptible(), _running(directory, lang, fresh=fresh) as lab:
-        steps = shown(play(lab), lang)
+    with _Ending() as ending, _running(directory, lang, ending, fresh=fresh) as lab:
+        steps = shown(_day(lab, ending), lang)
         show_next(lab.folder, lang)
-        _serve(lab, lang)
+        _serve(lab, lang, ending)
     raise typer.Exit(_outcome(steps))
 
 
@@ -92,8 +93,9 @@ def demo(
     folder = directory if directory is not None else Path(tempfile.mkdtemp(prefix="mrg-lab-"))
     keep = True
     try:
-        with _interruptible(), _running(folder, lang) as lab:
-            steps = [written(step) for step in play(lab)] if as_json else shown(play(lab), lang)
+        with _Ending() as ending, _running(folder, lang, ending) as lab:
+            day = _day(lab, ending)
+            steps = [written(step) for step in day] if as_json else shown(day, lang)
         keep = not all(step.met for step in steps)
     except KeyboardInterrupt:
         keep = False
@@ -213,36 +215,51 @@ def keys(
 # -- playing ----------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Turn the signals that ask for an end into one KeyboardInterrupt, so that what was started is ended in order.
+class _Ending:
+    """Remembers a signal that asks for the end until the lab is at a point where it can stop in good order.
 
-    Later ones are ignored: stopping is bounded in time, and interrupting it would only make it untidy.
+    An exception out of a signal handler could strike anywhere: while a process is being made, or in a callback of a
+    library that swallows it. So the first signal is only noted. A second one ends this process at once; the provinces
+    notice and follow.
     """
-    asked = False
 
-    def on_signal(_number: int, _frame: object) -> None:
-        nonlocal asked
-        if not asked:
-            asked = True
-            raise KeyboardInterrupt
+    def __init__(self) -> None:
+        # May be put to from a signal handler, unlike an Event, whose lock the interrupted thread may hold.
+        self._asked: SimpleQueue[int] = SimpleQueue()
 
-    # What is ignored stays so: nohup means it.
-    wanted = [each for each in _ENDING if signal.getsignal(each) is not signal.SIG_IGN]
-    before = {each: signal.signal(each, on_signal) for each in wanted}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
+    def __enter__(self) -> Self:
+        # What is ignored stays so: nohup means it.
+        wanted = [each for each in _ENDING if signal.getsignal(each) is not signal.SIG_IGN]
+        self._before = {each: signal.signal(each, self._note) for each in wanted}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each, handler in self._before.items():
             signal.signal(each, handler)
 
+    def check(self) -> None:
+        """Raise KeyboardInterrupt when the end was asked for."""
+        if not self._asked.empty():
+            raise KeyboardInterrupt
+
+    def is_asked(self, seconds: float) -> bool:
+        """Wait that long for the end to be asked for."""
+        with suppress(Empty):
+            self._asked.get(timeout=seconds)
+            return True
+        return False
+
+    def _note(self, number: int, _frame: object) -> None:
+        if not self._asked.empty():
+            os._exit(ExitCode.INTERRUPTED)
+        self._asked.put(number)
+
 
 @contextmanager
-def _running(directory: Path, lang: Lang, *, fresh: bool = False) -> Iterator[Lab]:
+def _running(directory: Path, lang: Lang, ending: _Ending, *, fresh: bool = False) -> Iterator[Lab]:
     """Give a lab that runs, and end its processes afterwards."""
     with _lab_errors(), progress(lang, "准备四省市的密钥、证书和章程", "Making keys, certificates and the charter"):
-        folder = prepare_lab(directory, fresh=fresh)
-        lab = Lab(folder)
+        lab = Lab(prepare_lab(directory, fresh=fresh), ending.check)
     with lab, _lab_errors(ExitCode.NOT_ASKED):
         with progress(lang, "启动四个网关，等待彼此认可", "Starting four gateways, until each recognises every issuer"):
             lab.start()
@@ -250,6 +267,12 @@ def _running(directory: Path, lang: Lang, *, fresh: bool = False) -> Iterator[La
         # Shown only when all went well; what is raised goes to whoever called.
         with progress(lang, "停止", "Stopping"):
             lab.stop()
+
+
+def _day(lab: Lab, ending: _Ending) -> Iterator[Step]:
+    for step in play(lab):
+        yield step
+        ending.check()
 
 
 @contextmanager
@@ -267,20 +290,16 @@ def _outcome(steps: Sequence[Step]) -> ExitCode:
 # -- serving ----------------------------------------------------------------------------------------------------------
 
 
-def _serve(lab: Lab, lang: Lang) -> None:
+def _serve(lab: Lab, lang: Lang, ending: _Ending) -> None:
     """Wait for the end, and tell when a province ended by itself."""
     stdout().line()
     stdout().line(lang.pick("四个网关正在运行，按 Ctrl-C 停止。", "Four gateways are serving. Ctrl-C stops them."))
     running = set(lab.pids)
-    never = threading.Event()
-    try:
-        while not never.wait(_WATCH_SECONDS):
-            for province in running - set(lab.pids):
-                words = lang.pick("已退出，见", "has ended; see")
-                stderr().line(Text(f"{province.code} {words} {lab.folder.log(province)}", "bold red"))
-                running.discard(province)
-    except KeyboardInterrupt:
-        return
+    while not ending.is_asked(_WATCH_SECONDS):
+        for province in running - set(lab.pids):
+            words = lang.pick("已退出，见", "has ended; see")
+            stderr().line(Text(f"{province.code} {words} {lab.folder.log(province)}", "bold red"))
+        running &= set(lab.pids)
 
 
 # -- looking ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from types import TracebackType
@@ -42,8 +42,12 @@ _LOG_LINES: Final = 5
 class Lab:
     """A running federation. Use it as a context manager; leaving it ends every process it started."""
 
-    def __init__(self, folder: LabFolder) -> None:
+    def __init__(self, folder: LabFolder, check: Callable[[], None] = lambda: None) -> None:
         """Take hold of a lab's folder.
+
+        Args:
+            folder: a lab that was prepared.
+            check: called again and again while waiting; ends the wait by raising.
 
         Raises:
             LabError: another process runs this lab.
@@ -52,6 +56,7 @@ class Lab:
         self.now = folder.world().now
         self._processes: dict[Province, subprocess.Popen[bytes]] = {}
         self._channels: dict[tuple[Province, str], grpc.Channel] = {}
+        self._check = check
         self._lock = lock_lab(folder.path)
 
     def __enter__(self) -> Self:
@@ -77,6 +82,7 @@ class Lab:
         """
         started = [province for province in provinces if province not in self.pids]
         for province in started:
+            self._check()
             self._spawn(province)
         self._wait_ready(started)
 
@@ -138,6 +144,7 @@ class Lab:
             channel = self.channel(province, COURT)
             for each in Province:
                 while not is_serving(channel, entity_ids(each).issuer):
+                    self._check()
                     self._check_alive(province, deadline)
                     time.sleep(POLL_SECONDS)
 
