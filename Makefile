@@ -28,7 +28,7 @@ setup: $(VENV)/.dev $(PROTO_VENV)/.ready $(OLDEST_VENV)/.ready ## Install everyt
 run: $(VENV)/.linked ## Start the four-province lab and keep it running until Ctrl-C
 	@exec $(VENV)/bin/mrg lab up
 
-demo: $(VENV)/.linked ## Play the lab's story once and leave; JSON=1 prints one JSON document and nothing else
+demo: $(VENV)/.linked ## Play the lab's story once and leave; JSON=1 prints one JSON object a step and nothing else
 	@exec $(VENV)/bin/mrg lab demo $(if $(filter-out 0,$(JSON)),--json)
 
 test: $(VENV)/.dev $(OLDEST_VENV)/.ready ## Run the tests; ARGS='-k replay' hands options to pytest

@@ -96,6 +96,10 @@ class Undecided:
     retry_after: timedelta
 
 
+# As the contract names them.
+_VERDICTS: Final = {Acceptance: "accepted", Rejection: "rejected", Undecided: "indeterminate"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """A verdict and what identifies it."""
@@ -244,7 +248,7 @@ class Verifier:
                 decided_at=answer.decided_at,
                 service=service.identity,
                 matter=matter.code,
-                verdict=type(verdict).__name__.lower(),
+                verdict=_VERDICTS[type(verdict)],
                 reason="" if isinstance(verdict, Acceptance) else verdict.reason.value,
                 issuer=known.issuer if known is not None else "",
                 kid=known.kid if known is not None else "",

@@ -17,11 +17,10 @@ from google.protobuf import duration_pb2, struct_pb2, timestamp_pb2
 from google.protobuf.json_format import MessageToDict
 from recognition.v1 import issuance_pb2, reason_pb2, verification_pb2
 
-from gateway.core.agreement import Assurance
+from gateway.core.agreement import MATTER_CODE, Assurance
 from gateway.core.reasons import InvalidRequest, Reason
 
 MAX_ENTITY_ID: Final = 512
-_MATTER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NONCE: Final = re.compile(r"[A-Za-z0-9_.-]{0,200}")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{0,64}")
 _CERTIFICATE_SHA256: Final = re.compile(r"([A-Za-z0-9_-]{43})?")
@@ -45,7 +44,7 @@ class VerifyRequest:
 
 def matter_code(text: str) -> str:
     """Check the form of a matter code."""
-    if _MATTER.fullmatch(text) is None:
+    if MATTER_CODE.fullmatch(text) is None:
         raise InvalidRequest("matter", "must be the code of a matter")
     return text
 

@@ -393,7 +393,7 @@ def test_every_decision_is_recorded_once_with_its_reason(federation: Federation)
     answers = [federation.verify(presentation, nonce), federation.verify(presentation, nonce)]
     entries = list(federation[AH].store.audit_entries())
     assert [entry.verification_id for entry in entries] == [answer.verification_id for answer in answers]
-    assert [(entry.verdict, entry.reason) for entry in entries] == [("acceptance", ""), ("rejection", "REPLAYED")]
+    assert [(entry.verdict, entry.reason) for entry in entries] == [("accepted", ""), ("rejected", "REPLAYED")]
     assert entries[0].issuer == entity_ids(SH).issuer
     assert entries[0].kid == federation.keys[SH]["issuer-credential"].public.kid
 

@@ -140,7 +140,7 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds on work at one time, per listener."""
+    """Bounds on work at one time: threads of the verification listener, calls taken by each listener."""
 
     threads: int = 32
     max_concurrent_calls: int = 64

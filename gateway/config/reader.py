@@ -39,6 +39,7 @@ from gateway.config import (
     TlsFiles,
     VerificationListener,
 )
+from gateway.core.agreement import MATTER_CODE
 from gateway.core.identifiers import Province, check_entity_id
 
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -46,7 +47,6 @@ _ADDRESS: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]):(
 _MAX_PORT: Final = 65_535
 # base64url of 32 bytes: 43 characters, the last of which carries four bits.
 _SHA256: Final = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
-_MATTER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")  # as in the agreement
 _SECTOR: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _NAME: Final = re.compile(r"\S(?:.{0,98}\S)?")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -152,7 +152,7 @@ class _Value:
         if not isinstance(self.raw, list) or not self.raw:
             raise self.wrong('is not a list of matter codes with at least one in it (for example ["HK-QY"])')
         read = [
-            _Value(self.file, f"{self.key}[{i}]", item).text(_MATTER, 'a matter code (for example "HK-QY")')
+            _Value(self.file, f"{self.key}[{i}]", item).text(MATTER_CODE, 'a matter code (for example "HK-QY")')
             for i, item in enumerate(self.raw)
         ]
         if len(set(read)) != len(read):

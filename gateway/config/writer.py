@@ -61,7 +61,8 @@ reflection = {str(listeners.admin.reflection).lower()}
 [refresh]
 interval_seconds = {config.refresh.interval_seconds}  # 1 to {MAX_REFRESH_SECONDS}
 
-# Calls worked on at one time, 1 to {MAX_THREADS}, and taken at one time, 1 to {MAX_CONCURRENT_CALLS}; per listener.
+# Calls the verification listener works on at one time, 1 to {MAX_THREADS}; calls each listener takes at one time, 1 to
+# {MAX_CONCURRENT_CALLS}.
 [limits]
 threads = {config.limits.threads}
 max_concurrent_calls = {config.limits.max_concurrent_calls}

@@ -34,7 +34,7 @@ MAX_NAMES: Final = 64
 """Credential types or claims of one matter, frameworks, levels."""
 
 _Named = TypeVar("_Named")
-_MATTER_CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+MATTER_CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 # These make a credential a credential and say nothing about the person; ``sub`` is replaced by a pairwise subject. A
 # matter that released one of them would hand the relying service a handle to link people by.
 _NEVER_RELEASED: Final = frozenset(
@@ -170,7 +170,7 @@ def _matter(field: Field) -> tuple[str, Matter]:
         "legal_basis",
     )
     code = members["code"].token()
-    if _MATTER_CODE.fullmatch(code) is None:
+    if MATTER_CODE.fullmatch(code) is None:
         raise members["code"].invalid("must be 1 to 64 letters, digits, dots, colons, dashes or underscores")
     matter = Matter(
         code=code,

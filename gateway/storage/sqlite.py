@@ -57,10 +57,12 @@ class SqliteStore:
         self._lock = threading.Lock()
         self._ledger_lock = threading.Lock()
         try:
+            # Who verifies what, and when, is for the owner's eyes; SQLite gives its side files the same mode.
+            path.touch(mode=0o600, exist_ok=True)
             self._connection = self._connect()
             self._migrate()
             self._ledger = self._connect()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StorageError(f"{path.name}: {error}") from error
 
     def close(self) -> None:
