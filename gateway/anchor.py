@@ -7,7 +7,7 @@ before a statement lapses.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -51,25 +51,25 @@ class Anchor:
             member: Attested(federation_keys=frozenset({thumbprint}), credential_keys=frozenset())
             for member, thumbprint in enrolled.items()
         }
-        for member, (federation_keys, credential_keys) in store.load_attested().items():
-            self._attested[member] = Attested(federation_keys=federation_keys, credential_keys=credential_keys)
+        self._attested.update(store.load_attested())
         self._statements: dict[str, tuple[datetime, str]] = {}
 
-    def vouch(self, charter: Charter, configurations: Iterable[str], now: datetime) -> Sequence[str]:
-        """Judge configurations on offer, and give the statements newly made about their members."""
-        made: list[str] = []
-        for configuration in configurations:
+    def vouch(self, charter: Charter, configurations: Mapping[str, str], now: datetime) -> Mapping[str, str]:
+        """Judge configurations on offer, by the member asked about; give the statements newly made, by member."""
+        made: dict[str, str] = {}
+        for member, configuration in configurations.items():
             try:
-                statement = self._vouch_one(charter, configuration, now)
+                statement = self._vouch_one(charter, member, configuration, now)
             except Rejected as rejection:
                 _log.warning("vouching_refused", reason=rejection.reason, detail=rejection.detail)
                 continue
             if statement is not None:
-                made.append(statement)
+                made[member] = statement
         return made
 
-    def _vouch_one(self, charter: Charter, configuration: str, now: datetime) -> str | None:
-        member = parse_statement(configuration, PROFILE).sub
+    def _vouch_one(self, charter: Charter, member: str, configuration: str, now: datetime) -> str | None:
+        if parse_statement(configuration, PROFILE).sub != member:
+            raise Rejected(Reason.STATEMENT_INVALID, "not the configuration that was asked for")
         with self._lock:
             attested = self._attested.get(member)
             if attested is None:
@@ -83,17 +83,12 @@ class Anchor:
                 now=now,
             )
             last = self._statements.get(member)
-            if last is not None and vouching.attested == attested and _is_young(last[0], now):
+            if last is not None and _same_keys(vouching.attested, attested) and _is_young(last[0], now):
                 return None
             statement = sign_compact(STATEMENT_TYPE, vouching.claims, self.entity.signer)
             # Durable before it is served: after a crash the anchor must not know less than it has told others.
-            self._store.save_vouching(
-                member,
-                vouching.attested.federation_keys,
-                vouching.attested.credential_keys,
-                (self.entity.entity_id, member),
-                statement,
-            )
+            place = (self.entity.entity_id, member)
+            self._store.save_vouching(member, vouching.attested, place, statement)
             self._attested[member] = vouching.attested
             self._statements[member] = (now, statement)
             return statement
@@ -102,8 +97,12 @@ class Anchor:
         taken = {key.thumbprint for anchor in charter.anchors for key in anchor.keys.values()}
         for other, attested in self._attested.items():
             if other != member:
-                taken |= attested.federation_keys | attested.credential_keys
+                taken |= attested.credential_keys  # proven; anybody can list anybody's federation key
         return frozenset(taken)
+
+
+def _same_keys(one: Attested, other: Attested) -> bool:
+    return (one.federation_keys, one.credential_keys) == (other.federation_keys, other.credential_keys)
 
 
 def _is_young(signed_at: datetime, now: datetime) -> bool:

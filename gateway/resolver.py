@@ -17,7 +17,8 @@ Rules:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from functools import partial
@@ -35,6 +36,9 @@ from gateway.storage import TrustStore
 
 FORCED_EVERY: Final = timedelta(seconds=5)
 FORCED_WAIT_SECONDS: Final = 2.5
+MAX_FORCED_WAITERS: Final = 4
+ROUND_SECONDS: Final = 10.0
+"""How long one round with one peer may take. One that answers so slowly that this is too short counts as down."""
 RETRY_SECONDS: Final = 0.5
 """First pause after a round that failed or left something missing; doubled each time up to the interval."""
 
@@ -74,12 +78,14 @@ class Resolver:
         self._documents: Documents = store.load_documents()
         self._view = build_view(charter, self._documents, world.now())
         self._busy = {peer.province: threading.Lock() for peer in self._peers}
-        self._failures = {peer.province: 0 for peer in self._peers}
+        self._incomplete = {peer.province: 0 for peer in self._peers}  # rounds in a row that left something missing
+        self._unreachable = {peer.province: False for peer in self._peers}
         self._forced_at: datetime | None = None
         self._forced_lock = threading.Lock()
+        self._forced_waiters = threading.BoundedSemaphore(MAX_FORCED_WAITERS)
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._pool = ThreadPoolExecutor(max_workers=max(1, len(self._peers)), thread_name_prefix="refresh")
+        self._pool = ThreadPoolExecutor(max_workers=4 * len(self._peers) + 1, thread_name_prefix="refresh")
 
     @property
     def view(self) -> TrustView:
@@ -100,40 +106,25 @@ class Resolver:
         """Sign our own configurations anew where due, and take them in."""
         now = self._world.now()
         anchors = tuple(anchor.entity_id for anchor in self._charter.anchors)
-        configurations = [entity.configuration(anchors, now) for entity in self._own]
-        own_anchor = [self._anchor.entity.configuration((), now)] if self._anchor is not None else []
-        self._absorb(own_anchor, configurations)
+        offered = {(entity.entity_id, entity.entity_id): entity.configuration(anchors, now) for entity in self._own}
+        if self._anchor is not None:
+            entity = self._anchor.entity
+            offered[entity.entity_id, entity.entity_id] = entity.configuration((), now)
+        self._absorb(offered)
 
     def poll(self, peer: Peer) -> bool:
         """Do one round with one peer. Returns whether everything asked for was had."""
-        with self._busy[peer.province]:
+        if not self._busy[peer.province].acquire(timeout=FORCED_WAIT_SECONDS):
+            return False  # a round with it is under way; whoever wanted another has stopped waiting by now
+        try:
             self._follow_charter(peer)
-            charter = self._charter
-            mine = [entity_id for entity_id, province in _entities(charter) if province == peer.province]
-            anchors = {anchor.entity_id for anchor in charter.anchors if anchor.province == peer.province}
-            fetches: list[tuple[bool, Callable[[], str]]] = []
-            fetches.extend(
-                (entity_id not in anchors, partial(peer.entity_configuration, entity_id)) for entity_id in mine
-            )
-            fetches.extend(
-                (False, partial(peer.subordinate_statement, anchor_id, member.entity_id))
-                for anchor_id in anchors
-                for member in charter.members
-            )
-            statements: list[str] = []
-            configurations: list[str] = []
-            problems: list[str] = []
-            for is_configuration, fetch in fetches:
-                try:
-                    (configurations if is_configuration else statements).append(fetch())
-                except PeerError as error:
-                    problems.append(str(error))
-                    if not error.reachable:
-                        break  # it is down: do not wait out a deadline for each of the rest
+            offered, problems = _fetch(peer, self._charter)
             self._note(peer, problems)
-            if statements or configurations:
-                self._absorb(statements, configurations)
+            if offered:
+                self._absorb(offered)
             return not problems
+        finally:
+            self._busy[peer.province].release()
 
     def refresh(self, timeout: float | None = None) -> None:
         """Do one round with every peer at once; with a timeout, wait no longer than that for the slowest."""
@@ -143,17 +134,23 @@ class Resolver:
     def refresh_for_unknown_key(self) -> bool:
         """Refresh once because a verification met an unknown kid. Returns whether a refresh was made.
 
-        Rate-limited and single-flight: callers who come while one runs wait for it and share its result.
+        Rate-limited and single-flight. A few callers who come while one runs wait for it and share its result; the rest
+        are told at once, so that made-up kids and a slow peer together cannot hold all threads.
         """
         asked_at = self._world.now()
-        with self._forced_lock:
-            # abs: a clock that was set back must not switch this off until it has caught up.
-            if self._forced_at is not None and abs(asked_at - self._forced_at) < FORCED_EVERY:
-                return self._view.built_at >= asked_at
-            self._forced_at = self._world.now()
-            alive = [peer for peer in self._peers if self._failures[peer.province] == 0]
-            wait([self._pool.submit(self._round, peer) for peer in alive], timeout=FORCED_WAIT_SECONDS)
-            return True
+        if not self._forced_waiters.acquire(blocking=False):
+            return False
+        try:
+            with self._forced_lock:
+                # abs: a clock that was set back must not switch this off until it has caught up.
+                if self._forced_at is not None and abs(asked_at - self._forced_at) < FORCED_EVERY:
+                    return self._view.built_at >= asked_at
+                self._forced_at = self._world.now()
+                reachable = [peer for peer in self._peers if not self._unreachable[peer.province]]
+                wait([self._pool.submit(self._round, peer) for peer in reachable], timeout=FORCED_WAIT_SECONDS)
+                return bool(reachable)
+        finally:
+            self._forced_waiters.release()
 
     def start(self, interval: timedelta) -> None:
         """Start one thread per peer, and one for our own documents."""
@@ -219,11 +216,17 @@ class Resolver:
             self._view = build_view(successor, self._documents, self._world.now())
         _log.info("charter_followed", version=successor.version)
 
-    def _absorb(self, statements: Iterable[str], configurations: Sequence[str]) -> None:
+    def _absorb(self, offered: Documents) -> None:
         now = self._world.now()
-        offered = [*statements, *configurations]
         if self._anchor is not None:
-            offered.extend(self._anchor.vouch(self._charter, configurations, now))
+            anchor_id = self._anchor.entity.entity_id
+            configurations = {
+                subject: token
+                for (issuer, subject), token in offered.items()
+                if issuer == subject and self._charter.member(subject) is not None
+            }
+            made = self._anchor.vouch(self._charter, configurations, now)
+            offered = {**offered, **{(anchor_id, member): statement for member, statement in made.items()}}
         with self._lock:
             admission = admit(self._charter, self._documents, offered, now)
             for problem in admission.refused:
@@ -240,11 +243,12 @@ class Resolver:
                 self._documents = admission.documents
             self._view = build_view(self._charter, self._documents, now)
 
-    def _note(self, peer: Peer, problems: Sequence[str]) -> None:
-        before = self._failures[peer.province]
-        self._failures[peer.province] = before + 1 if problems else 0
+    def _note(self, peer: Peer, problems: Sequence[PeerError]) -> None:
+        before = self._incomplete[peer.province]
+        self._incomplete[peer.province] = before + 1 if problems else 0
+        self._unreachable[peer.province] = any(not problem.reachable for problem in problems)
         if problems and before == 0:
-            _log.warning("peer_incomplete", peer=peer.province, problems=len(problems), first=problems[0])
+            _log.warning("peer_incomplete", peer=peer.province, problems=len(problems), first=str(problems[0]))
         elif before and not problems:
             _log.info("peer_recovered", peer=peer.province, after_rounds=before)
 
@@ -264,6 +268,30 @@ def load_charter(store: TrustStore, document: str, pin: str) -> Charter:
         if version > charter.version:
             charter = verify_successor(charter, held)
     return charter
+
+
+def _fetch(peer: Peer, charter: Charter) -> tuple[Documents, Sequence[PeerError]]:
+    """Fetch what a peer's province publishes, by the place each document was asked for."""
+    anchors = [anchor.entity_id for anchor in charter.anchors if anchor.province == peer.province]
+    places = [(entity_id, entity_id) for entity_id, province in _entities(charter) if province == peer.province]
+    places += [(anchor_id, member.entity_id) for anchor_id in anchors for member in charter.members]
+    offered: dict[tuple[str, str], str] = {}
+    problems: list[PeerError] = []
+    deadline = time.monotonic() + ROUND_SECONDS
+    for issuer, subject in places:
+        if time.monotonic() > deadline:
+            problems.append(PeerError("TOO_SLOW", reachable=False))
+            break
+        try:
+            if issuer == subject:
+                offered[issuer, subject] = peer.entity_configuration(subject)
+            else:
+                offered[issuer, subject] = peer.subordinate_statement(issuer, subject)
+        except PeerError as error:
+            problems.append(error)
+            if not error.reachable:
+                break  # it is down: do not wait out a deadline for each of the rest
+    return offered, problems
 
 
 def _entities(charter: Charter) -> list[tuple[str, str]]:

@@ -7,7 +7,10 @@ Rules that live here (DESIGN section 3; OpenID Federation 1.0 sections 3 and 11.
   attested one. A configuration signed by any other key changes nothing, however well-formed it is.
 * The statement pins the member's credential keys, so that a quorum of anchors covers the credential keys themselves and
   not only the federation key that lists them.
-* A key that another member already has attested here is refused: it would let one province speak for another.
+* A member proves that it holds each credential key it lists, by a signature with that key over its own name. Without
+  that, whoever lists another's new key first would have it refused to its owner. A key that another member has proven
+  is refused: it would let one province speak for another.
+* A member's configurations only go forward. Whoever replays an old one must not bring back keys that were withdrawn.
 """
 
 from __future__ import annotations
@@ -19,11 +22,16 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.core.charter import ISSUER_TYPE, Charter, Member
-from gateway.core.jose import PublicKey, import_jwks
+from gateway.core.encoding import sha256_b64url
+from gateway.core.jose import PublicKey, Signer, import_jwks, parse_compact, sign_compact, verify
 from gateway.core.reasons import Reason, Rejected
 from gateway.core.statements import PROFILE, check_times, parse_statement, verify_signature
 
 SUBORDINATE_LIFETIME: Final = timedelta(hours=1)
+KEY_PROOFS: Final = "key_proofs"
+"""Metadata parameter beside ``jwks``: by kid, the proof that the entity holds that key. Ours."""
+KEY_PROOF_TYPE: Final = "credential-key-proof+jwt"
+MAX_KEY_PROOF_CHARS: Final = 2_048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +41,11 @@ class Attested:
     federation_keys: frozenset[str]
     """Thumbprints of the federation keys attested: one of them must sign the next configuration."""
     credential_keys: frozenset[str]
-    """Thumbprints of the credential keys attested."""
+    """Thumbprints of the credential keys attested, possession of each proven."""
+    issued_at: datetime | None = None
+    """When the configuration they come from was issued; None before the first."""
+    digest: str = ""
+    """SHA-256 of that configuration's payload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +119,8 @@ def vouch(
     verify_signature(statement, key)
     if anchor_id not in statement.authority_hints:
         raise Rejected(Reason.CHAIN_INVALID, "configuration does not name this anchor in authority_hints")
+    digest = sha256_b64url(statement.jws.payload)
+    _check_progress(attested, statement.issued_at, digest, now)
     federation_keys = frozenset(each.thumbprint for each in statement.jwks.values())
     metadata, credential_keys = _pinned_metadata(member, statement.metadata)
     if not taken_keys.isdisjoint(federation_keys | credential_keys) or not federation_keys.isdisjoint(credential_keys):
@@ -128,8 +142,24 @@ def vouch(
     }
     return Vouching(
         claims={name: value for name, value in claims.items() if value},
-        attested=Attested(federation_keys=federation_keys, credential_keys=credential_keys),
+        attested=Attested(
+            federation_keys=federation_keys,
+            credential_keys=credential_keys,
+            issued_at=statement.issued_at,
+            digest=digest,
+        ),
     )
+
+
+def _check_progress(attested: Attested, issued_at: datetime, digest: str, now: datetime) -> None:
+    last = attested.issued_at
+    # What bears a time that has not come was accepted by a clock that has since been set right; it binds nobody.
+    if last is None or last > now + PROFILE.clock_skew:
+        return
+    if issued_at < last:
+        raise Rejected(Reason.STATEMENT_INVALID, "older than a configuration already vouched for")
+    if issued_at == last and digest != attested.digest:
+        raise Rejected(Reason.STATEMENT_INVALID, "two configurations bear the same time")
 
 
 def _pinned_metadata(
@@ -142,9 +172,27 @@ def _pinned_metadata(
         if jwks is None:
             continue
         keys = import_jwks(jwks)
+        for key in keys.values():
+            _check_possession(member.entity_id, key, metadata[entity_type].get(KEY_PROOFS))
         pinned[entity_type] = {"jwks": {"keys": [dict(key.jwk) for key in keys.values()]}}
         thumbprints |= {key.thumbprint for key in keys.values()}
     return pinned, frozenset(thumbprints)
+
+
+def key_proof(entity_id: str, signer: Signer) -> str:
+    """Sign the proof that an entity holds a credential key."""
+    return sign_compact(KEY_PROOF_TYPE, {"iss": entity_id, "sub": signer.public.thumbprint}, signer)
+
+
+def _check_possession(entity_id: str, key: PublicKey, proofs: object) -> None:
+    proof = proofs.get(key.kid) if isinstance(proofs, dict) else None
+    if not isinstance(proof, str):
+        raise Rejected(Reason.KEY_NOT_ACCEPTABLE, "possession of a credential key is not proven")
+    jws = parse_compact(proof, max_chars=MAX_KEY_PROOF_CHARS)
+    if jws.header.typ != KEY_PROOF_TYPE:
+        raise Rejected(Reason.TYPE_MISMATCH, "proof of possession has another typ")
+    if verify(jws, key) != {"iss": entity_id, "sub": key.thumbprint}:
+        raise Rejected(Reason.KEY_NOT_ACCEPTABLE, "possession of a credential key is proven for somebody else")
 
 
 def _narrowing_policy(charter: Charter, member: Member) -> dict[str, Any]:

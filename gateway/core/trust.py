@@ -10,6 +10,9 @@ Rules that live here (DESIGN section 3):
 * The view is recomputed from current documents at each refresh, never accumulated: what is not attested now is gone.
 * Absence is not evidence. "No such key" is only said when enough anchors with fresh documents say so; otherwise the
   answer is indeterminate.
+* A credential key must be pinned by the anchors' statements and listed by the issuer itself. The anchors' word alone
+  would keep alive a key that its issuer withdrew; the issuer's alone would need no anchors.
+* What one member says about itself can take nothing from another: it is evidence about that member only.
 * A document is replaced only by one that is as good: garbage served under a member's name leaves the old one in place.
 """
 
@@ -18,12 +21,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from gateway.core.chain import Anchor, ResolvedChain, validate_chain_parsed
 from gateway.core.charter import ISSUER_TYPE, Charter, CharterAnchor, Member
 from gateway.core.encoding import sha256_b64url
 from gateway.core.jose import PublicKey, import_jwks
+from gateway.core.metadata_policy import Metadata
 from gateway.core.reasons import Indeterminate, Reason, Rejected
 from gateway.core.statements import (
     PROFILE,
@@ -59,6 +63,9 @@ class Vote:
     anchor: str
     expires_at: datetime
     keys: Mapping[str, PublicKey]
+    """Credential keys pinned by the anchor and listed by the issuer."""
+    federation_keys: frozenset[str]
+    """Thumbprints of the member's federation keys."""
     credential_types: frozenset[str]
 
 
@@ -128,11 +135,28 @@ class TrustView:
             if now < trusted.stale_until:
                 return trusted
             raise Indeterminate(Reason.TRUST_STALE, "trust documents for the issuer are too old")
-        # Could the anchors we have no fresh word from make up a quorum for it? Then we cannot say no.
-        against = sum(1 for vote in recognised.votes if vote.expires_at > now and kid not in vote.keys)
-        if len(self.charter.anchors) - against >= self.charter.quorum:
-            raise Indeterminate(Reason.TRUST_STALE, "too few fresh anchors to say that the key is unknown")
+        self._require_conclusive(sum(vote.expires_at > now and kid not in vote.keys for vote in recognised.votes))
         raise Rejected(Reason.KEY_UNKNOWN, "no quorum of anchors attests this key for the issuer")
+
+    def check_authority(self, issuer: str, credential_type: str, now: datetime) -> None:
+        """Check that a quorum of anchors lets the issuer issue this type.
+
+        Raises:
+            Rejected: ISSUER_NOT_AUTHORISED when enough fresh anchors do not.
+            Indeterminate: TRUST_STALE when too few speak to say.
+        """
+        recognised = self.issuer(issuer)
+        if credential_type in recognised.credential_types:
+            return
+        self._require_conclusive(
+            sum(vote.expires_at > now and credential_type not in vote.credential_types for vote in recognised.votes)
+        )
+        raise Rejected(Reason.ISSUER_NOT_AUTHORISED, "the issuer may not issue this type")
+
+    def _require_conclusive(self, against: int) -> None:
+        # Could the anchors that did not just say no make up a quorum? Then we cannot say no either.
+        if len(self.charter.anchors) - against >= self.charter.quorum:
+            raise Indeterminate(Reason.TRUST_STALE, "too few fresh anchors to say no")
 
     def confirmed_at(self) -> datetime | None:
         """When a quorum of anchors last spoke: the age of the trust data counts from here."""
@@ -160,14 +184,14 @@ def build_view(charter: Charter, documents: Documents, now: datetime) -> TrustVi
             votes, failed = _votes(charter, member, statements, now)
             chains[member.entity_id] = votes
             problems.extend(failed)
-    excluded = _misused_keys(charter, chains, statements)
+    shared = _shared_keys(charter, chains)
     return TrustView(
         view_id=_view_id(charter, documents),
         built_at=now,
         charter=charter,
         anchors=tuple(_anchor_state(anchor, statements, now, grace) for anchor in charter.anchors),
         issuers={
-            member.entity_id: _recognise(charter, member, chains[member.entity_id], excluded)
+            member.entity_id: _recognise(charter, member, chains[member.entity_id], shared)
             for member in charter.members
             if member.entity_id in chains
         },
@@ -175,38 +199,42 @@ def build_view(charter: Charter, documents: Documents, now: datetime) -> TrustVi
     )
 
 
-def admit(charter: Charter, held: Documents, offered: Sequence[str], now: datetime) -> Admission:
+def admit(charter: Charter, held: Documents, offered: Documents, now: datetime) -> Admission:
     """Take what is good from an offer, keep what is held where the offer is not better.
 
-    An anchor's statement stands on its signature by a charter key. A member's configuration is only self-signed, and
-    anybody can write one; it replaces the one held only if that loses no anchor's chain.
+    An anchor's statement stands on its signature by a charter key, and the newer one counts. A member's configuration
+    is only self-signed, and anybody can write one; see ``_check_configuration``.
+
+    Args:
+        charter: the charter in force.
+        held: what is held.
+        offered: what came in, by the (issuer, subject) that was asked for. An answer to another question is refused:
+            otherwise any peer could bring back old documents of any member.
+        now: the time.
     """
     documents = dict(held)
     changed: list[tuple[str, str]] = []
     refused: list[Problem] = []
-    parsed: list[UnverifiedStatement] = []
-    for token in offered[:MAX_OFFERED]:
-        try:
-            parsed.append(parse_statement(token, PROFILE))
-        except Rejected as rejection:
-            refused.append(Problem(issuer="?", subject="?", reason=rejection.reason, detail=rejection.detail))
     anchors = {anchor.entity_id for anchor in charter.anchors}
-    parsed.sort(key=lambda statement: statement.iss not in anchors)  # a member's chain needs its anchors' word first
-    for statement in parsed:
-        place = (statement.iss, statement.sub)
-        if documents.get(place) == statement.token:
+    # A member's chain needs its anchors' word first.
+    places = sorted(offered, key=lambda place: place[0] not in anchors)
+    for place in places[:MAX_OFFERED]:
+        if documents.get(place) == offered[place]:
             continue
         try:
-            _check_offer(charter, documents, statement, now)
+            _check_offer(charter, documents, place, offered[place], now)
         except Rejected as rejection:
             refused.append(Problem(issuer=place[0], subject=place[1], reason=rejection.reason, detail=rejection.detail))
         else:
-            documents[place] = statement.token
+            documents[place] = offered[place]
             changed.append(place)
     return Admission(documents=documents, changed=tuple(changed), refused=tuple(refused))
 
 
-def _check_offer(charter: Charter, held: Documents, offer: UnverifiedStatement, now: datetime) -> None:
+def _check_offer(charter: Charter, held: Documents, place: tuple[str, str], token: str, now: datetime) -> None:
+    offer = parse_statement(token, PROFILE)
+    if (offer.iss, offer.sub) != place:
+        raise Rejected(Reason.STATEMENT_INVALID, "not the statement that was asked for")
     anchor = charter.anchor(offer.iss)
     member = charter.member(offer.sub)
     if anchor is None and (member is None or not offer.is_configuration):
@@ -225,24 +253,46 @@ def _check_offer(charter: Charter, held: Documents, offer: UnverifiedStatement, 
         return
     # One from the future was taken in while our clock ran ahead. Nobody can use it now, and it must not keep out what
     # can be used until the time has caught up with it.
-    if offer.issued_at < parse_statement(held_token, PROFILE).issued_at <= now + PROFILE.clock_skew:
-        raise Rejected(Reason.STATEMENT_INVALID, "older than the statement held")
+    older = offer.issued_at < parse_statement(held_token, PROFILE).issued_at <= now + PROFILE.clock_skew
     if anchor is None and member is not None:
-        after = {**held, (offer.iss, offer.sub): offer.token}
-        if _live_chains(charter, member, after, now) < _live_chains(charter, member, held, now):
-            raise Rejected(Reason.CHAIN_INVALID, "would lose a chain that the configuration held has")
+        _check_configuration(charter, member, held, offer, older=older, now=now)
+    elif older:
+        raise Rejected(Reason.STATEMENT_INVALID, "older than the statement held")
 
 
-def _live_chains(charter: Charter, member: Member, documents: Documents, now: datetime) -> int:
+def _check_configuration(
+    charter: Charter, member: Member, held: Documents, offer: UnverifiedStatement, *, older: bool, now: datetime
+) -> None:
+    """Compare a member's configuration on offer with the one held.
+
+    Whichever a quorum of chains supports wins, because only the member can make that one. Between two of the same
+    standing the newer wins. So a self-made one never displaces the member's, whatever time it bears, even while the
+    member's is past its expiry and within the grace; and an old one of the member's never displaces a newer.
+    """
+    place = (offer.iss, offer.sub)
+    before = _chain_count(charter, member, held, now)
+    after = _chain_count(charter, member, {**held, place: offer.token}, now)
+    if max(before, after) < charter.quorum and before != after:
+        if after < before:
+            raise Rejected(Reason.CHAIN_INVALID, "fewer anchors support it than the configuration held")
+        return
+    if after < charter.quorum <= before:
+        raise Rejected(Reason.CHAIN_INVALID, "no quorum of anchors supports it")
+    if older and not before < charter.quorum <= after:
+        raise Rejected(Reason.STATEMENT_INVALID, "older than the statement held")
+
+
+def _chain_count(charter: Charter, member: Member, documents: Documents, now: datetime) -> int:
     statements, _ = _parse_all(
         {place: token for place, token in documents.items() if place[1] == member.entity_id or place[0] == place[1]}
     )
-    return sum(_holds(anchor, member, statements, now) for anchor in charter.anchors)
+    return sum(_holds(charter, anchor, member, statements, now) for anchor in charter.anchors)
 
 
-def _holds(anchor: CharterAnchor, member: Member, statements: Statements, now: datetime) -> bool:
+def _holds(charter: Charter, anchor: CharterAnchor, member: Member, statements: Statements, now: datetime) -> bool:
     try:
-        _chain(anchor, member, statements, now, grace=timedelta(0))
+        # With the view's own grace: what still counts there is still worth keeping here.
+        _chain(anchor, member, statements, now, grace=charter.agreement.stale_grace)
     except Rejected:
         return False
     return True
@@ -300,48 +350,61 @@ def _votes(charter: Charter, member: Member, statements: Statements, now: dateti
 
 
 def _vote(anchor_id: str, chain: ResolvedChain) -> Vote:
-    # An anchor that does not list our entity type strips it: the chain is valid and grants nothing.
-    metadata = chain.metadata.get(ISSUER_TYPE)
-    if metadata is None:
-        return Vote(anchor=anchor_id, expires_at=chain.expires_at, keys={}, credential_types=frozenset())
-    types = metadata.get("credential_types", [])
+    granted = chain.metadata.get(ISSUER_TYPE)
+    federation_keys = frozenset(key.thumbprint for key in chain.federation_keys.values())
+    if granted is None:
+        # An anchor that does not allow our entity type strips it: the chain is valid and grants nothing.
+        keys: Mapping[str, PublicKey] = {}
+        types: Any = []
+    else:
+        configuration, statement = chain.statements[0], chain.statements[1]
+        pinned = _listed_keys(statement.metadata)
+        listed = _listed_keys(configuration.metadata)
+        keys = {
+            kid: key
+            for kid, key in pinned.items()
+            # A federation key that also signed credentials would let a stolen credential key rewrite its own trust.
+            if kid in listed and key.thumbprint not in federation_keys
+        }
+        types = granted.get("credential_types", [])
     if not isinstance(types, list) or not all(isinstance(name, str) for name in types):
         raise Rejected(Reason.STATEMENT_INVALID, "credential_types is not a list of strings")
     return Vote(
         anchor=anchor_id,
         expires_at=chain.expires_at,
-        keys=import_jwks(metadata.get("jwks")),
+        keys=keys,
+        federation_keys=federation_keys,
         credential_types=frozenset(types),
     )
 
 
-def _misused_keys(charter: Charter, chains: Mapping[str, Sequence[Vote]], statements: Statements) -> frozenset[str]:
-    """Thumbprints that may sign no credential: one key serves one issuer and one purpose.
+def _listed_keys(metadata: Metadata) -> Mapping[str, PublicKey]:
+    jwks = metadata.get(ISSUER_TYPE, {}).get("jwks")
+    return import_jwks(jwks) if jwks is not None else {}
 
-    A key attested for two issuers would let one speak for the other; a federation key that also signs credentials would
-    let a stolen credential key rewrite its own trust.
+
+def _shared_keys(charter: Charter, chains: Mapping[str, Sequence[Vote]]) -> frozenset[str]:
+    """Thumbprints that a quorum attests for two issuers: one could speak for the other, so they serve neither.
+
+    Anchors demand proof of possession, so this takes two issuers that share a private key, or a corrupt quorum.
     """
-    federation = {key.thumbprint for anchor in charter.anchors for key in anchor.keys.values()}
-    for statement in statements.values():
-        federation |= {key.thumbprint for key in statement.jwks.values()}
     owners: dict[str, set[str]] = {}
     for issuer, votes in chains.items():
-        kids = {kid for vote in votes for kid in vote.keys}
-        for kid in kids:
-            attesting = [vote for vote in votes if kid in vote.keys]
+        for kid in {kid for vote in votes for kid in vote.keys}:
+            attesting = [vote.keys[kid] for vote in votes if kid in vote.keys]
             if len(attesting) >= charter.quorum:
-                owners.setdefault(attesting[0].keys[kid].thumbprint, set()).add(issuer)
-    shared = {thumbprint for thumbprint, issuers in owners.items() if len(issuers) > 1}
-    return frozenset(shared | federation)
+                owners.setdefault(attesting[0].thumbprint, set()).add(issuer)
+    anchors = {key.thumbprint for anchor in charter.anchors for key in anchor.keys.values()}
+    return frozenset(anchors | {thumbprint for thumbprint, issuers in owners.items() if len(issuers) > 1})
 
 
-def _recognise(charter: Charter, member: Member, votes: Sequence[Vote], excluded: frozenset[str]) -> RecognisedIssuer:
+def _recognise(charter: Charter, member: Member, votes: Sequence[Vote], shared: frozenset[str]) -> RecognisedIssuer:
     quorum = charter.quorum
     keys: dict[str, TrustedKey] = {}
     for kid in {kid for vote in votes for kid in vote.keys}:
         attesting = sorted((vote for vote in votes if kid in vote.keys), key=lambda vote: vote.expires_at, reverse=True)
         key = attesting[0].keys[kid]
-        if len(attesting) < quorum or key.thumbprint in excluded:
+        if len(attesting) < quorum or key.thumbprint in shared:
             continue
         fresh_until = attesting[quorum - 1].expires_at
         keys[kid] = TrustedKey(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from gateway.core.publication import Attested
+
 
 class StorageError(Exception):
     """The store could not do what was asked. Nothing was done."""
@@ -82,15 +84,8 @@ class TrustStore(Protocol):
 class AttestationStore(Protocol):
     """What an anchor remembers of the members it vouches for."""
 
-    def load_attested(self) -> Mapping[str, tuple[frozenset[str], frozenset[str]]]:
-        """Load {member: (federation key thumbprints, credential key thumbprints)}."""
+    def load_attested(self) -> Mapping[str, Attested]:
+        """Load what is attested for each member."""
 
-    def save_vouching(
-        self,
-        member: str,
-        federation_keys: frozenset[str],
-        credential_keys: frozenset[str],
-        place: tuple[str, str],
-        statement: str,
-    ) -> None:
+    def save_vouching(self, member: str, attested: Attested, place: tuple[str, str], statement: str) -> None:
         """Write what is attested for a member and the statement that says so, together."""

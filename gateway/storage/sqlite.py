@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from gateway.core.publication import Attested
 from gateway.storage import AuditEntry, LedgerEntry, StorageError
 
 # Numbered, forward only. A version once released is never edited; changes are appended.
@@ -26,7 +27,8 @@ _MIGRATIONS: Final = (
     ) WITHOUT ROWID;
     CREATE TABLE charters (version INTEGER PRIMARY KEY, document TEXT NOT NULL);
     CREATE TABLE attested (
-        member TEXT PRIMARY KEY, federation_keys TEXT NOT NULL, credential_keys TEXT NOT NULL
+        member TEXT PRIMARY KEY, federation_keys TEXT NOT NULL, credential_keys TEXT NOT NULL,
+        issued_at INTEGER NOT NULL, digest TEXT NOT NULL
     ) WITHOUT ROWID;
     CREATE TABLE replays (replay_key TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
     CREATE INDEX replays_until ON replays (until);
@@ -149,26 +151,37 @@ class SqliteStore:
 
     # -- anchor --------------------------------------------------------------------------------------------------------
 
-    def load_attested(self) -> Mapping[str, tuple[frozenset[str], frozenset[str]]]:
+    def load_attested(self) -> Mapping[str, Attested]:
         """Load what the anchor attested; see ``AttestationStore``."""
         with self._lock, _wrapped():
-            rows = self._connection.execute("SELECT member, federation_keys, credential_keys FROM attested").fetchall()
-        return {member: (frozenset(json.loads(fed)), frozenset(json.loads(cred))) for member, fed, cred in rows}
+            rows = self._connection.execute(
+                "SELECT member, federation_keys, credential_keys, issued_at, digest FROM attested"
+            ).fetchall()
+        return {
+            member: Attested(
+                federation_keys=frozenset(json.loads(federation_keys)),
+                credential_keys=frozenset(json.loads(credential_keys)),
+                issued_at=datetime.fromtimestamp(issued_at, UTC),
+                digest=digest,
+            )
+            for member, federation_keys, credential_keys, issued_at, digest in rows
+        }
 
-    def save_vouching(
-        self,
-        member: str,
-        federation_keys: frozenset[str],
-        credential_keys: frozenset[str],
-        place: tuple[str, str],
-        statement: str,
-    ) -> None:
+    def save_vouching(self, member: str, attested: Attested, place: tuple[str, str], statement: str) -> None:
         """Write what is attested and the statement; see ``AttestationStore``."""
+        row = (
+            member,
+            json.dumps(sorted(attested.federation_keys)),
+            json.dumps(sorted(attested.credential_keys)),
+            int(attested.issued_at.timestamp()) if attested.issued_at is not None else 0,
+            attested.digest,
+        )
         with self._lock, self._transaction(self._connection) as db:
             db.execute(
-                "INSERT INTO attested (member, federation_keys, credential_keys) VALUES (?, ?, ?) ON CONFLICT (member)"
-                " DO UPDATE SET federation_keys = excluded.federation_keys, credential_keys = excluded.credential_keys",
-                (member, json.dumps(sorted(federation_keys)), json.dumps(sorted(credential_keys))),
+                "INSERT INTO attested (member, federation_keys, credential_keys, issued_at, digest)"
+                " VALUES (?, ?, ?, ?, ?) ON CONFLICT (member) DO UPDATE SET federation_keys = excluded.federation_keys,"
+                " credential_keys = excluded.credential_keys, issued_at = excluded.issued_at, digest = excluded.digest",
+                row,
             )
             db.execute(
                 "INSERT INTO documents (issuer, subject, token) VALUES (?, ?, ?)"

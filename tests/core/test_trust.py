@@ -19,8 +19,8 @@ from gateway.core.charter import (
     verify_pinned,
 )
 from gateway.core.identifiers import Province
-from gateway.core.jose import SoftwareKey, generate_key, sign_compact
-from gateway.core.publication import Attested, configuration_claims, vouch
+from gateway.core.jose import SoftwareKey, generate_key, parse_compact, sign_compact
+from gateway.core.publication import KEY_PROOFS, Attested, configuration_claims, key_proof, vouch
 from gateway.core.reasons import Indeterminate, Reason, Rejected
 from gateway.core.statements import TYP
 from gateway.core.trust import Documents, TrustView, admit, build_view
@@ -77,22 +77,24 @@ class Papers:
         signer: SoftwareKey | None = None,
         at: datetime = NOW,
         hints: Sequence[str] = ANCHORS,
+        prover: str | None = None,
     ) -> str:
         signing = signer or self.federation_keys[issuer]
         claims = configuration_claims(
             entity_id=issuer,
             federation_key=signing.public,
-            metadata={ISSUER_TYPE: self.metadata(keys or self.credential_keys[issuer])},
+            metadata={ISSUER_TYPE: self.metadata(keys or self.credential_keys[issuer], prover or issuer)},
             authority_hints=hints,
             lifetime=HOUR,
             now=at,
         )
         return sign_compact(TYP, claims, signing)
 
-    def metadata(self, keys: Sequence[SoftwareKey]) -> dict[str, Any]:
+    def metadata(self, keys: Sequence[SoftwareKey], prover: str = "") -> dict[str, Any]:
         return {
             "credential_types": [RESIDENT_ID],
             "jwks": {"keys": [dict(key.public.jwk) for key in keys]},
+            KEY_PROOFS: {key.public.kid: key_proof(prover, key) for key in keys},
         }
 
     def statement(
@@ -309,8 +311,19 @@ def test_case_53_an_expired_charter_decides_nothing(papers: Papers) -> None:
 # -- admission --------------------------------------------------------------------------------------------------------
 
 
-def offer(papers: Papers, *tokens: str, now: datetime = NOW) -> tuple[Documents, list[Reason]]:
-    admission = admit(papers.charter, papers.documents, tokens, now)
+def place_of(token: str) -> tuple[str, str]:
+    """Where an honest peer would have been asked for it."""
+    try:
+        claims = parse_compact(token, max_chars=100_000).unverified_claims()
+    except Rejected:
+        return SHANGHAI, SHANGHAI
+    return claims["iss"], claims["sub"]
+
+
+def offer(
+    papers: Papers, token: str, now: datetime = NOW, place: tuple[str, str] | None = None
+) -> tuple[Documents, list[Reason]]:
+    admission = admit(papers.charter, papers.documents, {place or place_of(token): token}, now)
     return admission.documents, [problem.reason for problem in admission.refused]
 
 
@@ -462,3 +475,109 @@ def test_an_anchor_does_not_vouch_for_a_stranger(papers: Papers) -> None:
         now=NOW,
     )
     assert reason_of(lambda: vouched(papers, sign_compact(TYP, claims, key))) is Reason.ISSUER_UNKNOWN
+
+
+def test_an_anchor_does_not_vouch_for_a_key_whose_possession_is_not_proven(papers: Papers) -> None:
+    for prover in ("", JIANGSU):
+        configuration = papers.configuration(SHANGHAI, prover=prover or "nobody")
+        assert reason_of(lambda each=configuration: vouched(papers, each)) is Reason.KEY_NOT_ACCEPTABLE  # type: ignore[misc]
+
+
+def test_an_anchor_does_not_go_back_to_an_older_configuration(papers: Papers) -> None:
+    newer, older = NOW, NOW - MINUTE
+    key = papers.federation_keys[SHANGHAI].public.thumbprint
+    memory = Attested(
+        federation_keys=frozenset({key}), credential_keys=frozenset(), issued_at=newer, digest="of that one"
+    )
+
+    def again(at: datetime, now: datetime = NOW) -> object:
+        return vouch(
+            anchor_id=ANCHORS[0],
+            charter=papers.charter,
+            configuration=papers.configuration(SHANGHAI, at=at),
+            attested=memory,
+            taken_keys=frozenset(),
+            now=now,
+        )
+
+    assert reason_of(lambda: again(older)) is Reason.STATEMENT_INVALID
+    assert reason_of(lambda: again(newer)) is Reason.STATEMENT_INVALID  # another one of the same time
+    assert again(newer + timedelta(seconds=1)) is not None
+    # Our clock ran ahead when the newer one came, and was set right since.
+    assert again(NOW - HOUR / 2, now=NOW - HOUR / 2) is not None
+
+
+# -- one member against another ---------------------------------------------------------------------------------------
+
+
+def test_a_member_that_lists_anothers_keys_as_its_own_takes_nothing_from_it(papers: Papers) -> None:
+    stolen = papers.credential_keys[SHANGHAI][0].public
+    for place in ((JIANGSU, JIANGSU), (ANCHORS[1], ANCHORS[1])):
+        claims = parse_compact(papers.documents[place], max_chars=100_000).unverified_claims()
+        claims["jwks"]["keys"].append(dict(stolen.jwk))
+        signer = papers.federation_keys.get(place[0]) or papers.anchor_keys[place[0]]
+        papers.documents[place] = sign_compact(TYP, claims, signer)
+    for anchor in ANCHORS:
+        claims = parse_compact(papers.documents[anchor, JIANGSU], max_chars=100_000).unverified_claims()
+        claims["jwks"]["keys"].append(dict(stolen.jwk))
+        papers.documents[anchor, JIANGSU] = sign_compact(TYP, claims, papers.anchor_keys[anchor])
+    assert papers.view().credential_key(SHANGHAI, stolen.kid, NOW).key.kid == stolen.kid
+
+
+def test_keys_that_the_anchors_did_not_pin_are_nobodys(papers: Papers) -> None:
+    def without_pin(claims: dict[str, Any]) -> None:
+        del claims["metadata"]
+
+    for anchor in ANCHORS:
+        papers.documents[anchor, SHANGHAI] = papers.statement(anchor, SHANGHAI, change=without_pin)
+    view = papers.view()
+    kid = papers.credential_keys[SHANGHAI][0].public.kid
+    assert len(view.issuer(SHANGHAI).votes) == 4
+    assert reason_of(lambda: view.credential_key(SHANGHAI, kid, NOW)) is Reason.KEY_UNKNOWN
+
+
+def test_a_key_its_issuer_withdrew_is_gone_although_anchors_still_pin_it(papers: Papers) -> None:
+    old, fresh = papers.credential_keys[SHANGHAI][0], generate_key()
+    papers.attest(SHANGHAI, [old, fresh], ANCHORS)
+    papers.documents[SHANGHAI, SHANGHAI] = papers.configuration(SHANGHAI, keys=[fresh], at=NOW + MINUTE)
+    view = papers.view()
+    assert reason_of(lambda: view.credential_key(SHANGHAI, old.public.kid, NOW)) is Reason.KEY_UNKNOWN
+    assert view.credential_key(SHANGHAI, fresh.public.kid, NOW).key.kid == fresh.public.kid
+
+
+def test_a_type_that_too_few_fresh_anchors_speak_of_is_indeterminate(papers: Papers) -> None:
+    def grants_nothing(claims: dict[str, Any]) -> None:
+        claims["metadata_policy"] = {ISSUER_TYPE: {"credential_types": {"subset_of": []}}}
+
+    papers.documents[ANCHORS[0], SHANGHAI] = papers.statement(ANCHORS[0], SHANGHAI, change=grants_nothing)
+    del papers.documents[ANCHORS[1], ANCHORS[1]]
+    view = papers.view()
+    assert reason_of(lambda: view.check_authority(SHANGHAI, RESIDENT_ID, NOW)) is Reason.TRUST_STALE
+    papers.documents[ANCHORS[2], SHANGHAI] = papers.statement(ANCHORS[2], SHANGHAI, change=grants_nothing)
+    assert reason_of(lambda: papers.view().check_authority(SHANGHAI, RESIDENT_ID, NOW)) is Reason.ISSUER_NOT_AUTHORISED
+
+
+def test_a_document_that_was_not_asked_for_is_refused(papers: Papers) -> None:
+    newer = papers.configuration(SHANGHAI, at=NOW + MINUTE)
+    documents, refused = offer(papers, newer, NOW + MINUTE, place=(JIANGSU, JIANGSU))
+    assert documents == papers.documents
+    assert refused == [Reason.STATEMENT_INVALID]
+
+
+@pytest.mark.parametrize("later", [MINUTE, HOUR + 30 * MINUTE], ids=["in time", "past expiry, within the grace"])
+def test_a_self_made_configuration_never_displaces_an_attested_one(papers: Papers, later: timedelta) -> None:
+    at = NOW + later
+    for anchor in ANCHORS:
+        papers.documents[anchor, anchor] = papers.anchor_configuration(anchor, at=at)
+    forged = papers.configuration(SHANGHAI, signer=generate_key(), at=at + MINUTE)
+    documents, refused = offer(papers, forged, at)
+    assert documents == papers.documents
+    assert refused == [Reason.CHAIN_INVALID]
+
+
+def test_an_older_configuration_of_the_member_does_not_come_back(papers: Papers) -> None:
+    papers.documents[SHANGHAI, SHANGHAI] = papers.configuration(SHANGHAI, at=NOW + MINUTE, hints=ANCHORS[:3])
+    older = papers.configuration(SHANGHAI, at=NOW)
+    documents, refused = offer(papers, older, NOW + MINUTE)
+    assert documents == papers.documents
+    assert refused == [Reason.STATEMENT_INVALID]
