@@ -90,13 +90,13 @@ class App:
             world=world, store=store, charter=charter, peers=peers, own_entities=members, anchor=anchor
         )
         opened.callback(self._resolver.stop)
-        ledger = Ledger(store, world)
-        opened.callback(ledger.close)
+        self._ledger = Ledger(store, world)
+        opened.callback(self._ledger.close)
         self._verifier = Verifier(
             gateway_id=config.entities.gateway,
             services={service.identity: service for service in config.relying_services},
             resolver=self._resolver,
-            ledger=ledger,
+            ledger=self._ledger,
             world=world,
             nonce_key=keys.secret("nonce"),
             pairwise_key=keys.secret("pairwise"),
@@ -154,6 +154,7 @@ class App:
         if self._issuer is not None:
             systems = [system.identity for system in config.identity_systems]
             verification.add_issuance(IssuanceServicer(self._issuer, systems, callers, self._world))
+        # No entry hides another: the configuration admits no certificate in two of these files.
         federation_cas: dict[bytes, tuple[str, ...]] = {
             peer.ca.read_bytes(): (_origin(peer.gateway),) for peer in config.peers
         }
@@ -177,6 +178,7 @@ class App:
                 threads=threads,
                 max_concurrent_calls=config.limits.max_concurrent_calls,
                 world=self._world,
+                streams=name == "admin",
             )
         except OSError as error:
             raise ConfigError(
@@ -188,6 +190,8 @@ class App:
     def _watch_health(self) -> None:
         while True:
             services = _health(self._resolver.view, self._world.now())
+            if not self._ledger.is_open:
+                services |= {"": False, VERIFICATION_SERVICE: False}  # no verdict without its record
             if self._issuer is not None:
                 services[ISSUANCE_SERVICE] = True
             if self._stop.is_set():

@@ -60,13 +60,12 @@ class Ledger:
             self._queue.put_nowait((item, done))
         except queue.Full as error:
             raise Overloaded("the ledger's queue is full", retry_after_seconds=1.0) from error
-        try:
-            return done.result(timeout=WAIT_SECONDS)
-        except TimeoutError as error:
-            # It may still be written later: no verdict is given and the nonce may be spent. That is the safe side.
-            raise Unavailable("the ledger did not answer in time") from error
-        except StorageError as error:
-            raise Unavailable("the ledger could not be written") from error
+        return _outcome(done)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether decisions can be recorded, as far as is known."""
+        return not self._closed
 
     def close(self) -> None:
         """Write what is queued, then stop."""
@@ -102,13 +101,15 @@ class Ledger:
             if stop:
                 return
 
-    def _commit(self, group: list[_Waiting]) -> None:
+    def _commit(self, waiting: list[_Waiting]) -> None:
+        # From here on an entry cannot be taken back; those whose callers gave up are not written.
+        group = [(item, done) for item, done in waiting if done.set_running_or_notify_cancel()]
         try:
             replayed = self._store.commit([item for item, _ in group])
-        except StorageError as error:
-            _log.error("ledger_write_failed", entries=len(group), error=str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, this group fails and the next is tried
+            _log.error("ledger_write_failed", entries=len(group), exc_info=error)
             for _, done in group:
-                done.set_exception(error)
+                done.set_exception(StorageError("the group was not written"))
             return
         for (_, done), seen in zip(group, replayed, strict=True):
             done.set_result(seen)
@@ -121,8 +122,8 @@ class Ledger:
         self._forget_at = now + FORGET_EVERY
         try:
             self._store.forget_replays(now)
-        except StorageError as error:
-            _log.warning("replays_not_forgotten", error=str(error))
+        except Exception as error:  # noqa: BLE001 - they are kept longer than needed, which harms nobody
+            _log.warning("replays_not_forgotten", exc_info=error)
 
     def _refuse_rest(self) -> None:
         while True:
@@ -132,3 +133,17 @@ class Ledger:
                 return
             if waiting is not None:
                 waiting[1].set_exception(StorageError("the ledger is closed"))
+
+
+def _outcome(done: Future[bool]) -> bool:
+    """Wait for an entry's group. Who stops waiting takes the entry back, so that asking again is safe."""
+    for _attempt in range(2):
+        try:
+            return done.result(timeout=WAIT_SECONDS)
+        except TimeoutError as error:
+            if done.cancel():
+                raise Unavailable("the ledger did not answer in time") from error
+            # It is being written at this moment: too late to take back, so it is worth waiting once more.
+        except StorageError as error:
+            raise Unavailable("the ledger could not be written") from error
+    raise Unavailable("the ledger did not answer in time; the decision may have been recorded")

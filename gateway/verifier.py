@@ -20,7 +20,7 @@ recorded before it is answered.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -179,7 +179,7 @@ class Verifier:
             certificate_sha256=caller.certificate_sha256,
         )
         now = self._world.now()
-        view, decided = self._decide(request, view, now)  # 2 to 9
+        view, decided = self._decide(caller, request, view, now)  # 2 to 9
         verdict = decided if not isinstance(decided, VerifiedPresentation) else self._accept(decided, service)
         answer = Answer(
             verdict=verdict,
@@ -199,7 +199,7 @@ class Verifier:
         return service, matter
 
     def _decide(
-        self, request: PresentationRequest, view: TrustView, now: datetime
+        self, caller: Caller, request: PresentationRequest, view: TrustView, now: datetime
     ) -> tuple[TrustView, VerifiedPresentation | Rejection | Undecided]:
         try:
             try:
@@ -210,7 +210,9 @@ class Verifier:
                 if rejection.reason is not Reason.KEY_UNKNOWN or not self._resolver.refresh_for_unknown_key():
                     raise
                 view = self._resolver.view
-                return view, verify_presentation(request, view, now)
+                # The charter may be another one now: its matter counts, and whether the caller may still ask for it.
+                _, matter = self._registered(caller, request.matter.code, view)
+                return view, verify_presentation(replace(request, matter=matter), view, now)
         except Rejected as rejection:
             return view, Rejection(reason=rejection.reason)
         except Indeterminate as indeterminate:
