@@ -132,7 +132,8 @@ def verify_presentation(request: PresentationRequest, view: TrustView, now: date
     _check_signature(presented.jws, trusted.key, terms)
     # 5. What the issuer states, and whether it may.
     statement = _read(presented, agreement, now)
-    _check_authority(statement, issuer, terms)
+    view.check_authority(issuer.entity_id, statement.credential_type, now)
+    _check_assurance(statement, terms)
     # 6. Disclosures.
     claims = _disclose(presented)
     # 7. Holder binding, audience, nonce.
@@ -244,9 +245,7 @@ def _check_assertion_form(claims: Mapping[str, Any]) -> None:
         raise Rejected(Reason.CLAIM_INVALID, "aud is missing")
 
 
-def _check_authority(statement: Statement, issuer: RecognisedIssuer, terms: IssuerTerms) -> None:
-    if statement.credential_type not in issuer.credential_types:
-        raise Rejected(Reason.ISSUER_NOT_AUTHORISED, "the issuer may not issue this type")
+def _check_assurance(statement: Statement, terms: IssuerTerms) -> None:
     levels = terms.equivalence.get(statement.acr)
     if levels is None:
         raise Rejected(Reason.ASSURANCE_UNKNOWN, "acr is not in the agreement's table for the issuer")
@@ -322,15 +321,15 @@ def _check_credential_binding(
 def _check_assertion_binding(presented: _Presented, statement: Statement, request: PresentationRequest) -> _Bound:
     claims = presented.claims
     _check_audience(claims, request)
-    holder_bound = "cnf" in claims
-    if holder_bound:
+    if "cnf" in claims:
         _check_channel(claims["cnf"], request.certificate_sha256)
-    elif request.matter.key_binding:
-        raise Rejected(Reason.KEY_BINDING_MISSING, "the matter requires key binding")
+    if request.matter.key_binding:
+        # The channel is the relying service's own. It shows that nobody else presents this, and nothing of the person.
+        raise Rejected(Reason.KEY_BINDING_MISSING, "an assertion proves no possession of the holder's key")
     replay = ReplayKey(
         issuer=presented.unverified_issuer, scope=statement.subject, value=claims["jti"], until=statement.expires_at
     )
-    return _Bound(holder_bound=holder_bound, replay=replay)
+    return _Bound(holder_bound=False, replay=replay)
 
 
 def _check_audience(claims: Mapping[str, Any], request: PresentationRequest) -> None:

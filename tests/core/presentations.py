@@ -59,6 +59,8 @@ MATTER = Matter(
 )
 ONLINE_MATTER = replace(MATTER, key_binding=False, min_assurance=Assurance(identity=2, authenticator=2, federation=2))
 """A matter that is content with a bearer's word."""
+BEARER_MATTER = replace(MATTER, key_binding=False, min_assurance=replace(MATTER.min_assurance, federation=2))
+"""As MATTER, but for a hand-over that proves no possession of the holder's key."""
 TERMS = IssuerTerms(
     algorithms=frozenset({Algorithm.ES256}),
     cap=HIGHEST,
@@ -130,6 +132,10 @@ class View:
         if entity_id not in self.issuers:
             raise Rejected(Reason.ISSUER_UNKNOWN, "issuer is not a member of the federation")
         return self.issuers[entity_id]
+
+    def check_authority(self, issuer: str, credential_type: str, _now: datetime) -> None:
+        if credential_type not in self.issuer(issuer).credential_types:
+            raise Rejected(Reason.ISSUER_NOT_AUTHORISED, "not a type of this issuer's")
 
     def credential_key(self, issuer: str, kid: str, _now: datetime) -> Trusted:
         self.asked += 1
@@ -239,7 +245,9 @@ class Attempt:
             "jti": "jti-of-one-hand-over",
             "cnf": {"x5t#S256": CERTIFICATE},
         }
-        return cls("identity-assertion+jwt", payload, [], tilde=False, holder=None, certificate=CERTIFICATE)
+        attempt = cls("identity-assertion+jwt", payload, [], tilde=False, holder=None, certificate=CERTIFICATE)
+        attempt.matter = BEARER_MATTER
+        return attempt
 
     def hide(self, attributes: Mapping[str, Any]) -> None:
         """Put these attributes, and no others, into Disclosures under verified_claims.claims."""

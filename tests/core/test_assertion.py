@@ -58,7 +58,7 @@ from tests.core.presentations import (
             all_of(making(certificate=""), setting(cnf={"x5t#S256": ""})),
             Reason.KEY_BINDING_INVALID,
         ),
-        "not bound, for a matter that requires it": (dropping("cnf"), Reason.KEY_BINDING_MISSING),
+        "for a matter that requires the holder's proof": (demanding(key_binding=True), Reason.KEY_BINDING_MISSING),
         "for a matter that only accepts credentials": (
             demanding(credential_types=frozenset({RESIDENT_ID})),
             Reason.CREDENTIAL_TYPE_NOT_ACCEPTED,

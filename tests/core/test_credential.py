@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from datetime import timedelta
 
 import pytest
@@ -64,11 +64,11 @@ def test_credential_with_key_binding_is_accepted() -> None:
     assert not accepted.stale
 
 
-def test_assertion_bound_to_the_channel_is_accepted() -> None:
+def test_assertion_bound_to_the_channel_is_accepted_and_proves_nothing_of_the_holder() -> None:
     accepted = Attempt.assertion().judge()
     assert accepted.credential_type == ASSERTION
-    assert accepted.assurance == HIGHEST
-    assert accepted.holder_bound
+    assert accepted.assurance == replace(HIGHEST, federation=2)
+    assert not accepted.holder_bound
     assert accepted.expires_at == NOW + timedelta(seconds=200)
 
 

@@ -38,11 +38,11 @@ def test_hand_over_without_binding_is_worth_less(make: Make) -> None:
     assert attempt.refusal() is Reason.ASSURANCE_TOO_LOW
 
 
-@pytest.mark.parametrize("level", ["ial", "aal", "fal"])
+@pytest.mark.parametrize(("level", "name"), [("ial", "identity"), ("aal", "authenticator"), ("fal", "federation")])
 @BOTH
-def test_one_level_below_the_floor_is_too_low(make: Make, level: str) -> None:
+def test_one_level_below_the_floor_is_too_low(make: Make, level: str, name: str) -> None:
     attempt = make()
-    attempt.payload["assurance"][level] = 2
+    attempt.payload["assurance"][level] = getattr(attempt.matter.min_assurance, name) - 1
     assert attempt.refusal() is Reason.ASSURANCE_TOO_LOW
 
 

@@ -189,7 +189,7 @@ class Acceptance(_message.Message):
     credential_type: _builtins.str
     """Type of the credential (vct), or the assertion type."""
     holder_bound: _builtins.bool
-    """Whether the presenter proved possession of the holder's key, or of the channel the assertion is bound to."""
+    """Whether the presenter proved possession of the holder's key. Never so for an assertion."""
     @_builtins.property
     def assurance(self) -> Global___Assurance:
         """How surely the person was identified and authenticated, by the agreement's table."""
