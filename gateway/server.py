@@ -4,25 +4,18 @@ Each listener is a server of its own with its own threads, so that a flood on on
 arrives over mutual TLS; who calls is read from the certificate's URI, and what it may ask is decided by the
 registration for that identity, never by anything in the message.
 
-Errors become gRPC statuses here and nowhere else. Each carries one ``ErrorInfo``; none carries a stack trace, a token
-or a claim. An exception that is none of ours is a bug: the caller gets INTERNAL and a reference, the log its type and
-place.
+What goes wrong, and calls that do not get going, are ``guard``'s business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import grpc
-from google.protobuf import any_pb2, duration_pb2
-from google.protobuf.message import DecodeError, Message
-from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from grpc_status import rpc_status
 from recognition.v1 import (
     federation_pb2,
     federation_pb2_grpc,
@@ -34,104 +27,19 @@ from recognition.v1 import (
 
 from gateway import wire
 from gateway.clock import World
-from gateway.core.encoding import b64url_encode
-from gateway.core.reasons import InvalidRequest, NotHeld, NotPermitted, Overloaded, Unavailable
+from gateway.core.reasons import InvalidRequest, NotHeld, NotPermitted
 from gateway.entity import Entity
+from gateway.guard import Guard
 from gateway.issuer import Authentication, Issuer
-from gateway.logs import get_logger
 from gateway.resolver import Resolver
 from gateway.tls import Caller, CallerReader
 from gateway.verifier import Acceptance, Answer, Rejection, Verifier
 
-ERROR_DOMAIN: Final = "recognition.v1"
 MAX_REQUEST_BYTES: Final = 256 * 1024
 """A presentation is at most 64 KiB; the rest is room for the attributes of an issuance."""
 VERIFICATION_SERVICE: Final = "recognition.v1.VerificationService"
 ISSUANCE_SERVICE: Final = "recognition.v1.IssuanceService"
 FEDERATION_SERVICE: Final = "recognition.v1.FederationService"
-
-_OURS: Final = "/recognition.v1."
-
-_log = get_logger("server")
-
-
-# -- errors -----------------------------------------------------------------------------------------------------------
-
-
-def _abort(context: grpc.ServicerContext, code: int, reason: str, message: str, *details: Message) -> NoReturn:
-    info = error_details_pb2.ErrorInfo(reason=reason, domain=ERROR_DOMAIN)
-    packed = []
-    for detail in (info, *details):
-        any_message = any_pb2.Any()
-        any_message.Pack(detail)
-        packed.append(any_message)
-    context.abort_with_status(rpc_status.to_status(status_pb2.Status(code=code, message=message, details=packed)))
-    raise AssertionError("abort_with_status returned")  # pragma: no cover - it raises
-
-
-def _answer_error(context: grpc.ServicerContext, error: Exception, world: World) -> NoReturn:
-    match error:
-        case InvalidRequest():
-            violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.description)
-            detail = error_details_pb2.BadRequest(field_violations=[violation])
-            _abort(context, code_pb2.INVALID_ARGUMENT, "INVALID_REQUEST", f"{error.field} {error.description}", detail)
-        case NotPermitted():
-            _abort(context, code_pb2.PERMISSION_DENIED, "NOT_PERMITTED", error.detail)
-        case NotHeld():
-            _abort(context, code_pb2.NOT_FOUND, "NOT_HELD", error.detail)
-        case Unavailable():
-            _abort(context, code_pb2.UNAVAILABLE, "UNAVAILABLE", error.detail)
-        case Overloaded():
-            delay = duration_pb2.Duration()
-            delay.FromNanoseconds(int(error.retry_after_seconds * 1e9))
-            retry = error_details_pb2.RetryInfo(retry_delay=delay)
-            _abort(context, code_pb2.RESOURCE_EXHAUSTED, "OVERLOADED", error.detail, retry)
-        case _:
-            reference = b64url_encode(world.random_bytes(9))
-            _log.error("unexpected_exception", exc_info=error, rpc_id=reference)
-            _abort(context, code_pb2.INTERNAL, "INTERNAL", f"internal error, reference {reference}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Undecodable:
-    """Stands in for a request that is no such message, so that the caller hears INVALID_ARGUMENT and not INTERNAL."""
-
-
-class _Guard(grpc.ServerInterceptor):
-    """Around every unary call of ours: decode safely, refuse what has no time left, turn errors into statuses."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        handler = continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None or not handler_call_details.method.startswith(_OURS):
-            return handler
-        behaviour: Callable[[Any, grpc.ServicerContext], Any] = handler.unary_unary
-        decode: Any = handler.request_deserializer
-
-        def decode_safely(raw: bytes) -> Any:
-            try:
-                return decode(raw)
-            except DecodeError:
-                return _Undecodable()
-
-        def guarded(request: Any, context: grpc.ServicerContext) -> Any:
-            if context.time_remaining() <= 0:
-                # It waited in the queue too long: nobody hears the answer, and a verdict would spend the nonce.
-                context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no time left")
-            if isinstance(request, _Undecodable):
-                _answer_error(context, InvalidRequest("request", "is not a message of this type"), self._world)
-            try:
-                return behaviour(request, context)
-            except Exception as error:  # noqa: BLE001 - the one border where every error becomes a status
-                _answer_error(context, error, self._world)
-
-        return grpc.unary_unary_rpc_method_handler(guarded, decode_safely, handler.response_serializer)
 
 
 def _caller(context: grpc.ServicerContext, reader: CallerReader, world: World) -> Caller:
@@ -349,6 +257,7 @@ class Listener:
         threads: int,
         max_concurrent_calls: int,
         world: World,
+        streams: bool = False,
     ) -> None:
         """Bind the address; serving begins with ``start``.
 
@@ -357,7 +266,7 @@ class Listener:
         """
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=threads, thread_name_prefix="rpc"),
-            interceptors=[_Guard(world)],
+            interceptors=[Guard(world, share=max(1, threads // 4), streams=streams)],
             maximum_concurrent_rpcs=max_concurrent_calls,
             options=[
                 ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),

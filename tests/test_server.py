@@ -285,6 +285,8 @@ def test_random_bytes_never_cause_an_internal_error(edge: Edge) -> None:
         ({"nonce": "n" * 201}, "nonce"),
         ({"request_id": "徐"}, "request_id"),
         ({"request_id": "r" * 65}, "request_id"),
+        ({"request_id": XU_ID_NUMBER}, "request_id"),
+        ({"request_id": "31010119000101002x"}, "request_id"),
     ],
 )
 def test_a_field_out_of_form_is_named(edge: Edge, change: dict[str, str], field: str) -> None:
@@ -298,6 +300,32 @@ def test_a_field_out_of_form_is_named(edge: Edge, change: dict[str, str], field:
     assert info(details).reason == "INVALID_REQUEST"
     requests = [detail for detail in details if isinstance(detail, error_details_pb2.BadRequest)]
     assert [violation.field for request in requests for violation in request.field_violations] == [field]
+
+
+def test_a_caller_that_opens_calls_and_sends_nothing_does_not_keep_others_out(edge: Edge) -> None:
+    never = threading.Event()
+
+    def silence() -> Iterator[bytes]:
+        never.wait(60)
+        yield from ()
+
+    with edge.channel(f"{entity_ids(AH).gateway}/services/stranger") as silent, edge.service() as channel:
+        method = silent.stream_unary(VERIFY, request_serializer=bytes, response_deserializer=bytes)
+        calls = [method.future(silence()) for _ in range(14)]  # threads: 8, calls at one time: 16
+        stub = verification_pb2_grpc.VerificationServiceStub(channel)
+        for _ in range(20):
+            stub.CreateChallenge(verification_pb2.CreateChallengeRequest(matter=HUKOU_MIGRATION), timeout=10)
+        codes = {call.code() for call in calls}
+        never.set()
+    # Most at once, because the caller's share was used up; the others when their time was up.
+    assert codes <= {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED}
+
+
+def test_calls_that_hold_a_thread_are_not_served_where_strangers_call(edge: Edge) -> None:
+    with edge.service() as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        code, _ = failure(lambda: next(stub.Watch(health_pb2.HealthCheckRequest(), timeout=10)))
+    assert code is grpc.StatusCode.UNIMPLEMENTED
 
 
 # -- issuance ---------------------------------------------------------------------------------------------------------
@@ -342,6 +370,10 @@ def test_a_credential_issued_over_the_wire_is_recognised(edge: Edge) -> None:
         {"authentication__acr": "urn:yrd:loa:9"},
         {"claims": {"id_number": "310101190001010012"}},
         {"claims": {"_sd": ["x"]}},
+        {"claims": {"income": float("nan")}},
+        {"claims": {"household": [{"income": float("inf")}]}},
+        {"claims": {"income": 2**53}},
+        {"authentication__authentication_time__seconds": -1},
         {"lifetime__seconds": 401 * 86_400},
         {"lifetime__seconds": -1},
         {"authentication__assurance__identity": 9},

@@ -1,0 +1,196 @@
+"""Around every call: who waits for whom, and what an error becomes.
+
+Errors become gRPC statuses here and nowhere else. Each carries one ``ErrorInfo``; none carries a stack trace, a token
+or a claim. An exception that is none of ours is a bug: the caller gets INTERNAL and a reference, the log its type and
+place.
+
+gRPC hands a call to a thread when its headers arrive, and the thread waits for the message. A caller that opens calls
+and sends nothing would hold them all. So a call must bring its message within ``RECEIVE_SECONDS``, and one caller may
+keep no more than its share of the threads waiting.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError, Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from gateway.clock import World
+from gateway.core.encoding import b64url_encode
+from gateway.core.reasons import InvalidRequest, NotHeld, NotPermitted, Overloaded, Unavailable
+from gateway.logs import get_logger
+
+ERROR_DOMAIN: Final = "recognition.v1"
+RECEIVE_SECONDS: Final = 2.0
+RETRY_SECONDS: Final = 1.0
+
+_log = get_logger("guard")
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+
+def _abort(context: grpc.ServicerContext, code: int, reason: str, message: str, *details: Message) -> NoReturn:
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=ERROR_DOMAIN)
+    packed = []
+    for detail in (info, *details):
+        any_message = any_pb2.Any()
+        any_message.Pack(detail)
+        packed.append(any_message)
+    context.abort_with_status(rpc_status.to_status(status_pb2.Status(code=code, message=message, details=packed)))
+    raise AssertionError("abort_with_status returned")  # pragma: no cover - it raises
+
+
+def _answer_error(context: grpc.ServicerContext, error: Exception, world: World) -> NoReturn:
+    match error:
+        case InvalidRequest():
+            violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.description)
+            detail = error_details_pb2.BadRequest(field_violations=[violation])
+            _abort(context, code_pb2.INVALID_ARGUMENT, "INVALID_REQUEST", f"{error.field} {error.description}", detail)
+        case NotPermitted():
+            _abort(context, code_pb2.PERMISSION_DENIED, "NOT_PERMITTED", error.detail)
+        case NotHeld():
+            _abort(context, code_pb2.NOT_FOUND, "NOT_HELD", error.detail)
+        case Unavailable():
+            _abort(context, code_pb2.UNAVAILABLE, "UNAVAILABLE", error.detail)
+        case Overloaded():
+            delay = duration_pb2.Duration()
+            delay.FromNanoseconds(int(error.retry_after_seconds * 1e9))
+            retry = error_details_pb2.RetryInfo(retry_delay=delay)
+            _abort(context, code_pb2.RESOURCE_EXHAUSTED, "OVERLOADED", error.detail, retry)
+        case _:
+            reference = b64url_encode(world.random_bytes(9))
+            _log.error("unexpected_exception", exc_info=error, rpc_id=reference)
+            _abort(context, code_pb2.INTERNAL, "INTERNAL", f"internal error, reference {reference}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Undecodable:
+    """Stands in for a request that is no such message, so that the caller hears INVALID_ARGUMENT and not INTERNAL."""
+
+
+class Reception:
+    """Waits for the messages of calls, and not for long. Thread-safe."""
+
+    def __init__(self, share: int) -> None:
+        """Start watching.
+
+        Args:
+            share: how many calls of one caller may wait for their message at one time.
+        """
+        self._share = share
+        self._waiting: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        # In the order of their deadlines, because all wait equally long. A call whose message came empties its entry.
+        self._due: deque[tuple[float, list[grpc.ServicerContext]]] = deque()
+        self._filled = threading.Event()
+        threading.Thread(target=self._watch, name="reception", daemon=True).start()
+
+    def receive(self, messages: Iterator[Any], context: grpc.ServicerContext) -> Any:
+        """Wait for a call's one message.
+
+        Raises:
+            Overloaded: too many calls of this caller wait already.
+            InvalidRequest: the caller ended the call without a message.
+        """
+        caller = _peer(context)
+        with self._lock:
+            if self._waiting[caller] >= self._share:
+                raise Overloaded("too many calls of this caller have not sent their message", RETRY_SECONDS)
+            self._waiting[caller] += 1
+        entry = [context]
+        self._due.append((time.monotonic() + RECEIVE_SECONDS, entry))
+        self._filled.set()
+        try:
+            return next(messages)
+        except StopIteration as error:
+            raise InvalidRequest("request", "was not sent") from error
+        finally:
+            entry.clear()
+            with self._lock:
+                self._waiting[caller] -= 1
+                if not self._waiting[caller]:
+                    del self._waiting[caller]
+
+    def _watch(self) -> None:
+        while True:
+            self._filled.wait()
+            self._filled.clear()
+            while self._due:
+                due, entry = self._due.popleft()
+                while entry and (left := due - time.monotonic()) > 0:
+                    time.sleep(left)
+                for context in tuple(entry):
+                    context.cancel()
+
+
+def _peer(context: grpc.ServicerContext) -> str:
+    certificates: Any = context.auth_context().get("x509_pem_cert")
+    # By certificate, not by connection: opening connections is cheap.
+    return str(hash(certificates[0])) if certificates else context.peer()
+
+
+class Guard(grpc.ServerInterceptor):
+    """Around every call of one message: receive in time, decode safely, turn errors into statuses."""
+
+    def __init__(self, world: World, *, share: int, streams: bool) -> None:
+        """Prepare a listener's guard.
+
+        Args:
+            world: randomness for references.
+            share: see ``Reception``.
+            streams: whether calls that answer with a stream are served. They hold a thread each while they are opened,
+                so only a listener that strangers cannot reach serves them.
+        """
+        self._world = world
+        self._streams = streams
+        self._reception = Reception(share)
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wrap the handler of one call."""
+        handler = continuation(handler_call_details)
+        if handler is None:
+            return None
+        if handler.unary_unary is None:
+            return handler if self._streams else None
+        behaviour: Callable[[Any, grpc.ServicerContext], Any] = handler.unary_unary
+        decode: Any = handler.request_deserializer
+
+        def decode_safely(raw: bytes) -> Any:
+            try:
+                return decode(raw)
+            except DecodeError:
+                return _Undecodable()
+
+        def guarded(messages: Iterator[Any], context: grpc.ServicerContext) -> Any:
+            try:
+                request = self._reception.receive(messages, context)
+                _check(request, context)
+                return behaviour(request, context)
+            except grpc.RpcError:
+                raise  # the call is over: cancelled by the caller, or by us because its message did not come
+            except Exception as error:  # noqa: BLE001 - the one border where every error becomes a status
+                _answer_error(context, error, self._world)
+
+        # On the wire the same as a call of one message; here it begins before the message is there.
+        return grpc.stream_unary_rpc_method_handler(guarded, decode_safely, handler.response_serializer)
+
+
+def _check(request: object, context: grpc.ServicerContext) -> None:
+    if isinstance(request, _Undecodable):
+        raise InvalidRequest("request", "is not a message of this type")
+    if context.time_remaining() <= 0:
+        # It waited in the queue too long: nobody hears the answer, and a verdict would spend the nonce.
+        raise Unavailable("no time left")
