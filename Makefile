@@ -32,7 +32,7 @@ demo: $(VENV)/.linked ## Play the lab's story once and leave; JSON=1 prints one 
 	@exec $(VENV)/bin/mrg lab demo $(if $(filter-out 0,$(JSON)),--json)
 
 test: $(VENV)/.dev $(OLDEST_VENV)/.ready ## Run the tests; ARGS='-k replay' hands options to pytest
-	$(VENV)/bin/pytest -n auto --dist loadgroup $(ARGS)
+	$(VENV)/bin/pytest -n auto --dist loadfile $(ARGS)
 
 test-long: $(VENV)/.dev $(OLDEST_VENV)/.ready ## Run the tests that are too slow for every day
 	$(VENV)/bin/pytest -m long $(ARGS)

@@ -1,7 +1,8 @@
 """The issuer: makes the credentials and assertions that other provinces recognise.
 
 It refuses to sign what a gateway would refuse to accept (unknown type, unknown level, a level above its cap, a bad ID
-number), because a citizen should learn of that at the counter that issues and not at the counter that verifies.
+number), because a citizen should learn of that at the counter that issues and not at the counter that verifies. For
+the same reason it reads back what it made, with the parsers and the limits of those who verify, before it answers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final
 from gateway.clock import World
 from gateway.core.agreement import Agreement, Assurance
 from gateway.core.charter import ISSUER_TYPE
+from gateway.core.claims import read_statement
 from gateway.core.credential import (
     ASSERTION_CREDENTIAL_TYPE,
     ASSERTION_TYPE,
@@ -21,9 +23,12 @@ from gateway.core.credential import (
     check_attributes,
 )
 from gateway.core.encoding import b64url_encode, keyed_digest, parse_json_object
-from gateway.core.jose import Signer, import_jwk, sign_compact
+from gateway.core.identifiers import check_entity_id
+from gateway.core.jose import Signer, parse_compact, sign_compact
+from gateway.core.key_binding import MAX_KEY_BINDING_JWT_CHARS, holder_key
+from gateway.core.publication import KEY_PROOFS, key_proof
 from gateway.core.reasons import InvalidRequest, Rejected
-from gateway.core.sd_jwt import issue
+from gateway.core.sd_jwt import MAX_ISSUER_JWT_CHARS, MAX_PRESENTATION_CHARS, hash_algorithm, issue, process, split
 from gateway.entity import Entity
 
 CONFIGURATION_LIFETIME: Final = timedelta(hours=1)
@@ -90,6 +95,7 @@ class Issuer:
                 ISSUER_TYPE: {
                     "credential_types": sorted(self._types),
                     "jwks": {"keys": [dict(credential_signer.public.jwk)]},
+                    KEY_PROOFS: {credential_signer.public.kid: key_proof(entity_id, credential_signer)},
                 }
             },
             lifetime=CONFIGURATION_LIFETIME,
@@ -116,9 +122,9 @@ class Issuer:
             raise InvalidRequest("credential_type", "is not a type that this issuer issues")
         _check_lifetime(life, agreement.max_credential_lifetime)
         try:
-            holder = import_jwk(parse_json_object(holder_jwk.encode("utf-8")), kid_is_thumbprint=False)
+            holder = holder_key({"jwk": parse_json_object(holder_jwk.encode("utf-8"))})
         except (Rejected, UnicodeEncodeError) as error:
-            raise InvalidRequest("holder_jwk", "is not an acceptable public key") from error
+            raise InvalidRequest("holder_jwk", "is not a public key that a holder may use") from error
         now = self._world.now()
         payload = {
             # One subject per credential type, so that a credential by itself links nothing beyond its own kind.
@@ -138,6 +144,7 @@ class Issuer:
             )
         except ValueError as error:
             raise InvalidRequest("claims", "holds a name that SD-JWT reserves") from error
+        _check_statement(_read_credential(token), agreement, now, credential_type, agreement.max_credential_lifetime)
         return Issued(token=token, expires_at=now + life)
 
     def issue_assertion(
@@ -158,8 +165,7 @@ class Issuer:
         agreement = self._agreement()
         life = agreement.max_assertion_lifetime if lifetime is None else lifetime
         _check_lifetime(life, agreement.max_assertion_lifetime)
-        if not audience.startswith("https://"):
-            raise InvalidRequest("audience", "must be the identifier of a relying service or of its gateway")
+        _check_audience(audience)
         now = self._world.now()
         payload = {
             **self._common(local_subject, audience, claims, authentication, agreement),
@@ -170,7 +176,10 @@ class Issuer:
         }
         if certificate_sha256:
             payload["cnf"] = {"x5t#S256": certificate_sha256}
-        return Issued(token=sign_compact(ASSERTION_TYPE, payload, self._signer), expires_at=now + life)
+        token = sign_compact(ASSERTION_TYPE, payload, self._signer)
+        longest = agreement.max_assertion_lifetime
+        _check_statement(_read_assertion(token), agreement, now, ASSERTION_CREDENTIAL_TYPE, longest)
+        return Issued(token=token, expires_at=now + life)
 
     def _common(
         self,
@@ -222,3 +231,50 @@ class Issuer:
 def _check_lifetime(lifetime: timedelta, longest: timedelta) -> None:
     if not timedelta(seconds=1) <= lifetime <= longest:
         raise InvalidRequest("lifetime", f"must be 1 second to {int(longest.total_seconds())} seconds")
+
+
+def _check_audience(audience: str) -> None:
+    try:
+        check_entity_id(audience)
+    except ValueError as error:
+        raise InvalidRequest("audience", str(error)) from error
+    if audience.endswith("/"):
+        # Identifiers are compared character by character, and the configuration admits none that ends so.
+        raise InvalidRequest("audience", "must not end with a slash")
+
+
+# -- reading back -----------------------------------------------------------------------------------------------------
+
+
+def _read_credential(token: str) -> Mapping[str, Any]:
+    # The holder may present all there is, and adds a proof.
+    if len(token) + MAX_KEY_BINDING_JWT_CHARS > MAX_PRESENTATION_CHARS:
+        raise InvalidRequest("claims", "would make a credential too large to present")
+    try:
+        parts = split(token)
+        signed = parse_compact(parts.issuer_jwt, max_chars=MAX_ISSUER_JWT_CHARS).unverified_claims()
+        process(signed, parts.disclosures, hash_algorithm(signed))
+    except Rejected as rejection:
+        raise _not_recognisable("claims", rejection) from rejection
+    return signed
+
+
+def _read_assertion(token: str) -> Mapping[str, Any]:
+    try:
+        return parse_compact(token, max_chars=MAX_ISSUER_JWT_CHARS).unverified_claims()
+    except Rejected as rejection:
+        raise _not_recognisable("claims", rejection) from rejection
+
+
+def _check_statement(
+    signed: Mapping[str, Any], agreement: Agreement, now: datetime, credential_type: str, max_lifetime: timedelta
+) -> None:
+    try:
+        read_statement(signed, agreement, now, credential_type=credential_type, max_lifetime=max_lifetime)
+    except Rejected as rejection:
+        # Of what it reads, only the authentication is the caller's own words.
+        raise _not_recognisable("authentication", rejection) from rejection
+
+
+def _not_recognisable(field: str, rejection: Rejected) -> InvalidRequest:
+    return InvalidRequest(field, f"would not be recognised: {rejection.detail}")

@@ -18,6 +18,7 @@ from google.protobuf.json_format import MessageToDict
 from recognition.v1 import issuance_pb2, reason_pb2, verification_pb2
 
 from gateway.core.agreement import MATTER_CODE, Assurance
+from gateway.core.identifiers import parse_resident_id
 from gateway.core.reasons import InvalidRequest, Reason
 
 MAX_ENTITY_ID: Final = 512
@@ -64,12 +65,23 @@ def verify_request(message: verification_pb2.VerifyCredentialRequest) -> VerifyR
         raise InvalidRequest("nonce", "must be a nonce as CreateChallenge gave it, or absent")
     if _REQUEST_ID.fullmatch(message.request_id) is None:
         raise InvalidRequest("request_id", "must be at most 64 characters of A-Z a-z 0-9 . _ -")
+    if _is_id_number(message.request_id):
+        # It goes into the audit log as it is.
+        raise InvalidRequest("request_id", "must not be the ID number of a person")
     return VerifyRequest(
         matter=matter_code(message.matter),
         presentation=message.presentation,
         nonce=message.nonce,
         request_id=message.request_id,
     )
+
+
+def _is_id_number(text: str) -> bool:
+    try:
+        parse_resident_id(text.upper())
+    except ValueError:
+        return False
+    return True
 
 
 def reason_number(reason: Reason) -> reason_pb2.Reason.ValueType:
@@ -100,7 +112,10 @@ def struct(values: Mapping[str, Any]) -> struct_pb2.Struct:
 
 def claims(message: struct_pb2.Struct) -> dict[str, Any]:
     """Read attributes to issue. Struct has one kind of number, a double: whole ones become integers again."""
-    found = MessageToDict(message)
+    try:
+        found = MessageToDict(message)
+    except ValueError as error:
+        raise InvalidRequest("claims", "must hold finite numbers only") from error
     return {name: _whole(value) for name, value in found.items()}
 
 

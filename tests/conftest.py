@@ -6,8 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.federation import Federation
+
+# The same examples in every run: a run that fails must fail again. The long run explores.
+settings.register_profile("every run", derandomize=True)
+settings.register_profile("long run")
+settings.load_profile("every run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the long run look for new examples."""
+    if config.getoption("-m") == "long":
+        settings.load_profile("long run")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A mistake in the configuration is told by file, key and line; a good one survives being written and read."""
 
+import base64
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -83,11 +84,20 @@ max_concurrent_calls = 16
 """
 
 
+def pem(name: str, *, width: int = 64, newline: str = "\n") -> str:
+    """A certificate of that name, as far as the configuration looks at one: 40 bytes, so the base64 is padded."""
+    body = base64.b64encode(name.encode().ljust(40, b"\0")).decode()
+    lines = [body[start : start + width] for start in range(0, len(body), width)]
+    return newline.join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""])
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "tls").mkdir()
-    for name in ("charter.json", "tls/server.pem", "tls/server.key", "tls/ca.pem", "tls/sh.pem", "tls/js.pem"):
+    for name in ("charter.json", "tls/server.pem", "tls/server.key"):
         (tmp_path / name).touch()
+    for name in ("ca", "sh", "js"):
+        (tmp_path / f"tls/{name}.pem").write_text(pem(name), "utf-8")
     return tmp_path
 
 
@@ -328,6 +338,52 @@ def test_mistake_is_told_by_file_and_key_on_one_line(file: Path, old: str, new: 
     assert (raised.value.file, raised.value.key, raised.value.line) == (file, key, None)
     assert str(raised.value).startswith(f"{file}: {key}: ")
     assert len(str(raised.value).splitlines()) == 1
+
+
+# One CA in a second file: which file it overwrites, with what, and the key the complaint names.
+SHARED_CAS = {
+    "two peers, two copies": ("js", pem("sh"), "peers[1].ca"),
+    "two peers, one copy wrapped and ended otherwise": ("js", pem("sh", width=19, newline="\r\n"), "peers[1].ca"),
+    "two peers, one copy under another label": ("js", pem("sh").replace(" CERT", " X509 CERT"), "peers[1].ca"),
+    "two peers, one copy with idle bits": ("js", pem("sh").replace("A==", "B=="), "peers[1].ca"),
+    "two peers, one certificate of a bundle": ("js", "the old one\n" + pem("old") + pem("sh"), "peers[1].ca"),
+    "a peer and service backends": ("sh", pem("ca"), "peers[0].ca"),
+    "a peer and operators": ("operators", pem("sh"), "peers[0].ca"),
+}
+
+
+@pytest.mark.parametrize(("name", "text", "key"), SHARED_CAS.values(), ids=SHARED_CAS.keys())
+def test_ca_of_two_provinces_is_told_whatever_file_it_is_in(
+    folder: Path, file: Path, name: str, text: str, key: str
+) -> None:
+    operators = 'address = "127.0.0.1:7443"\nclient_ca = "tls/{}.pem"'
+    file.write_text(GOOD.replace(operators.format("ca"), operators.format("operators")), "utf-8")
+    (folder / "tls/operators.pem").write_text(pem("operators"), "utf-8")
+    load_config(file)
+    (folder / f"tls/{name}.pem").write_text(text, "utf-8")
+
+    with pytest.raises(ConfigError) as raised:
+        load_config(file)
+
+    assert (raised.value.file, raised.value.key) == (file, key)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_ca_file_that_is_garbled_is_told(folder: Path, file: Path) -> None:
+    (folder / "tls/js.pem").write_text(pem("js").replace("A==", "A"), "utf-8")
+
+    with pytest.raises(ConfigError) as raised:
+        load_config(file)
+
+    assert raised.value.key == "peers[1].ca"
+
+
+def test_own_listeners_may_share_a_ca_in_two_files(folder: Path, file: Path) -> None:
+    operators = 'address = "127.0.0.1:7443"\nclient_ca = "tls/{}.pem"'
+    file.write_text(GOOD.replace(operators.format("ca"), operators.format("operators")), "utf-8")
+    (folder / "tls/operators.pem").write_text(pem("ca"), "utf-8")
+
+    assert load_config(file).listeners.admin.client_ca == folder / "tls/operators.pem"
 
 
 def test_list_of_anything_but_tables_is_told(file: Path) -> None:

@@ -1,4 +1,7 @@
-"""The lab as people run it: real processes, real ports, mutual TLS."""
+"""The lab as people run it: real processes, real ports, mutual TLS.
+
+One federation serves all tests of this file, as long as they run in one process (``--dist loadfile``).
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,6 @@ from gateway.lab.folder import LabError, LabFolder, find_lab, prepare_lab
 from gateway.lab.stage import Step
 from gateway.provision.cards import read_card
 from gateway.provision.province import CARD_FILE
-
-# One worker plays all of this: a second one would start a second federation.
-pytestmark = pytest.mark.xdist_group("lab")
 
 DEADLINE_SECONDS = 90.0
 SH, JS, ZJ, AH = Province
@@ -220,13 +220,16 @@ def test_a_lab_can_be_started_again(up: Up) -> None:
 def test_what_it_says_to_try_next_works(up: Up) -> None:
     said = [line.strip() for line in up.said if line.startswith(("  mrg ", "  export "))]
     wanted = [line for line in said if "lab clock" not in line]
-    script = "set -e\nmrg() { " + f'"{sys.executable}" -m gateway "$@"' + "; }\n" + "\n".join(wanted)
     done = subprocess.run(
-        ["/bin/sh", "-c", script], capture_output=True, text=True, check=False, timeout=DEADLINE_SECONDS
+        ["/bin/sh", "-c", "\n".join(("set -e", *wanted))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     assert "ACCEPTED" in done.stdout
-    assert len(wanted) == 9
+    assert sum(line.startswith("mrg ") for line in wanted) == 8
 
 
 def test_status_tells_who_recognises_whom(up: Up) -> None:
@@ -300,18 +303,39 @@ def test_sigterm_ends_it_in_order(up: Up) -> None:
 # -- ending it badly --------------------------------------------------------------------------------------------------
 
 
-def test_interrupted_while_it_starts_it_leaves_no_process(demo: Played, folder: Path) -> None:
-    started = Up(folder)
-    until(lambda: len(processes(folder)) == 4)
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare_lab(tmp_path_factory.mktemp("idle")).path
+
+
+def test_interrupted_while_it_starts_it_leaves_no_process(idle: Path) -> None:
+    started = Up(idle)
+    until(lambda: len(processes(idle)) == 4)
     assert started.end(signal.SIGINT) == 130
-    assert processes(folder) == []
+    assert processes(idle) == []
 
 
-def test_killed_it_takes_its_processes_along(demo: Played, folder: Path) -> None:
-    started = Up(folder)
-    until(lambda: len(processes(folder)) == 4)
+def test_killed_it_takes_its_processes_along(idle: Path) -> None:
+    started = Up(idle)
+    until(lambda: len(processes(idle)) == 4)
     started.end(signal.SIGKILL)
-    until(lambda: not processes(folder))
+    until(lambda: not processes(idle))
+
+
+def test_a_province_that_cannot_start_is_named_and_the_others_are_ended(idle: Path) -> None:
+    config = LabFolder(idle).config(AH)
+    sound = config.read_text()
+    config.write_text(sound.replace("interval_seconds = 2", "interval_seconds = 0"))
+    try:
+        done = subprocess.run(
+            mrg("lab", "demo", "--dir", idle), capture_output=True, text=True, check=False, timeout=DEADLINE_SECONDS
+        )
+    finally:
+        config.write_text(sound)
+    assert done.returncode == 4
+    assert "ah ended with code 2" in done.stderr
+    assert "refresh.interval_seconds" in done.stderr
+    assert processes(idle) == []
 
 
 # -- without processes ------------------------------------------------------------------------------------------------

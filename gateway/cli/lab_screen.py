@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
+from pathlib import Path
 from typing import Final
 
 from rich import box
@@ -167,6 +170,7 @@ def _commands(folder: LabFolder) -> Sequence[str]:
     issue = f"mrg issue credential --as {issues} --type {RESIDENT_ID} --subject xu --acr urn:yrd:loa:4"
     lab = "" if folder.path == DEFAULT else f" --dir {folder.path}"
     return (
+        *_path(),
         # Everybody in the lab goes by its clock, the holder included.
         f"export MRG_LAB_CLOCK={folder.clock}",
         f"{issue} --claims @{folder.path / XU_FILE} --holder-key {holder} --out {credential}",
@@ -177,3 +181,11 @@ def _commands(folder: LabFolder) -> Sequence[str]:
         f"mrg charter show {folder.province(Province.SHANGHAI) / CHARTER_FILE}",
         *(f"mrg lab {command}{lab}" for command in ("status", "keys", "clock +2h", "clock reset")),
     )
+
+
+def _path() -> Sequence[str]:
+    """Whoever came by ``make run`` has no ``mrg`` in the search path."""
+    ours, found = Path(sys.executable).parent, shutil.which("mrg")
+    if found is not None and Path(found).parent == ours:
+        return ()
+    return (f"export PATH={shlex.quote(str(ours))}:$PATH",)

@@ -3,13 +3,15 @@
 A mistake in it is found before a port is opened, and told in one line that names the file, the key and the mend. So
 unknown keys are refused (a misspelt optional key would otherwise be a silent default), files must exist, and what hangs
 together is compared: services lie under the gateway's identifier, since their certificates come from our CA and no CA
-may name anybody outside its own province; peers are other provinces; nobody is listed twice.
+may name anybody outside its own province; peers are other provinces; no two provinces share a CA, be it in two files;
+nobody is listed twice.
 
 Relative paths count from the file's own folder.
 """
 
 from __future__ import annotations
 
+import base64
 import difflib
 import json
 import re
@@ -52,6 +54,10 @@ _NAME: Final = re.compile(r"\S(?:.{0,98}\S)?")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _SYNTAX_ERROR_PLACE: Final = re.compile(r" \(at (?:line (?P<line>[0-9]+), column [0-9]+|end of document)\)$")
 _MAX_SHOWN: Final = 80
+# Every label that stands for a certificate in some program that reads them.
+_CERTIFICATE: Final = re.compile(
+    rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----(?P<body>[A-Za-z0-9+/=\s]*)-----END", re.ASCII
+)
 
 
 def load_config(file: Path) -> Config:
@@ -327,8 +333,8 @@ def _check_whole(file: Path, config: Config) -> None:
     _distinct(file, {key: _origin(entity) for key, entity in (entities | gateways).items() if entity is not None})
     _distinct(file, {"province": config.province} | {f"peers[{i}].province": peer.province for i, peer in peers})
     _distinct(file, {f"peers[{i}].address": peer.address for i, peer in peers})
-    # A CA of two provinces could name the services of both.
     _distinct(file, {f"peers[{i}].ca": peer.ca for i, peer in peers})
+    _check_cas(file, config)
     services = {f"relying_services[{i}].identity": each.identity for i, each in enumerate(config.relying_services)}
     systems = {f"identity_systems[{i}].identity": each.identity for i, each in enumerate(config.identity_systems)}
     _under(file, services, "entities.gateway", own.gateway)
@@ -346,6 +352,39 @@ def _distinct(file: Path, values: Mapping[str, Hashable]) -> None:
         first = seen.setdefault(value, key)
         if first != key:
             raise ConfigError(f"{_shown(value)} is already in {first}; each needs its own", file=file, key=key)
+
+
+def _check_cas(file: Path, config: Config) -> None:
+    """Refuse a CA of two provinces, which could name the services of both. Certificates count, not files."""
+    listeners = config.listeners
+    # Our own listeners may share one.
+    own = (
+        ("listeners.verification.client_ca", listeners.verification.client_ca),
+        ("listeners.admin.client_ca", listeners.admin.client_ca),
+    )
+    seen = {certificate: key for key, path in own for certificate in _certificates(file, key, path)}
+    for i, peer in enumerate(config.peers):
+        key = f"peers[{i}].ca"
+        for certificate in _certificates(file, key, peer.ca):
+            first = seen.setdefault(certificate, key)
+            if first != key:
+                what = f"holds a certificate that {first} holds too; each province needs a CA of its own"
+                raise ConfigError(f"{_shown(str(peer.ca))} {what}", file=file, key=key)
+
+
+def _certificates(file: Path, key: str, path: Path) -> set[bytes]:
+    """The certificates of a PEM file, as the bytes they encode: in base64 one certificate has several spellings."""
+    try:
+        pem = path.read_bytes()
+    except OSError as error:
+        problem = f"{_shown(str(path))} cannot be read ({error.strerror}); correct the path or its permissions"
+        raise ConfigError(problem, file=file, key=key) from error
+    try:
+        return {base64.b64decode(found["body"]) for found in _CERTIFICATE.finditer(pem)}
+    except ValueError as error:
+        raise ConfigError(
+            f"{_shown(str(path))} is not PEM; export the certificate again", file=file, key=key
+        ) from error
 
 
 def _under(file: Path, identities: Mapping[str, str], place: str, entity: str | None) -> None:

@@ -27,10 +27,19 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from gateway.core.agreement import Agreement, parse_agreement
-from gateway.core.encoding import JsonLimits, b64url_decode, b64url_encode, parse_json_object, sha256_b64url, write_json
+from gateway.core.encoding import JsonLimits, b64url_encode, parse_json_object, sha256_b64url, write_json
 from gateway.core.fields import Field
 from gateway.core.identifiers import Province, check_entity_id
-from gateway.core.jose import PublicKey, Signer, assemble_jws, import_jwks, protected_header, verify_signature
+from gateway.core.jose import (
+    Payload,
+    PublicKey,
+    Signer,
+    assemble_jws,
+    decode_payload,
+    import_jwks,
+    protected_header,
+    verify_signature,
+)
 from gateway.core.reasons import Reason, Rejected
 
 CHARTER_TYP: Final = "recognition-charter+jws"
@@ -109,9 +118,15 @@ class UnverifiedCharter:
 
     unverified: Charter
     """What it says. For people to look at before they sign; nothing else may act on it."""
-    payload: str
+    signed: Payload
+    """What the signatures are over. It is large and they are many, so it was decoded once for all of them."""
     signatures: tuple[tuple[str, str], ...]
     """(protected header, signature) as in the document, base64url and nothing looked at yet."""
+
+    @property
+    def payload(self) -> str:
+        """The payload as in the document, base64url."""
+        return self.signed.encoded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,10 +161,10 @@ def parse_charter(document: str) -> UnverifiedCharter:
     payload = envelope["payload"].token(MAX_DOCUMENT_CHARS)
     signatures = tuple(_signature(item) for item in envelope["signatures"].items(0, MAX_SIGNATURES))
     try:
-        raw = b64url_decode(payload)
+        signed = decode_payload(payload)
     except Rejected as error:
         raise envelope["payload"].invalid(error.detail) from error
-    return UnverifiedCharter(unverified=_charter(raw, document), payload=payload, signatures=signatures)
+    return UnverifiedCharter(unverified=_charter(signed.decoded, document), signed=signed, signatures=signatures)
 
 
 def _signature(field: Field) -> tuple[str, str]:
@@ -185,7 +200,8 @@ def _charter(raw: bytes, document: str) -> Charter:
         sha256=sha256_b64url(raw),
         document=document,
     )
-    if not charter.issued_at < charter.expires_at <= charter.issued_at + MAX_LIFETIME:
+    # The difference, because there is no sum near the end of the year 9999.
+    if not timedelta(0) < charter.expires_at - charter.issued_at <= MAX_LIFETIME:
         raise members["exp"].invalid(f"must be after iat, by at most {MAX_LIFETIME.days} days")
     _check_anchors(charter, members)
     _check_members(charter, members)
@@ -284,7 +300,7 @@ def count_signatures(charter: UnverifiedCharter, electorate: Charter) -> Thresho
     signed: set[str] = set()
     for protected, signature in charter.signatures:  # at most MAX_SIGNATURES
         try:
-            jws = assemble_jws(protected, charter.payload, signature)
+            jws = assemble_jws(protected, charter.signed, signature)
             anchor, key = owners.get(jws.header.kid or "", (None, None))
             if anchor is None or key is None or anchor.entity_id in signed or jws.header.typ != CHARTER_TYP:
                 continue

@@ -175,8 +175,10 @@ MAX_ENTITY_ID_CHARS: Final = 255
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _SEGMENT: Final = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-F]{2})*"
 _ENTITY_ID: Final = re.compile(
-    rf"https://{_LABEL}(?:\.{_LABEL})*(?P<port>:[1-9][0-9]{{0,4}})?(?P<path>(?:/{_SEGMENT})*)"
+    rf"https://(?P<host>{_LABEL}(?:\.{_LABEL})*)(?P<port>:[1-9][0-9]{{0,4}})?(?P<path>(?:/{_SEGMENT})*)"
 )
+# What ends in a number is an address to every resolver, however it is written: 127.0.0.1, 127.1, 0x7f000001.
+_ADDRESS: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 _MAX_PORT: Final = 65535
 
 
@@ -185,7 +187,8 @@ def check_entity_id(text: str) -> None:
 
     Identifiers are compared character by character (OpenID Federation 1.0 section 16), so the forms that a program
     might yet treat as equal are refused: upper-case hosts, dot segments. Documents are fetched from addresses made by
-    appending to the identifier, which is the other reason against dot segments.
+    appending to the identifier, which is the other reason against dot segments. An IP address for a host is refused,
+    because anchors vouch within naming constraints, and no address lies within one.
 
     Raises:
         ValueError: without the value.
@@ -195,6 +198,8 @@ def check_entity_id(text: str) -> None:
     match = _ENTITY_ID.fullmatch(text)
     if match is None:
         raise ValueError("must be an https URL with a lower-case host and without user, query and fragment")
+    if _ADDRESS.fullmatch(match["host"]) is not None:
+        raise ValueError("host must be a name, not an IP address")
     if match["port"] and int(match["port"][1:]) > _MAX_PORT:
         raise ValueError("port is out of range")
     if not {".", ".."}.isdisjoint(match["path"].split("/")):

@@ -299,6 +299,23 @@ class UnverifiedJws:
         return parse_json_object(self.payload, limits)
 
 
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A payload as signatures cover it, and what it decodes to. Only ``decode_payload`` makes one."""
+
+    encoded: str
+    decoded: bytes
+
+
+def decode_payload(encoded: str) -> Payload:
+    """Decode a payload once, however many signatures it has.
+
+    Raises:
+        Rejected: MALFORMED.
+    """
+    return Payload(encoded, b64url_decode(encoded))
+
+
 def parse_compact(token: str, *, max_chars: int) -> UnverifiedJws:
     """Split a compact JWS (RFC 7515 section 7.1) and read its header. No cryptography happens here.
 
@@ -313,14 +330,12 @@ def parse_compact(token: str, *, max_chars: int) -> UnverifiedJws:
     return assemble_jws(parts[0], parts[1], parts[2])
 
 
-def assemble_jws(protected: str, payload: str, signature: str) -> UnverifiedJws:
+def assemble_jws(protected: str, payload: str | Payload, signature: str) -> UnverifiedJws:
     """Build a JWS from its three base64url parts (of the compact or of a JSON serialization)."""
-    return UnverifiedJws(
-        _parse_header(protected),
-        b64url_decode(payload),
-        f"{protected}.{payload}".encode("ascii"),
-        b64url_decode(signature),
-    )
+    header = _parse_header(protected)
+    covered = payload if isinstance(payload, Payload) else decode_payload(payload)
+    signing_input = f"{protected}.{covered.encoded}".encode("ascii")
+    return UnverifiedJws(header, covered.decoded, signing_input, b64url_decode(signature))
 
 
 @lru_cache(maxsize=1024)

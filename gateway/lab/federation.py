@@ -36,7 +36,8 @@ STOP_SECONDS: Final = 15.0
 GRACE_SECONDS: Final = 3.0
 POLL_SECONDS: Final = 0.05
 HEALTH_SECONDS: Final = 2.0
-_LOG_LINES: Final = 5
+_LAST_WORDS: Final = 2
+"""Lines: what is at fault, and the mend."""
 
 
 class Lab:
@@ -91,7 +92,7 @@ class Lab:
         process = self._processes.pop(province, None)
         if process is not None:
             process.kill()
-            process.wait()
+            _reap(process, None)
 
     def restart(self, province: Province) -> None:
         """End a province's process in good order and start it again."""
@@ -110,7 +111,7 @@ class Lab:
         self._lock.close()
 
     def _spawn(self, province: Province) -> None:
-        command = [sys.executable, "-m", "gateway", "serve", "--exit-with-parent", "--json"]
+        command = [sys.executable, "-m", "gateway", "serve", "--exit-with-parent"]
         command += ["--config", str(self.folder.config(province)), "--lab-clock", str(self.folder.clock)]
         with self.folder.log(province).open("ab") as log:
             self._processes[province] = subprocess.Popen(
@@ -129,12 +130,10 @@ class Lab:
         deadline = time.monotonic() + STOP_SECONDS
         for process in processes:
             try:
-                process.wait(max(0.0, deadline - time.monotonic()))
+                _reap(process, max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait()
-            if process.stdin is not None:
-                process.stdin.close()
+                _reap(process, None)
 
     # -- readiness ----------------------------------------------------------------------------------------------------
 
@@ -145,19 +144,21 @@ class Lab:
             for each in Province:
                 while not is_serving(channel, entity_ids(each).issuer):
                     self._check()
-                    self._check_alive(province, deadline)
+                    self._check_alive()
+                    if time.monotonic() > deadline:
+                        raise LabError(
+                            f"{province.code} does not recognise {each.code} after {READY_SECONDS:.0f} seconds",
+                            f"see {self.folder.log(province)}",
+                        )
                     time.sleep(POLL_SECONDS)
 
-    def _check_alive(self, province: Province, deadline: float) -> None:
-        process = self._processes[province]
-        log = self.folder.log(province)
-        if process.poll() is not None:
-            last = "\n".join(log.read_text("utf-8", "replace").splitlines()[-_LOG_LINES:])
-            raise LabError(f"{province.code} ended with code {process.returncode}:\n{last}", f"see {log}")
-        if time.monotonic() > deadline:
-            raise LabError(
-                f"{province.code} does not recognise every issuer after {READY_SECONDS:.0f} seconds", f"see {log}"
-            )
+    def _check_alive(self) -> None:
+        for province, process in self._processes.items():
+            if process.poll() is not None:
+                log = self.folder.log(province)
+                lines = log.read_text("utf-8", "replace").splitlines()[-_LAST_WORDS:]
+                words = " ".join(line.strip() for line in lines)
+                raise LabError(f"{province.code} ended with code {process.returncode}: {words}", f"see {log}")
 
     # -- what the actors need -----------------------------------------------------------------------------------------
 
@@ -181,6 +182,12 @@ class Lab:
             yield
         finally:
             self.folder.set_offset(before)
+
+
+def _reap(process: subprocess.Popen[bytes], timeout: float | None) -> None:
+    process.wait(timeout)
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def is_serving(channel: grpc.Channel, service: str) -> bool:

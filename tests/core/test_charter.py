@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core import jose
 from gateway.core.charter import (
     CHARTER_TYP,
     MAX_DOCUMENT_CHARS,
@@ -214,6 +215,12 @@ def test_predecessor_that_is_no_digest_is_refused(digest: object) -> None:
     assert complaint(lambda: draft(charter_claims(version=2) | {"prev_sha256": digest})) == "prev_sha256"
 
 
+def test_charter_of_the_last_seconds_of_the_calendar_is_refused_for_its_lifetime_alone() -> None:
+    last = 253_402_300_799
+    assert parse_charter(sign(CLAIMS | {"iat": last - 1, "exp": last})).unverified.version == 1
+    assert complaint(lambda: parse_charter(sign(CLAIMS | {"iat": last - 1, "exp": last - 1}))) == "exp"
+
+
 def test_charter_of_four_hundred_members_is_accepted() -> None:
     claims = charter_claims()
     for i in range(398):
@@ -330,6 +337,20 @@ def test_entry_that_proves_nothing_counts_for_nothing_and_spoils_nothing(added: 
 def test_case_118_one_anchor_less_than_the_quorum_is_not_enough() -> None:
     assert reason_of(verify_pinned, sign(CLAIMS, SH), DIGEST) is Reason.QUORUM_NOT_MET
     assert reason_of(verify_pinned, unsigned(write_json(CLAIMS)), DIGEST) is Reason.QUORUM_NOT_MET
+
+
+def test_payload_is_decoded_once_however_many_signatures_and_quorums_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+
+    def counting(text: str) -> bytes:
+        decoded.append(text)
+        return b64url_decode(text)
+
+    monkeypatch.setattr(jose, "b64url_decode", counting)
+    worthless = entry() | {"signature": flipped(entry()["signature"])}
+    parsed = parse_charter(entries(*[worthless] * (MAX_SIGNATURES - 2)))
+    assert [count_signatures(parsed, parsed.unverified).met for _ in range(2)] == [True, True]
+    assert decoded.count(parsed.payload) == 1
 
 
 def test_case_119_one_anchor_with_two_keys_has_one_vote() -> None:
