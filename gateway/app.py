@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -38,7 +40,7 @@ from gateway.server import (
 )
 from gateway.storage import StorageError
 from gateway.storage.sqlite import SqliteStore
-from gateway.tls import CallerReader
+from gateway.tls import CallerReader, check_cas, check_own_certificate
 from gateway.verifier import Verifier
 
 GATEWAY_CONFIGURATION_LIFETIME: Final = timedelta(hours=1)
@@ -71,6 +73,7 @@ class App:
 
     def _open(self, opened: ExitStack) -> None:
         config, world = self._config, self._world
+        _check_tls(config, world.now())
         charter, store = _open_trust(config)
         opened.callback(store.close)
         keys = KeyStore.open(config.keys)
@@ -209,6 +212,31 @@ def _health(view: TrustView, now: datetime) -> dict[str, bool]:
     }
     can_verify = any(services.values())
     return {**services, "": can_verify, VERIFICATION_SERVICE: can_verify, FEDERATION_SERVICE: True}
+
+
+def _check_tls(config: Config, now: datetime) -> None:
+    """Find what is wrong with certificates here: gRPC only says that a port could not be opened."""
+    tls, listeners = config.tls, config.listeners
+    checks: dict[str, Callable[[], None]] = {
+        "tls.private_key": lambda: _check_private(tls.private_key),
+        "tls.certificate": lambda: check_own_certificate(
+            tls.certificate.read_bytes(), tls.private_key.read_bytes(), config.entities.gateway, now
+        ),
+        "listeners.verification.client_ca": lambda: check_cas(listeners.verification.client_ca.read_bytes()),
+        "listeners.admin.client_ca": lambda: check_cas(listeners.admin.client_ca.read_bytes()),
+    }
+    for number, peer in enumerate(config.peers):
+        checks[f"peers[{number}].ca"] = partial(lambda ca: check_cas(ca.read_bytes()), peer.ca)
+    for key, check in checks.items():
+        try:
+            check()
+        except (ValueError, OSError) as error:
+            raise ConfigError(f"{error}; put the right file there", file=config.file, key=key) from error
+
+
+def _check_private(file: Path) -> None:
+    if file.stat().st_mode & 0o077:
+        raise ValueError(f"can be read by others than its owner: chmod 600 {file}")
 
 
 def _open_trust(config: Config) -> tuple[Charter, SqliteStore]:

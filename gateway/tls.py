@@ -24,7 +24,7 @@ from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -258,6 +258,45 @@ class CallerReader:
             begins=certificate.not_valid_before_utc,
             ends=min(certificate.not_valid_after_utc, max(ca.not_valid_after_utc for ca in permitting)),
         )
+
+
+def check_own_certificate(certificate_pem: bytes, key_pem: bytes, identity: str, now: datetime) -> None:
+    """Check that a certificate and a key belong together, name us, and are valid now.
+
+    Raises:
+        ValueError: they do not; the message says what is wrong.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+    except ValueError as error:
+        raise ValueError("is not a PEM certificate") from error
+    try:
+        key = serialization.load_pem_private_key(key_pem, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError("has a private key that is not an unencrypted PEM key") from error
+    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    if key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(*form):
+        raise ValueError("does not belong to the private key")
+    try:
+        named = _identity(certificate)
+    except NotPermitted as error:
+        raise ValueError("does not name exactly one URI") from error
+    if named != identity:
+        raise ValueError("names another identity than entities.gateway")
+    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+        raise ValueError("is not valid now")
+
+
+def check_cas(pem: bytes) -> None:
+    """Check that a file holds certificates of CAs.
+
+    Raises:
+        ValueError: it does not.
+    """
+    try:
+        _load_authorities(pem)
+    except ValueError as error:
+        raise ValueError("does not hold certificates of CAs in PEM form") from error
 
 
 def _checked_prefixes(prefixes: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""One verification, from top to bottom (DESIGN section 7).
+"""One verification, from top to bottom.
 
  1  the caller is a relying service registered for the matter
  2  size, character set, profile by structure, strict parsing

@@ -77,9 +77,53 @@ def charter_garbled(config: Config) -> Config:
     return dataclasses.replace(config, charter=dataclasses.replace(config.charter, file=file))
 
 
+def copied(config: Config, name: str, content: bytes, mode: int = 0o600) -> Path:
+    file = config.file.parent / name
+    file.write_bytes(content)
+    file.chmod(mode)
+    return file
+
+
+def garbled_certificate(config: Config) -> Config:
+    return dataclasses.replace(
+        config, tls=dataclasses.replace(config.tls, certificate=copied(config, "garbled.pem", b"garbage"))
+    )
+
+
+def another_provinces_certificate(config: Config) -> Config:
+    theirs = load_config(config.file.parent.parent / Province.SHANGHAI / "gateway.toml").tls
+    return dataclasses.replace(config, tls=theirs)
+
+
+def another_key(config: Config) -> Config:
+    theirs = load_config(config.file.parent.parent / Province.SHANGHAI / "gateway.toml").tls
+    return dataclasses.replace(config, tls=dataclasses.replace(config.tls, private_key=theirs.private_key))
+
+
+def readable_key(config: Config) -> Config:
+    file = copied(config, "readable.key", config.tls.private_key.read_bytes(), 0o644)
+    return dataclasses.replace(config, tls=dataclasses.replace(config.tls, private_key=file))
+
+
+def garbled_ca(config: Config) -> Config:
+    first = dataclasses.replace(config.peers[0], ca=copied(config, "ca.pem", b"garbage"))
+    return dataclasses.replace(config, peers=(first, *config.peers[1:]))
+
+
+def no_ca(config: Config) -> Config:
+    first = dataclasses.replace(config.peers[0], ca=config.tls.certificate)
+    return dataclasses.replace(config, peers=(first, *config.peers[1:]))
+
+
 @pytest.mark.parametrize(
     ("spoil", "key"),
     [
+        (garbled_certificate, "tls.certificate"),
+        (another_provinces_certificate, "tls.certificate"),
+        (another_key, "tls.certificate"),
+        (readable_key, "tls.private_key"),
+        (garbled_ca, "peers[0].ca"),
+        (no_ca, "peers[0].ca"),
         (wrong_pin, "charter"),
         (charter_garbled, "charter"),
         (open_keys, "keys"),

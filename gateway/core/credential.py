@@ -1,4 +1,4 @@
-"""The verdict on one presentation (DESIGN section 7, steps 2 to 9), and what is in a credential of ours.
+"""The verdict on one presentation (steps 2 to 9 of ``verifier``), and what is in a credential of ours.
 
 Two profiles, one pipeline:
 
@@ -190,10 +190,8 @@ def _parse(presentation: str) -> _Presented:
     issuer = claims.get("iss")
     if not isinstance(issuer, str):
         raise Rejected(Reason.ISSUER_UNKNOWN, "iss is missing or not a string")
-    if jws.header.kid is None:
-        raise Rejected(Reason.KEY_UNKNOWN, "no kid")
     return _Presented(
-        profile=profile, jws=jws, claims=claims, unverified_issuer=issuer, kid=jws.header.kid, sd_jwt=parts
+        profile=profile, jws=jws, claims=claims, unverified_issuer=issuer, kid=jws.header.kid or "", sd_jwt=parts
     )
 
 

@@ -1,6 +1,6 @@
 """What entities publish: each about itself, and an anchor about its members.
 
-Rules that live here (DESIGN section 3; OpenID Federation 1.0 sections 3 and 11.1):
+Rules that live here (OpenID Federation 1.0 sections 3 and 11.1):
 
 * An anchor vouches only for a member of the charter whose configuration is signed by a federation key it has already
   attested. The first such key arrives out of band and is compared by people; later ones arrive under a signature by an

@@ -1,6 +1,6 @@
 """Trust: from signed documents to the keys that count.
 
-Rules that live here (DESIGN section 3):
+Rules that live here:
 
 * The unmodified OpenID Federation validation runs once per (member, anchor). A chain that fails is dropped and
   reported, never fatal: one broken anchor costs one vote.

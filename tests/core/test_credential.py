@@ -132,7 +132,7 @@ def _forged(attempt: Attempt) -> None:
     attempt.header.setdefault("kid", ISSUER_KEY.public.kid)
 
 
-# One fault for each check, in the order of DESIGN section 7; status stands last until it can be looked up.
+# One fault for each check, in the order of the steps; status stands last until it can be looked up.
 FAULTS: tuple[tuple[Reason, Change], ...] = (
     (Reason.MALFORMED, making(rewrite=lambda text: text.replace("~", "~~", 1))),
     (Reason.TYPE_MISMATCH, making(typ="JWT")),
