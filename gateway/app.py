@@ -146,31 +146,28 @@ class App:
         own_prefixes = tuple(
             entity for entity in (config.entities.gateway, config.entities.issuer) if entity is not None
         )
+        own_ca = listeners.verification.client_ca.read_bytes()
+        callers = CallerReader({own_ca: own_prefixes})
         verification = self._bind(
-            "verification",
-            listeners.verification.address,
-            listeners.verification.client_ca.read_bytes(),
-            config.limits.threads,
+            "verification", listeners.verification.address, own_ca, callers, config.limits.threads
         )
-        callers = CallerReader({listeners.verification.client_ca.read_bytes(): own_prefixes})
         verification.add_verification(VerificationServicer(self._verifier, callers, self._world))
         if self._issuer is not None:
             systems = [system.identity for system in config.identity_systems]
             verification.add_issuance(IssuanceServicer(self._issuer, systems, callers, self._world))
         # No entry hides another: the configuration admits no certificate in two of these files.
-        federation_cas: dict[bytes, tuple[str, ...]] = {
-            peer.ca.read_bytes(): (_origin(peer.gateway),) for peer in config.peers
-        }
-        federation_cas[listeners.verification.client_ca.read_bytes()] = own_prefixes
-        federation = self._bind(
-            "federation", listeners.federation.address, b"\n".join(federation_cas), FEDERATION_THREADS
-        )
-        federation.add_federation(FederationServicer(self._resolver, own, CallerReader(federation_cas), self._world))
-        admin = self._bind("admin", listeners.admin.address, listeners.admin.client_ca.read_bytes(), ADMIN_THREADS)
+        cas: dict[bytes, tuple[str, ...]] = {peer.ca.read_bytes(): (_origin(peer.gateway),) for peer in config.peers}
+        cas[own_ca] = own_prefixes
+        peers = CallerReader(cas)
+        federation = self._bind("federation", listeners.federation.address, b"\n".join(cas), peers, FEDERATION_THREADS)
+        federation.add_federation(FederationServicer(self._resolver, own, peers, self._world))
+        admin_ca = listeners.admin.client_ca.read_bytes()
+        operators = CallerReader({admin_ca: own_prefixes})
+        admin = self._bind("admin", listeners.admin.address, admin_ca, operators, ADMIN_THREADS)
         if listeners.admin.reflection:
             admin.add_reflection()
 
-    def _bind(self, name: str, address: str, client_cas: bytes, threads: int) -> Listener:
+    def _bind(self, name: str, address: str, client_cas: bytes, callers: CallerReader, threads: int) -> Listener:
         config = self._config
         try:
             listener = Listener(
@@ -178,6 +175,7 @@ class App:
                 certificate=config.tls.certificate.read_bytes(),
                 private_key=config.tls.private_key.read_bytes(),
                 client_cas=client_cas,
+                callers=callers,
                 threads=threads,
                 max_concurrent_calls=config.limits.max_concurrent_calls,
                 world=self._world,

@@ -5,15 +5,16 @@ or a claim. An exception that is none of ours is a bug: the caller gets INTERNAL
 place.
 
 gRPC hands a call to a thread when its headers arrive, and the thread waits for the message. A caller that opens calls
-and sends nothing would hold them all. So a call must bring its message within ``RECEIVE_SECONDS``, and one caller may
-keep no more than its share of the threads waiting.
+and sends nothing would hold them all. So a call must bring its message within ``RECEIVE_SECONDS``; and of the calls
+that noticeably wait, each province's CA has a share, because it could make any number of certificates. Calls whose
+message comes at once, as those of honest callers do, are not counted at all.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -28,10 +29,12 @@ from gateway.clock import World
 from gateway.core.encoding import b64url_encode
 from gateway.core.reasons import InvalidRequest, NotHeld, NotPermitted, Overloaded, Unavailable
 from gateway.logs import get_logger
+from gateway.tls import CallerReader
 
 ERROR_DOMAIN: Final = "recognition.v1"
 RECEIVE_SECONDS: Final = 2.0
-RETRY_SECONDS: Final = 1.0
+NOTICEABLE_SECONDS: Final = 0.1
+"""A message that takes longer than its headers by this much is waited for; others arrive together with them."""
 
 _log = get_logger("guard")
 
@@ -77,6 +80,15 @@ class _Undecodable:
     """Stands in for a request that is no such message, so that the caller hears INVALID_ARGUMENT and not INTERNAL."""
 
 
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """A call whose message has not come."""
+
+    domain: str
+    since: float
+    context: grpc.ServicerContext
+
+
 class Reception:
     """Waits for the messages of calls, and not for long. Thread-safe."""
 
@@ -84,75 +96,79 @@ class Reception:
         """Start watching.
 
         Args:
-            share: how many calls of one caller may wait for their message at one time.
+            share: how many calls of one domain may noticeably wait for their message at one time.
         """
         self._share = share
-        self._waiting: Counter[str] = Counter()
-        self._lock = threading.Lock()
-        # In the order of their deadlines, because all wait equally long. A call whose message came empties its entry.
-        self._due: deque[tuple[float, list[grpc.ServicerContext]]] = deque()
-        self._filled = threading.Event()
+        self._pending: dict[int, _Pending] = {}
+        self._any = threading.Event()
+        self._closed = False
         threading.Thread(target=self._watch, name="reception", daemon=True).start()
 
-    def receive(self, messages: Iterator[Any], context: grpc.ServicerContext) -> Any:
+    def receive(self, messages: Iterator[Any], domain: str, context: grpc.ServicerContext) -> Any:
         """Wait for a call's one message.
 
         Raises:
-            Overloaded: too many calls of this caller wait already.
             InvalidRequest: the caller ended the call without a message.
         """
-        caller = _peer(context)
-        with self._lock:
-            if self._waiting[caller] >= self._share:
-                raise Overloaded("too many calls of this caller have not sent their message", RETRY_SECONDS)
-            self._waiting[caller] += 1
-        entry = [context]
-        self._due.append((time.monotonic() + RECEIVE_SECONDS, entry))
-        self._filled.set()
+        pending = _Pending(domain, time.monotonic(), context)
+        self._pending[id(pending)] = pending  # one operation on a dict: no lock needed, here nor below
+        self._any.set()
         try:
             return next(messages)
         except StopIteration as error:
             raise InvalidRequest("request", "was not sent") from error
         finally:
-            entry.clear()
-            with self._lock:
-                self._waiting[caller] -= 1
-                if not self._waiting[caller]:
-                    del self._waiting[caller]
+            del self._pending[id(pending)]
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._closed = True
+        self._any.set()
 
     def _watch(self) -> None:
-        while True:
-            self._filled.wait()
-            self._filled.clear()
-            while self._due:
-                due, entry = self._due.popleft()
-                while entry and (left := due - time.monotonic()) > 0:
-                    time.sleep(left)
-                for context in tuple(entry):
-                    context.cancel()
+        pause = threading.Event()  # never set: a clock that ticks while somebody waits
+        while not self._closed:
+            if not self._pending:
+                self._any.clear()
+                if not self._pending:
+                    self._any.wait()
+                continue
+            pause.wait(NOTICEABLE_SECONDS)
+            for pending in _overdue(list(self._pending.values()), self._share, time.monotonic()):
+                try:
+                    pending.context.cancel()
+                except Exception as error:  # noqa: BLE001 - one call that cannot be cancelled must not shield the rest
+                    _log.warning("call_not_cancelled", exc_info=error)
 
 
-def _peer(context: grpc.ServicerContext) -> str:
-    certificates: Any = context.auth_context().get("x509_pem_cert")
-    # By certificate, not by connection: opening connections is cheap.
-    return str(hash(certificates[0])) if certificates else context.peer()
+def _overdue(pending: list[_Pending], share: int, now: float) -> Iterator[_Pending]:
+    """Give the calls to end: those that waited too long, and what a domain has waiting beyond its share."""
+    waiting: Counter[str] = Counter()
+    for each in sorted(pending, key=lambda each: each.since):
+        if now - each.since < NOTICEABLE_SECONDS:
+            return
+        waiting[each.domain] += 1
+        if waiting[each.domain] > share or now - each.since > RECEIVE_SECONDS:
+            yield each
 
 
 class Guard(grpc.ServerInterceptor):
     """Around every call of one message: receive in time, decode safely, turn errors into statuses."""
 
-    def __init__(self, world: World, *, share: int, streams: bool) -> None:
+    def __init__(self, world: World, callers: CallerReader, *, share: int, streams: bool) -> None:
         """Prepare a listener's guard.
 
         Args:
-            world: randomness for references.
+            world: the time, and randomness for references.
+            callers: tells whose certificate a call comes with; others are refused before they can wait.
             share: see ``Reception``.
             streams: whether calls that answer with a stream are served. They hold a thread each while they are opened,
                 so only a listener that strangers cannot reach serves them.
         """
         self._world = world
         self._streams = streams
-        self._reception = Reception(share)
+        self._callers = callers
+        self.reception = Reception(share)
 
     def intercept_service(
         self,
@@ -176,7 +192,8 @@ class Guard(grpc.ServerInterceptor):
 
         def guarded(messages: Iterator[Any], context: grpc.ServicerContext) -> Any:
             try:
-                request = self._reception.receive(messages, context)
+                domain = self._callers.domain(certificate_of(context), self._world.now())
+                request = self.reception.receive(messages, domain, context)
                 _check(request, context)
                 return behaviour(request, context)
             except grpc.RpcError:
@@ -186,6 +203,19 @@ class Guard(grpc.ServerInterceptor):
 
         # On the wire the same as a call of one message; here it begins before the message is there.
         return grpc.stream_unary_rpc_method_handler(guarded, decode_safely, handler.response_serializer)
+
+
+def certificate_of(context: grpc.ServicerContext) -> bytes:
+    """Give the caller's certificate, PEM.
+
+    Raises:
+        NotPermitted: there is none.
+    """
+    certificates: Any = context.auth_context().get("x509_pem_cert")
+    if not certificates:
+        raise NotPermitted("no client certificate")
+    certificate: bytes = certificates[0]
+    return certificate
 
 
 def _check(request: object, context: grpc.ServicerContext) -> None:

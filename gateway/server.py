@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -29,7 +29,7 @@ from gateway import wire
 from gateway.clock import World
 from gateway.core.reasons import InvalidRequest, NotHeld, NotPermitted
 from gateway.entity import Entity
-from gateway.guard import Guard
+from gateway.guard import Guard, certificate_of
 from gateway.issuer import Authentication, Issuer
 from gateway.resolver import Resolver
 from gateway.tls import Caller, CallerReader
@@ -43,10 +43,7 @@ FEDERATION_SERVICE: Final = "recognition.v1.FederationService"
 
 
 def _caller(context: grpc.ServicerContext, reader: CallerReader, world: World) -> Caller:
-    certificates: Any = context.auth_context().get("x509_pem_cert")
-    if not certificates:
-        raise NotPermitted("no client certificate")
-    return reader.read(certificates[0], world.now())
+    return reader.read(certificate_of(context), world.now())
 
 
 # -- services ---------------------------------------------------------------------------------------------------------
@@ -254,6 +251,7 @@ class Listener:
         certificate: bytes,
         private_key: bytes,
         client_cas: bytes,
+        callers: CallerReader,
         threads: int,
         max_concurrent_calls: int,
         world: World,
@@ -264,9 +262,11 @@ class Listener:
         Raises:
             OSError: the address is taken or not ours.
         """
+        guard = Guard(world, callers, share=max(1, threads // 4), streams=streams)
+        self._close_guard = guard.reception.close
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=threads, thread_name_prefix="rpc"),
-            interceptors=[Guard(world, share=max(1, threads // 4), streams=streams)],
+            interceptors=[guard],
             maximum_concurrent_rpcs=max_concurrent_calls,
             options=[
                 ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
@@ -327,4 +327,9 @@ class Listener:
             self._server.start()
             grace_seconds = 0
         stopped = self._server.stop(grace_seconds)
-        return lambda: (stopped.wait(), None)[1]
+
+        def wait() -> None:
+            stopped.wait()
+            self._close_guard()
+
+        return wait

@@ -186,6 +186,7 @@ class Caller:
 @dataclass(frozen=True, slots=True)
 class _Leaf:
     caller: Caller
+    domain: str
     begins: datetime
     ends: datetime
 
@@ -230,10 +231,21 @@ class CallerReader:
         Raises:
             NotPermitted: it names nobody, several, or somebody its issuer may not name; or it is not valid now.
         """
+        return self._valid(certificate_pem, now).caller
+
+    def domain(self, certificate_pem: bytes, now: datetime) -> str:
+        """Say whose CA vouches for the caller: what to count by, because a CA can make any number of certificates.
+
+        Raises:
+            NotPermitted: see ``read``.
+        """
+        return self._valid(certificate_pem, now).domain
+
+    def _valid(self, certificate_pem: bytes, now: datetime) -> _Leaf:
         leaf = self._examined(certificate_pem)
         if not leaf.begins <= now <= leaf.ends:
             raise NotPermitted("the client certificate is not valid now")
-        return leaf.caller
+        return leaf
 
     def _examine(self, certificate_pem: bytes) -> _Leaf:
         try:
@@ -247,7 +259,7 @@ class CallerReader:
         if not issuers:
             raise NotPermitted("the client certificate is not from a CA of this listener")
         # Only those that really signed count: two CAs may bear the same name.
-        permitting = [each.certificate for each in issuers if each.may_name(identity)]
+        permitting = [each for each in issuers if each.may_name(identity)]
         if not permitting:
             raise NotPermitted("the client certificate names an identity its CA may not name")
         return _Leaf(
@@ -255,8 +267,9 @@ class CallerReader:
                 identity=identity,
                 certificate_sha256=sha256_b64url(certificate.public_bytes(serialization.Encoding.DER)),
             ),
+            domain=permitting[0].prefixes[0],
             begins=certificate.not_valid_before_utc,
-            ends=min(certificate.not_valid_after_utc, max(ca.not_valid_after_utc for ca in permitting)),
+            ends=min(certificate.not_valid_after_utc, max(each.certificate.not_valid_after_utc for each in permitting)),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from random import Random  # noqa: TID251 - seeded: every run tries the same bytes
@@ -100,6 +101,7 @@ def edge(federation: Federation) -> Iterator[Edge]:
         certificate=certificate,
         private_key=key,
         client_cas=ca[0],
+        callers=callers,
         threads=8,
         max_concurrent_calls=16,
         world=WORLD,
@@ -309,16 +311,38 @@ def test_a_caller_that_opens_calls_and_sends_nothing_does_not_keep_others_out(ed
         never.wait(60)
         yield from ()
 
-    with edge.channel(f"{entity_ids(AH).gateway}/services/stranger") as silent, edge.service() as channel:
-        method = silent.stream_unary(VERIFY, request_serializer=bytes, response_deserializer=bytes)
-        calls = [method.future(silence()) for _ in range(14)]  # threads: 8, calls at one time: 16
+    strangers = [edge.channel(f"{entity_ids(AH).gateway}/services/stranger-{number}") for number in range(7)]
+    with edge.service() as channel:
+        calls = [  # threads: 8, calls at one time: 16
+            stranger.stream_unary(VERIFY, request_serializer=bytes, response_deserializer=bytes).future(silence())
+            for stranger in strangers * 2
+        ]
         stub = verification_pb2_grpc.VerificationServiceStub(channel)
         for _ in range(20):
-            stub.CreateChallenge(verification_pb2.CreateChallengeRequest(matter=HUKOU_MIGRATION), timeout=10)
+            stub.CreateChallenge(verification_pb2.CreateChallengeRequest(matter=HUKOU_MIGRATION), timeout=20)
         codes = {call.code() for call in calls}
         never.set()
-    # Most at once, because the caller's share was used up; the others when their time was up.
-    assert codes <= {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED}
+    for stranger in strangers:
+        stranger.close()
+    assert codes == {grpc.StatusCode.CANCELLED}
+
+
+def test_honest_parallel_calls_of_one_caller_are_all_served(edge: Edge) -> None:
+    with edge.service() as channel, ThreadPoolExecutor(8) as pool:
+        stub = verification_pb2_grpc.VerificationServiceStub(channel)
+        request = verification_pb2.CreateChallengeRequest(matter=HUKOU_MIGRATION)
+        nonces = {answer.nonce for answer in pool.map(lambda _: stub.CreateChallenge(request, timeout=20), range(400))}
+    assert len(nonces) == 400
+
+
+def test_a_caller_whose_ca_may_not_name_it_is_refused_before_it_can_wait(edge: Edge) -> None:
+    never = threading.Event()
+    with edge.channel(f"{entity_ids(SH).gateway}/services/counter") as channel:
+        call = channel.stream_unary(VERIFY, request_serializer=bytes, response_deserializer=bytes).future(
+            iter(lambda: never.wait(60) and b"", b"")
+        )
+        assert call.code() is grpc.StatusCode.PERMISSION_DENIED
+        never.set()
 
 
 def test_calls_that_hold_a_thread_are_not_served_where_strangers_call(edge: Edge) -> None:
@@ -508,6 +532,7 @@ def test_a_taken_address_is_an_error_at_once(edge: Edge) -> None:
             certificate=certificate,
             private_key=key,
             client_cas=edge.ca[0],
+            callers=CallerReader({edge.ca[0]: (edge.federation[AH].ids.gateway,)}),
             threads=1,
             max_concurrent_calls=1,
             world=WORLD,
