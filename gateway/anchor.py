@@ -96,7 +96,7 @@ class Anchor:
     def _taken_keys(self, charter: Charter, member: str) -> frozenset[str]:
         taken = {key.thumbprint for anchor in charter.anchors for key in anchor.keys.values()}
         for other, attested in self._attested.items():
-            if other != member:
+            if other != member and charter.member(other) is not None:
                 taken |= attested.credential_keys  # proven; anybody can list anybody's federation key
         return frozenset(taken)
 

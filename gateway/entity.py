@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from gateway.core.jose import Signer, sign_compact
 from gateway.core.publication import configuration_claims
+from gateway.core.statements import PROFILE
 from gateway.core.statements import TYP as STATEMENT_TYPE
 
 HISTORICAL_KEYS_TYPE: Final = "jwk-set+jwt"
@@ -33,8 +34,15 @@ class Entity:
         self._lock = threading.Lock()
         self._signed: tuple[datetime, tuple[str, ...], str] | None = None
 
-    def configuration(self, authority_hints: Sequence[str], now: datetime) -> str:
-        """Give the current configuration, signing a new one when the last is past half its life."""
+    def configuration(self, authority_hints: Sequence[str], now: datetime, last: datetime | None = None) -> str:
+        """Give the current configuration, signing a new one when the last is past half its life.
+
+        Args:
+            authority_hints: the superiors to name.
+            now: the time.
+            last: when the configuration that was published last was issued. A new one is later, if only by a second:
+                anchors do not go back, and a restart or a small step of the clock must not look like it.
+        """
         hints = tuple(authority_hints)
         with self._lock:
             if self._signed is not None:
@@ -47,7 +55,7 @@ class Entity:
                 metadata=self._metadata,
                 authority_hints=hints,
                 lifetime=self._lifetime,
-                now=now,
+                now=_after(last, now),
             )
             token = sign_compact(STATEMENT_TYPE, claims, self.signer)
             self._signed = (now, hints, token)
@@ -57,3 +65,10 @@ class Entity:
         """Sign the set of keys this entity used in the past (OpenID Federation 1.0 section 8.7): none so far."""
         claims = {"iss": self.entity_id, "iat": int(now.timestamp()), "keys": []}
         return sign_compact(HISTORICAL_KEYS_TYPE, claims, self.signer)
+
+
+def _after(last: datetime | None, now: datetime) -> datetime:
+    # Beyond the skew that others tolerate there is nothing to win: the last one came from a clock that was wrong.
+    if last is None or last + timedelta(seconds=1) > now + PROFILE.clock_skew:
+        return now
+    return max(now, last + timedelta(seconds=1))

@@ -131,7 +131,7 @@ class Ledger:
                 waiting = self._queue.get_nowait()
             except queue.Empty:
                 return
-            if waiting is not None:
+            if waiting is not None and waiting[1].set_running_or_notify_cancel():
                 waiting[1].set_exception(StorageError("the ledger is closed"))
 
 

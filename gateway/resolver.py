@@ -27,7 +27,8 @@ from typing import Final
 from gateway.anchor import Anchor
 from gateway.clock import World
 from gateway.core.charter import Charter, verify_pinned, verify_successor
-from gateway.core.reasons import Rejected
+from gateway.core.reasons import Indeterminate, Reason, Rejected
+from gateway.core.statements import PROFILE, parse_statement
 from gateway.core.trust import Documents, TrustView, admit, build_view
 from gateway.entity import Entity
 from gateway.logs import get_logger
@@ -106,11 +107,18 @@ class Resolver:
         """Sign our own configurations anew where due, and take them in."""
         now = self._world.now()
         anchors = tuple(anchor.entity_id for anchor in self._charter.anchors)
-        offered = {(entity.entity_id, entity.entity_id): entity.configuration(anchors, now) for entity in self._own}
+        offered = {
+            (entity.entity_id, entity.entity_id): entity.configuration(anchors, now, self._held_since(entity))
+            for entity in self._own
+        }
         if self._anchor is not None:
             entity = self._anchor.entity
-            offered[entity.entity_id, entity.entity_id] = entity.configuration((), now)
+            offered[entity.entity_id, entity.entity_id] = entity.configuration((), now, self._held_since(entity))
         self._absorb(offered)
+
+    def _held_since(self, entity: Entity) -> datetime | None:
+        held = self._documents.get((entity.entity_id, entity.entity_id))
+        return parse_statement(held, PROFILE).issued_at if held is not None else None
 
     def poll(self, peer: Peer) -> bool:
         """Do one round with one peer. Returns whether everything asked for was had."""
@@ -135,11 +143,11 @@ class Resolver:
         """Refresh once because a verification met an unknown kid. Returns whether a refresh was made.
 
         Rate-limited and single-flight. A few callers who come while one runs wait for it and share its result; the rest
-        are told at once, so that made-up kids and a slow peer together cannot hold all threads.
+        are told to ask again (Indeterminate), so that made-up kids and a slow peer together cannot hold all threads.
         """
         asked_at = self._world.now()
         if not self._forced_waiters.acquire(blocking=False):
-            return False
+            raise Indeterminate(Reason.TRUST_STALE, "too many wait for a refresh already")
         try:
             with self._forced_lock:
                 # abs: a clock that was set back must not switch this off until it has caught up.

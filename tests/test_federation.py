@@ -350,6 +350,13 @@ def test_a_key_published_since_the_last_refresh_is_found_by_one_forced_refresh(f
     accepted(federation.verify(*federation.present(wallet)))
 
 
+def test_a_new_key_after_a_restart_in_the_same_second_is_attested(federation: Federation) -> None:
+    federation.keys[SH] = {**federation.keys[SH], "issuer-credential": generate_key()}
+    federation.restart(SH)
+    federation.settle()
+    accepted(federation.verify(*federation.present(federation.issue())))
+
+
 def test_a_flood_of_unknown_kids_costs_the_peers_one_round(federation: Federation) -> None:
     tokens = [forged(federation, signer=generate_key(), issuer=entity_ids(SH).issuer) for _ in range(20)]
     peer = federation[AH].peers[SH]

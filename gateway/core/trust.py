@@ -361,10 +361,14 @@ def _vote(anchor_id: str, chain: ResolvedChain) -> Vote:
         pinned = _listed_keys(statement.metadata)
         listed = _listed_keys(configuration.metadata)
         keys = {
+            # As the issuer lists it: an RSA key fits two algorithms, and which one is not the anchor's to choose.
             kid: key
-            for kid, key in pinned.items()
+            for kid, key in listed.items()
             # A federation key that also signed credentials would let a stolen credential key rewrite its own trust.
-            if kid in listed and key.thumbprint not in federation_keys
+            if kid in pinned
+            and pinned[kid].algorithm is key.algorithm
+            and pinned[kid].thumbprint == key.thumbprint
+            and key.thumbprint not in federation_keys
         }
         types = granted.get("credential_types", [])
     if not isinstance(types, list) or not all(isinstance(name, str) for name in types):

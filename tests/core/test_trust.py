@@ -19,7 +19,7 @@ from gateway.core.charter import (
     verify_pinned,
 )
 from gateway.core.identifiers import Province
-from gateway.core.jose import SoftwareKey, generate_key, parse_compact, sign_compact
+from gateway.core.jose import Algorithm, SoftwareKey, generate_key, parse_compact, sign_compact
 from gateway.core.publication import KEY_PROOFS, Attested, configuration_claims, key_proof, vouch
 from gateway.core.reasons import Indeterminate, Reason, Rejected
 from gateway.core.statements import TYP
@@ -581,3 +581,17 @@ def test_an_older_configuration_of_the_member_does_not_come_back(papers: Papers)
     documents, refused = offer(papers, older, NOW + MINUTE)
     assert documents == papers.documents
     assert refused == [Reason.STATEMENT_INVALID]
+
+
+def test_an_anchor_does_not_choose_the_algorithm_of_a_key(papers: Papers) -> None:
+    key = generate_key(Algorithm.RS256)
+    papers.attest(SHANGHAI, [key], ANCHORS)
+    assert papers.view().credential_key(SHANGHAI, key.public.kid, NOW).key.algorithm is Algorithm.RS256
+
+    def as_pss(claims: dict[str, Any]) -> None:
+        claims["metadata"][ISSUER_TYPE]["jwks"]["keys"][0]["alg"] = "PS256"
+
+    papers.documents[ANCHORS[0], SHANGHAI] = papers.statement(ANCHORS[0], SHANGHAI, keys=[key], change=as_pss)
+    trusted = papers.view().credential_key(SHANGHAI, key.public.kid, NOW)
+    assert trusted.key.algorithm is Algorithm.RS256
+    assert len(trusted.anchors) == 3
