@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from datetime import timedelta
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -39,11 +40,24 @@ from gateway.config import (
 )
 from gateway.config.reader import load_config
 from gateway.config.writer import render_config
+from gateway.core import fields as charter_fields
+from gateway.core.agreement import (
+    MAX_ACR_VALUES,
+    MAX_ASSERTION_LIFETIME,
+    MAX_CLOCK_SKEW,
+    MAX_CREDENTIAL_LIFETIME,
+    MAX_ISSUERS,
+    MAX_KEY_BINDING_AGE,
+    MAX_MATTERS,
+    MAX_STALE_GRACE,
+    parse_agreement,
+)
 from gateway.core.identifiers import Province, parse_resident_id
 from gateway.core.jose import parse_compact
 from gateway.core.reasons import Reason
 from gateway.core.sd_jwt import MAX_ISSUER_JWT_CHARS, split
 from gateway.core.texts import Language, text
+from gateway.lab.charter import example_agreement
 from tests.federation import Federation
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -426,6 +440,56 @@ def test_bounds_of_the_configuration_are_the_documented_ones(path: Path) -> None
     }
     for key, most in bounds.items():
         assert f"{most:,}" in documented[key][2], key
+
+
+# -- the agreement ----------------------------------------------------------------------------------------------------
+
+_LEVELS = {"ial", "aal", "fal"}
+
+
+def _members_of_agreements(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Give the path of every member that the parser asks for, the levels of assurance left out."""
+    asked: set[str] = set()
+    members = charter_fields.Field.members
+
+    def recording(field: charter_fields.Field, *names: str) -> Mapping[str, charter_fields.Field]:
+        place = re.sub(r"\[[^]]*\]", "[]", field.path).partition(".")[2]
+        if set(names) != _LEVELS:
+            asked.update(f"{place}.{name}".lstrip(".") for name in names)
+        return members(field, *names)
+
+    monkeypatch.setattr(charter_fields.Field, "members", recording)
+    parse_agreement(example_agreement(["https://issuer.sh.mrg.example"]))
+    return asked
+
+
+@pytest.mark.parametrize("path", [DEPLOY, DEPLOY_ZH], ids=name_of)
+def test_every_member_of_the_agreement_is_documented_and_no_other(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = _members_of_agreements(monkeypatch)
+    tops = {name.partition("[")[0] for name in known}
+    rows = [name for name, _ in read(path).rows() if name.partition("[")[0] in tops]
+    assert sorted(rows) == sorted(known)
+    assert set(read(path).inline) >= _LEVELS
+
+
+@pytest.mark.parametrize("path", [DEPLOY, DEPLOY_ZH], ids=name_of)
+def test_bounds_of_the_agreement_are_the_documented_ones(path: Path) -> None:
+    documented = dict(read(path).rows())
+    bounds: Mapping[str, int | timedelta] = {
+        "matters": MAX_MATTERS,
+        "matters[].max_credential_age_seconds": MAX_CREDENTIAL_LIFETIME,
+        "matters[].max_authentication_age_seconds": MAX_CREDENTIAL_LIFETIME,
+        "issuers": MAX_ISSUERS,
+        "issuers[].equivalence": MAX_ACR_VALUES,
+        "clock_skew_seconds": MAX_CLOCK_SKEW,
+        "stale_grace_seconds": MAX_STALE_GRACE,
+        "max_credential_lifetime_seconds": MAX_CREDENTIAL_LIFETIME,
+        "max_assertion_lifetime_seconds": MAX_ASSERTION_LIFETIME,
+        "max_key_binding_age_seconds": MAX_KEY_BINDING_AGE,
+    }
+    for name, bound in bounds.items():
+        most = bound if isinstance(bound, int) else int(bound.total_seconds())
+        assert re.search(rf"(?<![0-9,]){most:,}(?!,?[0-9])", documented[name][1]), name
 
 
 # -- reasons, claims, people ------------------------------------------------------------------------------------------
