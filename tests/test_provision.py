@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.clock import World, system_world
+from gateway.config import reader
 from gateway.config.reader import load_config
 from gateway.core.charter import add_signature, draft, parse_charter, unsigned, verify_pinned, verify_successor
 from gateway.core.identifiers import Province
@@ -21,6 +22,7 @@ from gateway.keystore import KeyStore
 from gateway.lab.charter import charter_claims as lab_claims
 from gateway.lab.charter import entity_ids
 from gateway.provision import ProvisionError
+from gateway.provision import answers as decisions
 from gateway.provision.answers import Answers, Service
 from gateway.provision.cards import Card, charter_claims, read_card
 from gateway.provision.province import Validity, complete_province, create_province
@@ -428,3 +430,7 @@ def test_answers_that_somebody_spoilt_are_told_by_key(
     with pytest.raises(ProvisionError) as caught:
         complete_province(tmp_path, delta.cards, delta.document, delta.sha256)
     assert (caught.value.file, caught.value.key) == (file, key)
+
+
+def test_a_service_is_judged_as_the_configuration_judges_it() -> None:
+    assert (decisions._TITLE, decisions._SECTOR) == (reader._NAME, reader._SECTOR)

@@ -42,7 +42,6 @@ app.command("init", epilog=setup.EXIT_CODES, short_help="Set up a province: keys
     setup.init
 )
 app.command("serve", epilog=serving.EXIT_CODES, short_help="Run a province's gateway.")(serving.serve)
-app.add_typer(lab.app, name="lab")
 app.add_typer(issuance.app, name="issue")
 app.command("challenge", epilog=verification.CHALLENGE_EXIT_CODES, short_help="Ask for a nonce to be signed.")(
     verification.challenge

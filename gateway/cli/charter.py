@@ -7,8 +7,8 @@ telephone and compares it with ``verify``; that digest, and nothing else, is wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -27,15 +27,16 @@ from gateway.cli.console import (
     exit_codes,
     groups,
     instant,
+    span,
     stdout,
     until,
     write_document,
 )
 from gateway.cli.drafting import payload, read_charter
-from gateway.core.agreement import Agreement, Assurance
 from gateway.core.charter import (
     Charter,
     ThresholdResult,
+    UnverifiedCharter,
     add_signature,
     count_signatures,
     parse_charter,
@@ -45,6 +46,7 @@ from gateway.core.charter import (
 )
 from gateway.core.charter_diff import Change, diff
 from gateway.core.reasons import Rejected
+from gateway.core.texts import Language
 from gateway.keystore import KeyStore, KeyStoreError
 
 _DONE: Final = exit_codes({ExitCode.OK: "done"})
@@ -59,7 +61,7 @@ _Previous = Annotated[
 ]
 
 
-@app.command(epilog=_DONE)
+@app.command(epilog=exit_codes({ExitCode.OK: "signed", ExitCode.NO: "not signed: the answer was no"}))
 def sign(
     file: _File,
     *,
@@ -73,7 +75,8 @@ def sign(
 ) -> None:
     """Sign a charter as this province's anchor. Offline: it needs the file and the key, and no network.
 
-    On a terminal, what is about to be signed is shown first, and asked about.
+    On a terminal, what is about to be signed is shown first, and asked about. Where nobody can be asked, it takes
+    --yes, from somebody who has read mrg charter show.
     """
     parsed = read_charter(file)
     old = None if previous is None else read_charter(previous).unverified
@@ -82,10 +85,17 @@ def sign(
             f"{file}: does not follow {previous}",
             fix="draft it with mrg charter create --previous, from the charter that is in force",
         )
-    if at_terminal() and not yes and not as_json:
-        _show_before_signing(parsed.unverified, old)
+    if not yes:
+        if as_json or not at_terminal():
+            raise Failure(
+                "--yes is missing, and there is nobody to ask",
+                fix=f"read what you are about to sign with mrg charter show {file}, then sign it with --yes",
+            )
+        _show_before_signing(parsed, old)
         if not confirm("Sign it for your province?"):
-            raise Failure("not signed", fix="nothing was changed", code=ExitCode.INTERRUPTED)
+            raise Failure(
+                "not signed; nothing was changed", fix="sign it once your province agrees to it", code=ExitCode.NO
+            )
     document = _signed(parsed.unverified, keys, old, file)
     files.write_text(out or file, document, mode=files.PUBLIC)
     signed = parse_charter(document)
@@ -113,7 +123,7 @@ def verify(
         typer.Option(metavar="PIN", help="The digest that the provinces compared, base64url or hexadecimal."),
     ] = None,
     previous: _Previous = None,
-    lab_clock: options.LabClockOption = None,
+    lab_clock: options.ExplicitLabClockOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Check a charter's signatures and expiry, and show its digest for people to compare by voice.
@@ -165,18 +175,8 @@ def show(
         )
         return
     screen = stdout()
-    charter = parsed.unverified
-    screen.facts(
-        [
-            *_identity(charter),
-            ("Signed", _counted(progress)),
-            ("Issued", instant(charter.issued_at) or ""),
-            ("Expires", until(charter.expires_at, options.world(lab_clock).now())),
-            ("Quorum", f"{charter.quorum} of {len(charter.anchors)} anchors"),
-        ]
-    )
-    _show_parties(screen, charter, lang)
-    _show_agreement(screen, charter.agreement, lang)
+    screen.facts([*_identity(parsed.unverified), ("Signed", _counted(progress))])
+    _show_content(screen, parsed, options.world(lab_clock).now(), lang)
 
 
 @app.command("diff", epilog=exit_codes({ExitCode.OK: "done, whether they differ or not"}))
@@ -197,6 +197,8 @@ def compare(
 
 
 def _signed(charter: Charter, keys: Path, old: Charter | None, file: Path) -> str:
+    if (keys / "keys").is_dir():  # the province's folder was given, which is what mrg init takes
+        keys = keys / "keys"
     try:
         return add_signature(charter.document, KeyStore.open(keys).signer("anchor-federation"), previous=old)
     except KeyStoreError as error:
@@ -243,7 +245,10 @@ def _identity(charter: Charter) -> list[tuple[str, Cell]]:
 
 def _counted(result: ThresholdResult) -> str:
     missing = " ".join(anchor.province.code for anchor in result.missing)
-    return f"{len(result.signed)} of {result.required} needed" + (f", missing {missing}" if missing else "")
+    count = len(result.signed)
+    # Once there are enough, nobody is missing, though somebody may still sign.
+    rest = f"; {'not signed by' if result.met else 'missing'} {missing}" if missing else ""
+    return f"{count} {'signature' if count == 1 else 'signatures'}, {result.required} needed{rest}"
 
 
 def _next_signature(progress: ThresholdResult, file: Path) -> str:
@@ -281,14 +286,14 @@ def _show_verified(
     )
 
 
-def _show_before_signing(charter: Charter, old: Charter | None) -> None:
-    screen = stdout()
+def _show_before_signing(parsed: UnverifiedCharter, old: Charter | None) -> None:
+    screen, charter = stdout(), parsed.unverified
     screen.facts([*_identity(charter), ("Read aloud", groups(drafting.hexadecimal(charter.sha256)))])
+    _show_content(screen, parsed, options.world(None).now(), Lang.BOTH)
     if old is not None:
+        screen.line()
+        screen.line(f"What changes from version {old.version}")
         _show_changes(screen, diff(old, charter))
-    else:
-        _show_parties(screen, charter, Lang.BOTH)
-        _show_agreement(screen, charter.agreement, Lang.BOTH)
 
 
 def _show_changes(screen: Screen, changes: tuple[Change, ...]) -> None:
@@ -296,6 +301,21 @@ def _show_changes(screen: Screen, changes: tuple[Change, ...]) -> None:
         screen.line(Text(str(change), _STYLES[str(change)[0]]))
     if not changes:
         screen.line("no difference in meaning")
+
+
+def _show_content(screen: Screen, parsed: UnverifiedCharter, now: datetime, lang: Lang) -> None:
+    """Show everything that a signature is for."""
+    charter = parsed.unverified
+    screen.facts(
+        [
+            ("Follows", charter.prev_sha256 or "none: it is the first"),
+            ("Issued", instant(charter.issued_at) or ""),
+            ("Expires", until(charter.expires_at, now)),
+            ("Quorum", f"{charter.quorum} of {len(charter.anchors)} anchors"),
+        ]
+    )
+    _show_parties(screen, charter, lang)
+    _show_agreement(screen, payload(parsed)["agreement"], lang)
 
 
 def _show_parties(screen: Screen, charter: Charter, lang: Lang) -> None:
@@ -323,35 +343,40 @@ def _show_parties(screen: Screen, charter: Charter, lang: Lang) -> None:
     )
 
 
-def _show_agreement(screen: Screen, agreement: Agreement, lang: Lang) -> None:
-    screen.table(
-        "Matters",
-        ("Code", "Name", "Assurance", "Key binding", "Required", "Released"),
-        [
-            (
-                matter.code,
-                lang.pick(matter.name_zh, matter.name_en),
-                _levels(matter.min_assurance),
-                "yes" if matter.key_binding else "no",
-                " ".join(sorted(matter.required_claims)) or "-",
-                " ".join(sorted(matter.released_claims)) or "-",
-            )
-            for matter in agreement.matters.values()
-        ],
-    )
-    screen.table(
-        "Issuers",
-        ("Entity", "Algorithms", "Cap", "Levels"),
-        [
-            (entity_id, " ".join(sorted(terms.algorithms)), _levels(terms.cap), _equivalence(terms.equivalence))
-            for entity_id, terms in agreement.issuers.items()
-        ],
-    )
+def _show_agreement(screen: Screen, agreement: Mapping[str, Any], lang: Lang) -> None:
+    # As written, whatever members there are: what was left out here would be signed unseen.
+    _show_terms(screen, "Agreement", agreement, lang, besides={"matters", "issuers"})
+    for matter in agreement["matters"]:
+        _show_terms(screen, f"Matter {matter['code']}", matter, lang, besides={"code"})
+    for issuer in agreement["issuers"]:
+        _show_terms(screen, f"Issuer {issuer['entity_id']}", issuer, lang, besides={"entity_id"})
 
 
-def _levels(assurance: Assurance) -> str:
-    return f"{assurance.identity}/{assurance.authenticator}/{assurance.federation}"
+def _show_terms(screen: Screen, title: str, terms: Mapping[str, Any], lang: Lang, *, besides: Collection[str]) -> None:
+    hidden = {*besides, *(f"name_{language.value}" for language in Language if language not in lang.languages)}
+    screen.line()
+    screen.line(Text(title, "bold"))
+    screen.facts(fact for name, value in terms.items() if name not in hidden for fact in _term(name, value))
 
 
-def _equivalence(table: Mapping[str, Assurance]) -> str:
-    return ", ".join(f"{acr} = {_levels(levels)}" for acr, levels in table.items())
+def _term(name: str, value: Any) -> Iterator[tuple[str, Cell]]:
+    shown = f"  {name.removesuffix('_seconds').replace('_', ' ')}"
+    if isinstance(value, Mapping) and any(isinstance(each, Mapping) for each in value.values()):
+        for i, (key, entry) in enumerate(value.items()):
+            yield "" if i else shown, f"{key} = {_plain(entry)}"
+    elif name.endswith("_seconds"):
+        yield shown, f"{value} s ({span(timedelta(seconds=value))})"
+    else:
+        yield shown, _plain(value)
+
+
+def _plain(value: Any) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return " ".join(map(_plain, value)) or "none"
+        case Mapping():
+            return " ".join(f"{key.upper()}{_plain(entry)}" for key, entry in value.items())
+        case _:
+            return str(value)

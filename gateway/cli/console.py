@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Any, Final, TextIO, TypeAlias
@@ -153,8 +153,10 @@ class Screen:
             grid.add_row(name, value)
         self._console.print(grid)
 
-    def table(self, title: str, headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-        """Write a table; nothing when it has no rows."""
+    def table(
+        self, title: str, headings: Sequence[str], rows: Iterable[Sequence[Cell]], *, whole: Collection[str] = ()
+    ) -> None:
+        """Write a table; nothing when it has no rows. The columns headed by ``whole`` are not broken over lines."""
         cells = [[_text(cell) for cell in row] for row in rows]
         if not cells:
             return
@@ -165,7 +167,9 @@ class Screen:
             return
         table = Table(title=title, title_justify="left", header_style="bold")
         for heading in headings:
-            table.add_column(heading, overflow="fold")  # half a key or an identifier is of no use
+            table.add_column(
+                heading, overflow="fold", no_wrap=heading in whole
+            )  # half a key or an identifier is of no use
         for row in cells:
             table.add_row(*row)
         self._console.print()

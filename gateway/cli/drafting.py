@@ -117,7 +117,7 @@ def create(
     leaving: _Leaving = _NO_PROVINCES,
     example_agreement: _Example = False,
     out: _Draft = Path("charter.json"),
-    lab_clock: options.LabClockOption = None,
+    lab_clock: options.ExplicitLabClockOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Draft a charter that nobody has signed yet, or the next version of one.

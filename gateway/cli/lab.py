@@ -135,7 +135,9 @@ def clock(
     stdout().facts(facts)
 
 
-@app.command(epilog=exit_codes({ExitCode.OK: "every province recognises every issuer", ExitCode.NO: "not so"}))
+@app.command(
+    epilog=exit_codes({ExitCode.OK: "every province recognises every issuer", ExitCode.CANNOT_TELL: "not now"})
+)
 def status(*, directory: _Dir = DEFAULT, as_json: options.JsonOption = False) -> None:
     """Show which provinces run, and which issuers each of them recognises."""
     folder = _find(directory)
@@ -171,7 +173,7 @@ def status(*, directory: _Dir = DEFAULT, as_json: options.JsonOption = False) ->
                 for province, found in provinces.items()
             ],
         )
-    raise typer.Exit(ExitCode.OK if complete else ExitCode.NO)
+    raise typer.Exit(ExitCode.OK if complete else ExitCode.CANNOT_TELL)
 
 
 @app.command(epilog=exit_codes({ExitCode.OK: "done"}))

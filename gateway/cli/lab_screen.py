@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -82,12 +81,13 @@ def shown(day: Iterable[Step], lang: Lang) -> list[Step]:
     return steps
 
 
+_REASON: Final = Words("原因", "Reason")
 _HEADINGS: Final = (
     Words("", ""),
     Words("谁问谁", "Who asks whom"),
     Words("经过", "What happens"),
     Words("判定", "Verdict"),
-    Words("原因", "Reason"),
+    _REASON,
 )
 
 
@@ -101,7 +101,8 @@ def _show_chapter(chapter: Words, steps: Sequence[Step], lang: Lang) -> None:
     # Two languages read better one below the other, which plain columns cannot do.
     table = Table(title=_pick(lang, chapter), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for heading in _HEADINGS:
-        table.add_column(_stacked(lang, heading), overflow="fold")
+        # A reason is one word to search for.
+        table.add_column(_stacked(lang, heading), overflow="fold", no_wrap=heading is _REASON)
     for step in steps:
         asked, happens, verdict = (_stacked(lang, cell) for cell in _cells(step))
         verdict.stylize(_style(step))
@@ -162,30 +163,30 @@ def show_next(folder: LabFolder, lang: Lang) -> None:
 
 
 def _commands(folder: LabFolder) -> Sequence[str]:
-    issues, asks = folder.profile(Province.SHANGHAI, IDENTITY), folder.profile(Province.ANHUI, HUKOU)
-    work = folder.path / "try"
-    work.mkdir(exist_ok=True)
-    credential, holder, challenge = work / "xu.credential", work / "xu.pem", work / "challenge.json"
-    presentation = work / "xu.presentation"
+    (folder.path / "try").mkdir(exist_ok=True)
+
+    def at(file: Path) -> str:
+        return shlex.quote(str(file))
+
+    def made(name: str) -> str:
+        return at(folder.path / "try" / name)
+
+    issues, asks = at(folder.profile(Province.SHANGHAI, IDENTITY)), at(folder.profile(Province.ANHUI, HUKOU))
+    credential, holder, challenge = made("xu.credential"), made("xu.pem"), made("challenge.json")
+    presentation, claims = made("xu.presentation"), at(folder.path / XU_FILE)
     issue = f"mrg issue credential --as {issues} --type {RESIDENT_ID} --subject xu --acr urn:yrd:loa:4"
-    lab = "" if folder.path == DEFAULT else f" --dir {folder.path}"
+    lab = "" if folder.path == DEFAULT else f" --dir {at(folder.path)}"
     return (
-        *_path(),
+        # Another terminal may be anywhere, and whoever came by ``make run`` has no ``mrg`` in the search path.
+        f"cd {at(Path.cwd())}",
+        f"export PATH={at(Path(sys.executable).parent)}:$PATH",
         # Everybody in the lab goes by its clock, the holder included.
-        f"export MRG_LAB_CLOCK={folder.clock}",
-        f"{issue} --claims @{folder.path / XU_FILE} --holder-key {holder} --out {credential}",
+        f"export MRG_LAB_CLOCK={at(folder.clock)}",
+        f"{issue} --claims @{claims} --holder-key {holder} --out {credential}",
         f"mrg challenge --as {asks} --matter {HUKOU_MIGRATION} --json > {challenge}",
         f"mrg present {credential} --holder-key {holder} --challenge {challenge} --all --out {presentation}",
         f"mrg verify {presentation} --as {asks} --matter {HUKOU_MIGRATION} --challenge {challenge}",
-        f"mrg trust show --config {folder.config(Province.ANHUI)}",
-        f"mrg charter show {folder.province(Province.SHANGHAI) / CHARTER_FILE}",
+        f"mrg trust show --config {at(folder.config(Province.ANHUI))}",
+        f"mrg charter show {at(folder.province(Province.SHANGHAI) / CHARTER_FILE)}",
         *(f"mrg lab {command}{lab}" for command in ("status", "keys", "clock +2h", "clock reset")),
     )
-
-
-def _path() -> Sequence[str]:
-    """Whoever came by ``make run`` has no ``mrg`` in the search path."""
-    ours, found = Path(sys.executable).parent, shutil.which("mrg")
-    if found is not None and Path(found).parent == ours:
-        return ()
-    return (f"export PATH={shlex.quote(str(ours))}:$PATH",)

@@ -20,6 +20,10 @@ LabClockOption = Annotated[
     Path | None,
     typer.Option("--lab-clock", envvar="MRG_LAB_CLOCK", metavar="FILE", help="Only in the lab: the lab's clock file."),
 ]
+# Where a clock that is wrong does harm, it must have been asked for: a variable is forgotten in a terminal.
+ExplicitLabClockOption = Annotated[
+    Path | None, typer.Option("--lab-clock", metavar="FILE", help="Only in the lab: the lab's clock file.")
+]
 ConfigOption = Annotated[Path, typer.Option("--config", help="The province's configuration, gateway.toml.")]
 OutOption = Annotated[
     Path | None, typer.Option("--out", help="Write the result to this file instead of standard output.")

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -40,7 +41,7 @@ def serve(
     exit_with_parent: Annotated[
         bool, typer.Option("--exit-with-parent", help="Stop when standard input ends; for a process that started us.")
     ] = False,
-    lab_clock: options.LabClockOption = None,
+    lab_clock: options.ExplicitLabClockOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Run a province's gateway, with its issuer and anchor where the configuration says so.
@@ -57,9 +58,11 @@ def serve(
         app = App(loaded, options.world(lab_clock))
     except (ConfigError, KeyStoreError) as error:
         raise Failure(str(error), fix=options.CONFIG_FIX) from error
+    if lab_clock is not None:
+        logs.get_logger("serving").warning("lab_clock_in_use", file=str(lab_clock))
     requests = _stop_requests(exit_with_parent=exit_with_parent)
     app.start()
-    _announce(loaded, app.ports, as_json=as_json)
+    _announce(loaded, app.ports, lab_clock, as_json=as_json)
     os.read(requests, 1)
     _exit_when_asked_again(requests)
     app.stop(grace)
@@ -96,7 +99,7 @@ def _exit_when_asked_again(requests: int) -> None:
     threading.Thread(target=wait_for_signal, name="hard-exit", daemon=True).start()
 
 
-def _announce(config: Config, ports: Mapping[str, int], *, as_json: bool) -> None:
+def _announce(config: Config, ports: Mapping[str, int], lab_clock: Path | None, *, as_json: bool) -> None:
     listeners = config.listeners
     configured = {
         "verification": listeners.verification.address,
@@ -106,7 +109,12 @@ def _announce(config: Config, ports: Mapping[str, int], *, as_json: bool) -> Non
     # The port configured may be 0, for any that is free.
     addresses = {name: f"{address.rpartition(':')[0]}:{ports[name]}" for name, address in configured.items()}
     if as_json:
-        write_line(json.dumps({"event": "ready", "province": config.province.code, "addresses": addresses}))
+        ready: dict[str, object] = {"event": "ready", "province": config.province.code, "addresses": addresses}
+        if lab_clock is not None:
+            ready["lab_clock"] = str(lab_clock)
+        write_line(json.dumps(ready))
     else:
         shown = "  ".join(f"{name} {address}" for name, address in addresses.items())
-        stdout().line(f"ready: {config.province.code}  {shown}")
+        stdout().line(
+            f"ready: {config.province.code}  {shown}" + (f"  LAB CLOCK {lab_clock}" if lab_clock is not None else "")
+        )

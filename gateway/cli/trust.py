@@ -287,6 +287,7 @@ def _show_problems(screen: Screen, problems: tuple[Problem, ...], lang: Lang) ->
             )
             for each in problems
         ],
+        whole={"Reason"},
     )
 
 

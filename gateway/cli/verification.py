@@ -214,7 +214,7 @@ def _show(document: Mapping[str, Any], matter: str, lang: Lang) -> None:
             (lang.pick("名称", "Name"), lang.pick("值", "Value")),
             [
                 (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-                for name, value in attributes
+                for name, value in sorted(attributes)
             ],
         )
 

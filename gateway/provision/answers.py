@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.config import Refresh
+from gateway.core.agreement import MATTER_CODE
 from gateway.core.fields import Field
 from gateway.core.identifiers import Province
 from gateway.provision import ProvisionError, files
@@ -17,6 +18,9 @@ FILE: Final = "province.json"
 MAX_CLIENTS: Final = 10_000
 MAX_NAMES: Final = 100
 MAX_SECONDS: Final = 3_600
+# What gateway.toml demands of a service (gateway/config/reader.py); a test holds them against each other.
+_TITLE: Final = re.compile(r"\S(?:.{0,98}\S)?")
+_SECTOR: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _CLIENT: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -66,7 +70,7 @@ class Answers:
 
 
 def check(answers: Answers, file: Path) -> None:
-    """Refuse what would fail half-way: client names that are no file names, or two of one name.
+    """Refuse what would fail half-way: client names that are no file names or there twice, or no configuration's.
 
     Raises:
         ProvisionError: naming the key.
@@ -82,6 +86,17 @@ def check(answers: Answers, file: Path) -> None:
         if name in seen:
             raise ProvisionError(file, f"{name} is there twice", "rename one; their files would collide", key=key)
         seen.add(name)
+    for i, service in enumerate(answers.services):
+        if _TITLE.fullmatch(service.title) is None or not service.title.isprintable():
+            fix = "write 1 to 100 characters on one line"
+            raise ProvisionError(file, "is no name for a service", fix, key=f"services[{i}].title")
+        if _SECTOR.fullmatch(service.sector) is None:
+            fix = 'use small letters, digits and dashes, for example "household"'
+            raise ProvisionError(file, "is no sector", fix, key=f"services[{i}].sector")
+        for code in sorted(service.matters):
+            if MATTER_CODE.fullmatch(code) is None:
+                fix = 'write codes as the charter does, for example "HK-QY"'
+                raise ProvisionError(file, f"{code!r} is no matter code", fix, key=f"services[{i}].matters")
 
 
 def write(folder: Path, answers: Answers) -> None:

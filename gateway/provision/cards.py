@@ -147,6 +147,9 @@ def check_apart(cards: Mapping[Path, Card]) -> None:
         for key, kind, value in _own(card):
             place = f"{key} of {file}"
             first = seen.setdefault((kind, value), place)
+            if first != place and key == "province":
+                problem = f"is the second card of {value}; the first is {first.removeprefix('province of ')}"
+                raise ProvisionError(file, problem, "give one card of each province", key=key)
             if first != place:
                 raise ProvisionError(file, f"is the same as {first}", "find out whose it is; no two share one", key=key)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_the_ceremony_shows_progress_after_each_signature_and_ends_in_configurat
             "met": count >= 3,
         }
         assert verified.code == (0 if count >= 3 else 1)
-        signed = done("charter", "sign", ceremony.charter, "--keys", ceremony.keys(code), "--json")
+        signed = done("charter", "sign", ceremony.charter, "--keys", ceremony.keys(code), "--json", "--yes")
         assert signed.document["signatures"]["signed"] == list(CODES[: count + 1])
     digest = mrg("charter", "verify", ceremony.charter, "--json").document["sha256"]
     for code in CODES:
@@ -47,7 +48,7 @@ def test_verify_tells_people_who_has_not_signed_yet(ceremony: Ceremony) -> None:
     ceremony.sign(["sh", "js"])
     shown = mrg("charter", "verify", ceremony.charter)
     assert shown.code == 1
-    assert "2 of 3 needed, missing zj ah" in shown.out
+    assert "2 signatures, 3 needed; missing zj ah" in shown.out
     assert "not acceptable" in shown.out
 
 
@@ -64,7 +65,7 @@ def test_signatures_do_not_change_the_digest(ceremony: Ceremony) -> None:
 def test_a_signed_charter_can_be_written_elsewhere(ceremony: Ceremony) -> None:
     before = ceremony.charter.read_text()
     signed = ceremony.folder / "signed.json"
-    done("charter", "sign", ceremony.charter, "--keys", ceremony.keys("zj"), "--out", signed)
+    done("charter", "sign", ceremony.charter, "--keys", ceremony.keys("zj"), "--out", signed, "--yes")
     assert ceremony.charter.read_text() == before
     assert mrg("charter", "verify", signed, "--json").document["signatures"]["signed"] == ["zj"]
 
@@ -145,7 +146,7 @@ def test_a_successor_keeps_what_is_not_changed_and_needs_both_quorums(ceremony: 
     for code in CODES[:3]:
         verified = mrg("charter", "verify", file, "--previous", ceremony.charter, "--json")
         assert verified.document["acceptable"] is False
-        done("charter", "sign", file, "--keys", ceremony.keys(code), "--previous", ceremony.charter)
+        done("charter", "sign", file, "--keys", ceremony.keys(code), "--previous", ceremony.charter, "--yes")
     verified = done("charter", "verify", file, "--previous", ceremony.charter, "--json")
     assert verified.document["previous_signatures"]["met"] is True
 
@@ -172,16 +173,20 @@ def test_a_province_may_leave_and_its_anchor_still_hands_over(ceremony: Ceremony
     (ceremony.folder / "three.json").write_text(json.dumps(agreement))
     file = next_version(ceremony, "--leaving", "ah", "--agreement", str(ceremony.folder / "three.json"))
     assert [anchor["province"] for anchor in payload(file)["anchors"]] == ["sh", "js", "zj"]  # type: ignore[attr-defined]
-    refused = failed("charter", "sign", file, "--keys", ceremony.keys("ah"))
+    refused = failed("charter", "sign", file, "--keys", ceremony.keys("ah"), "--yes")
     assert "no anchor of this charter" in refused
-    signed = done("charter", "sign", file, "--keys", ceremony.keys("ah"), "--previous", ceremony.charter, "--json")
+    signed = done(
+        "charter", "sign", file, "--keys", ceremony.keys("ah"), "--previous", ceremony.charter, "--json", "--yes"
+    )
     assert signed.document["signatures"]["signed"] == []
 
 
 def test_what_is_no_successor_is_not_signed_as_one(ceremony: Ceremony) -> None:
     ceremony.sign()
     before = ceremony.charter.read_text()
-    refused = failed("charter", "sign", ceremony.charter, "--keys", ceremony.keys("sh"), "--previous", ceremony.charter)
+    refused = failed(
+        "charter", "sign", ceremony.charter, "--keys", ceremony.keys("sh"), "--previous", ceremony.charter, "--yes"
+    )
     assert "does not follow" in refused
     assert ceremony.charter.read_text() == before
 
@@ -196,18 +201,38 @@ def test_diff_says_when_nothing_changed_in_meaning(ceremony: Ceremony) -> None:
 # -- a person at a terminal -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("answer", "code", "signed"), [("y", 0, ["sh"]), ("\n", 130, []), ("no", 130, [])])
+@pytest.mark.parametrize(("answer", "code", "signed"), [("y", 0, ["sh"]), ("\n", 1, []), ("no", 1, [])])
 def test_a_person_is_shown_what_they_sign_and_asked(
     ceremony: Ceremony, answer: str, code: int, signed: list[str]
 ) -> None:
     ended = mrg("charter", "sign", ceremony.charter, "--keys", ceremony.keys("sh"), typed=f"{answer}\n")
     assert ended.code == code
     assert "https://anchor.ah.test" in ended.out
+    for signed_too in ("clock skew", "max assertion lifetime", "3 of 4 anchors", "legal basis", "credential types"):
+        assert signed_too in ended.out
+    assert ("not signed; nothing was changed" in ended.err) is (code == 1)
     assert mrg("charter", "verify", ceremony.charter, "--json").document["signatures"]["signed"] == signed
 
 
 def test_yes_answers_for_the_person(ceremony: Ceremony) -> None:
     assert mrg("charter", "sign", ceremony.charter, "--keys", ceremony.keys("sh"), "--yes", typed="").code == 0
+
+
+def test_where_nobody_can_be_asked_it_is_not_signed_without_yes(ceremony: Ceremony) -> None:
+    before = ceremony.charter.read_text()
+    assert "mrg charter show" in failed("charter", "sign", ceremony.charter, "--keys", ceremony.keys("sh"))
+    asked_for_json = mrg("charter", "sign", ceremony.charter, "--keys", ceremony.keys("sh"), "--json", typed="y\n")
+    assert asked_for_json.code == 2
+    assert ceremony.charter.read_text() == before
+
+
+def test_show_shows_every_member_of_the_agreement(ceremony: Ceremony) -> None:
+    shown = done("charter", "show", ceremony.charter).out
+    agreement: dict[str, Any] = json.loads((ceremony.folder / "agreement.json").read_text())
+    names = {*agreement, *agreement["matters"][0], *agreement["issuers"][0]}
+    for name in names - {"matters", "issuers", "code", "entity_id"}:
+        assert f"  {name.removesuffix('_seconds').replace('_', ' ')}  " in shown
+    assert agreement["matters"][0]["legal_basis"] in shown
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
@@ -258,6 +283,7 @@ def test_two_cards_of_one_province_are_refused(ceremony: Ceremony) -> None:
     copy.write_text((ceremony.folder / "sh" / "card.json").read_text())
     refused = failed("charter", "create", "--example-agreement", *ceremony.cards, "--card", copy)
     assert "copy.json" in refused
+    assert "second card of sh" in refused
 
 
 def test_a_quorum_of_half_is_refused(ceremony: Ceremony) -> None:
@@ -270,12 +296,16 @@ def test_a_quorum_of_half_is_refused(ceremony: Ceremony) -> None:
 
 def test_a_key_that_is_no_anchors_does_not_sign(ceremony: Ceremony, tmp_path: Path) -> None:
     done("init", tmp_path / "other", "--province", "sh", *_elsewhere())
-    refused = failed("charter", "sign", ceremony.charter, "--keys", tmp_path / "other" / "keys")
+    refused = failed("charter", "sign", ceremony.charter, "--keys", tmp_path / "other" / "keys", "--yes")
     assert "no anchor" in refused
 
 
+def test_the_provinces_folder_will_do_for_its_keys(ceremony: Ceremony) -> None:
+    done("charter", "sign", ceremony.charter, "--keys", ceremony.folder / "ah", "--yes")
+
+
 def test_a_folder_without_keys_does_not_sign(ceremony: Ceremony, tmp_path: Path) -> None:
-    assert "nothing" in failed("charter", "sign", ceremony.charter, "--keys", tmp_path / "nothing")
+    assert "nothing" in failed("charter", "sign", ceremony.charter, "--keys", tmp_path / "nothing", "--yes")
 
 
 def _elsewhere() -> list[str]:

@@ -39,6 +39,23 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert mrg("present", "x", "--holder-key", "y", "--audience", "a", "--nonce", "n", "--all").code == 130
 
 
+@pytest.mark.parametrize("place", ["gateway.cli", "gateway.app"])
+def test_ctrl_c_while_it_is_imported_is_130(place: str) -> None:
+    """The signal strikes at the start of an import; sent by the process itself, so that no time has to be guessed."""
+    script = f"""
+import os, signal, sys
+class Striking:
+    def find_spec(self, name, path=None, target=None):
+        if name == {place!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Striking())
+from gateway.__main__ import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", script, "--version"], capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
+
+
 def test_an_unknown_command_or_option_is_2() -> None:
     assert mrg("nonsense").code == 2
     assert mrg("verify", "--nonsense").code == 2

@@ -115,6 +115,9 @@ def test_a_person_who_gives_up_leaves_nothing_behind(tmp_path: Path) -> None:
         (("--federation-address", "127.0.0.1"), "--federation-address"),
         (("--service", "counter"), "--service"),
         (("--service", "counter:户政窗口:household:"), "--service"),
+        (("--service", "counter:户政窗口:HH hh:HK-QY"), "services[0].sector"),
+        (("--service", "counter:户政窗口:household:HK QY"), "services[0].matters"),
+        (("--service", f"counter:{'户' * 101}:household:HK-QY"), "services[0].title"),
         (("--service", "Counter 1:户政窗口:household:HK-QY"), "services[0].name"),
     ],
 )

@@ -62,6 +62,22 @@ def test_it_says_when_it_is_ready_and_drains_when_told(config: Path) -> None:
     assert events[-1] == "gateway_stopped"
 
 
+def test_the_labs_clock_is_never_taken_from_a_variable_and_shows(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = tmp_path / "clock"
+    clock.write_text("0\n")
+    monkeypatch.setenv("MRG_LAB_CLOCK", str(tmp_path / "nowhere"))  # would be refused, were it read
+    for arguments, shows in (((), False), (("--lab-clock", str(clock)), True)):
+        with serving(config, *arguments) as process:
+            assert process.stdout is not None
+            assert ("LAB CLOCK" in process.stdout.readline()) is shows
+            process.send_signal(signal.SIGTERM)
+            _, logged = process.communicate(timeout=SECONDS)
+            assert process.returncode == 0
+        assert ("lab_clock_in_use" in logged) is shows
+
+
 def test_it_ends_with_the_process_that_started_it(config: Path) -> None:
     with serving(config, "--exit-with-parent") as process:
         assert process.stdout is not None
