@@ -159,9 +159,10 @@ def test_depth_of_claims_is_bounded() -> None:
     assert _reason(caught) is Reason.TOO_LARGE
 
 
+CLAIM_NAMES = st.text(max_size=4).filter(lambda name: name not in {"_sd", "..."})
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(CLAIM_NAMES, inner, max_size=3),
     max_leaves=12,
 )
 NAMES = st.sampled_from(["_sd", "...", "_sd_alg", "a", "b"])
@@ -273,10 +274,7 @@ def _without(value: Any, hidden: frozenset[Path], path: Path = ()) -> Any:
     return value
 
 
-_NAMES = st.text(max_size=4).filter(lambda name: name not in {"_sd", "..."})
-
-
-@given(st.dictionaries(_NAMES, JSON, max_size=4), st.data())
+@given(st.dictionaries(CLAIM_NAMES, JSON, max_size=4), st.data())
 @settings(max_examples=150, deadline=None)
 def test_any_claims_are_hidden_and_seen_again(claims: dict[str, Any], data: st.DataObject) -> None:
     places = list(_places(claims))
