@@ -40,7 +40,7 @@ from gateway.core.credential import (
 from gateway.core.encoding import b64url_encode
 from gateway.core.identifiers import Province
 from gateway.core.jose import SoftwareKey, generate_key, sign_compact
-from gateway.core.publication import Attested, configuration_claims, vouch
+from gateway.core.publication import KEY_PROOFS, Attested, configuration_claims, key_proof, vouch
 from gateway.core.reasons import Rejected
 from gateway.core.sd_jwt import issue, present
 from gateway.core.statements import TYP
@@ -92,18 +92,18 @@ class Figure:
         }
 
 
-def measure(say: Callable[[str], None]) -> list[Figure]:
+def measure(say: Callable[[str], None], rounds: int = ROUNDS, per_round: int = PER_ROUND) -> list[Figure]:
     """Measure the core."""
     say("building trust and credentials")
     stage = Stage()
-    total = ROUNDS * PER_ROUND
+    total = rounds * per_round
     assertions = [stage.assertion() for _ in range(total)]
     credentials = [stage.credential() for _ in range(total)]
     raw = RawVerify(total, size=len(assertions[0].presentation))
-    say(f"{ROUNDS} rounds of {PER_ROUND} each: raw ES256, assertions, credentials with key binding")
+    say(f"{rounds} rounds of {per_round} each: raw ES256, assertions, credentials with key binding")
     rates: dict[str, list[float]] = {"raw": [], "assertion": [], "credential": []}
-    for number in range(ROUNDS):
-        part = slice(number * PER_ROUND, (number + 1) * PER_ROUND)
+    for number in range(rounds):
+        part = slice(number * per_round, (number + 1) * per_round)
         rates["raw"].append(_rate(raw.verify, range(part.start, part.stop)))
         rates["assertion"].append(_rate(stage.verify, assertions[part]))
         rates["credential"].append(_rate(stage.verify, credentials[part]))
@@ -119,7 +119,7 @@ def measure(say: Callable[[str], None]) -> list[Figure]:
         Figure(metric="core_credential_kb_vs_raw_verify", value=ratio("credential"), unit="ratio", target=0.35),
         Figure(
             metric="worst_rejection_vs_acceptance",
-            value=_worst_rejection(stage, credentials[:PER_ROUND]),
+            value=_worst_rejection(stage, credentials[:per_round]),
             unit="time ratio",
             target=2.0,
             at_most=True,
@@ -288,7 +288,13 @@ def _view(charter: Charter, anchors: dict[Province, SoftwareKey], credential_key
     federation_key = generate_key()
     anchor_ids = [anchor.entity_id for anchor in charter.anchors]
     types = [RESIDENT_ID, ASSERTION_CREDENTIAL_TYPE]
-    metadata = {ISSUER_TYPE: {"credential_types": types, "jwks": {"keys": [dict(credential_key.public.jwk)]}}}
+    metadata = {
+        ISSUER_TYPE: {
+            "credential_types": types,
+            "jwks": {"keys": [dict(credential_key.public.jwk)]},
+            KEY_PROOFS: {credential_key.public.kid: key_proof(ISSUER, credential_key)},
+        }
+    }
     configuration = sign_compact(
         TYP,
         configuration_claims(

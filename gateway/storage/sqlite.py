@@ -11,7 +11,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -58,21 +58,24 @@ class SqliteStore:
         self._path = path
         self._lock = threading.Lock()
         self._ledger_lock = threading.Lock()
+        with ExitStack() as opened:
+            self._open(path, opened)
+            self._opened = opened.pop_all()
+
+    def _open(self, path: Path, opened: ExitStack) -> None:
         try:
             # Who verifies what, and when, is for the owner's eyes; SQLite gives its side files the same mode.
             path.touch(mode=0o600, exist_ok=True)
-            self._connection = self._connect()
+            self._connection = opened.enter_context(closing(self._connect()))
             self._migrate()
-            self._ledger = self._connect()
+            self._ledger = opened.enter_context(closing(self._connect()))
         except (sqlite3.Error, OSError) as error:
             raise StorageError(f"{path.name}: {error}") from error
 
     def close(self) -> None:
         """Close both connections."""
-        with self._lock:
-            self._connection.close()
-        with self._ledger_lock:
-            self._ledger.close()
+        with self._lock, self._ledger_lock:
+            self._opened.close()
 
     # -- ledger --------------------------------------------------------------------------------------------------------
 
