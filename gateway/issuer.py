@@ -15,7 +15,7 @@ from typing import Any, Final
 from gateway.clock import World
 from gateway.core.agreement import Agreement, Assurance
 from gateway.core.charter import ISSUER_TYPE
-from gateway.core.claims import read_statement
+from gateway.core.claims import Authentication, read_statement
 from gateway.core.credential import (
     ASSERTION_CREDENTIAL_TYPE,
     ASSERTION_TYPE,
@@ -36,17 +36,6 @@ DEFAULT_CREDENTIAL_LIFETIME: Final = timedelta(days=30)
 SALT_BYTES: Final = 16  # 128 bits, RFC 9901 section 9.3
 MAX_CLAIMS: Final = 40
 _MAX_LOCAL_SUBJECT: Final = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Authentication:
-    """How and when the issuer authenticated the person."""
-
-    acr: str
-    methods: tuple[str, ...]
-    authenticated_at: datetime
-    assurance: Assurance | None
-    """None: what the acr stands for in the agreement's table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -134,10 +134,10 @@ class Resolver:
         finally:
             self._busy[peer.province].release()
 
-    def refresh(self, timeout: float | None = None) -> None:
-        """Do one round with every peer at once; with a timeout, wait no longer than that for the slowest."""
+    def refresh(self) -> None:
+        """Publish, and do one round with every peer at once."""
         self.publish_own()
-        wait([self._pool.submit(self._round, peer) for peer in self._peers], timeout=timeout)
+        wait([self._pool.submit(self._round, peer) for peer in self._peers])
 
     def refresh_for_unknown_key(self) -> bool:
         """Refresh once because a verification met an unknown kid. Returns whether a refresh was made.

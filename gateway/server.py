@@ -30,7 +30,7 @@ from gateway.clock import World
 from gateway.core.reasons import InvalidRequest, NotHeld, NotPermitted
 from gateway.entity import Entity
 from gateway.guard import Guard, certificate_of
-from gateway.issuer import Authentication, Issuer
+from gateway.issuer import Issuer
 from gateway.resolver import Resolver
 from gateway.tls import Caller, CallerReader
 from gateway.verifier import Acceptance, Answer, Rejection, Verifier
@@ -146,7 +146,7 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
             credential_type=request.credential_type,
             claims=wire.claims(request.claims),
             holder_jwk=request.holder_jwk,
-            authentication=_authentication(request.authentication),
+            authentication=wire.authentication(request.authentication),
             lifetime=wire.lifetime(request),
         )
         return issuance_pb2.IssueCredentialResponse(
@@ -162,7 +162,7 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
             local_subject=request.local_subject,
             audience=wire.entity_id("audience", request.audience),
             claims=wire.claims(request.claims),
-            authentication=_authentication(request.authentication),
+            authentication=wire.authentication(request.authentication),
             certificate_sha256=wire.certificate_sha256(request.confirmation_certificate_sha256),
             lifetime=wire.lifetime(request),
         )
@@ -173,13 +173,6 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
     def _permit(self, context: grpc.ServicerContext) -> None:
         if _caller(context, self._callers, self._world).identity not in self._systems:
             raise NotPermitted("caller is not a registered identity system")
-
-
-def _authentication(message: issuance_pb2.Authentication) -> Authentication:
-    read = wire.authentication(message)
-    return Authentication(
-        acr=read.acr, methods=read.methods, authenticated_at=read.authenticated_at, assurance=read.assurance
-    )
 
 
 class FederationServicer(federation_pb2_grpc.FederationServiceServicer):

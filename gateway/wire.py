@@ -18,6 +18,7 @@ from google.protobuf.json_format import MessageToDict
 from recognition.v1 import issuance_pb2, reason_pb2, verification_pb2
 
 from gateway.core.agreement import MATTER_CODE, Assurance
+from gateway.core.claims import Authentication
 from gateway.core.identifiers import parse_resident_id
 from gateway.core.reasons import InvalidRequest, Reason
 
@@ -147,17 +148,7 @@ def certificate_sha256(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthenticationRequest:
-    """How a person was authenticated, as the identity system says."""
-
-    acr: str
-    methods: tuple[str, ...]
-    authenticated_at: datetime
-    assurance: Assurance | None
-
-
-def authentication(message: issuance_pb2.Authentication) -> AuthenticationRequest:
+def authentication(message: issuance_pb2.Authentication) -> Authentication:
     """Read how a person was authenticated."""
     if _ACR.fullmatch(message.acr) is None:
         raise InvalidRequest("authentication.acr", "must name the level")
@@ -169,7 +160,7 @@ def authentication(message: issuance_pb2.Authentication) -> AuthenticationReques
         authenticated_at = message.authentication_time.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as error:
         raise InvalidRequest("authentication.authentication_time", "is out of range") from error
-    return AuthenticationRequest(
+    return Authentication(
         acr=message.acr,
         methods=tuple(message.amr),
         authenticated_at=authenticated_at,

@@ -16,6 +16,7 @@ from gateway.anchor import Anchor
 from gateway.clock import World, system_world
 from gateway.config import RelyingService
 from gateway.core.charter import GATEWAY_TYPE, add_signature, draft, parse_charter, unsigned, verify_pinned
+from gateway.core.claims import Authentication
 from gateway.core.credential import ASSERTION_CREDENTIAL_TYPE
 from gateway.core.encoding import write_json
 from gateway.core.identifiers import Province
@@ -23,7 +24,7 @@ from gateway.core.jose import SoftwareKey, generate_key
 from gateway.core.sd_jwt import Path as ClaimPath
 from gateway.core.sd_jwt import present
 from gateway.entity import Entity
-from gateway.issuer import Authentication, Issuer
+from gateway.issuer import Issuer
 from gateway.lab.charter import (
     HUKOU_MIGRATION,
     LICENCE_DISPLAY,

@@ -10,11 +10,11 @@ import pytest
 from google.protobuf import struct_pb2
 
 from gateway import wire
+from gateway.core.claims import Authentication
 from gateway.core.encoding import write_json
 from gateway.core.jose import Algorithm, generate_key
 from gateway.core.key_binding import HOLDER_ALGORITHMS
 from gateway.core.reasons import InvalidRequest
-from gateway.issuer import Authentication
 from gateway.lab.charter import LICENCE_DISPLAY, RESIDENT_ID
 from gateway.verifier import Acceptance
 from tests.federation import AH, SH, XU_CLAIMS, Federation

@@ -23,6 +23,17 @@ _ASSURANCE_MEMBERS: Final = frozenset({"ial", "aal", "fal"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Authentication:
+    """How and when the issuer authenticated the person."""
+
+    acr: str
+    methods: tuple[str, ...]
+    authenticated_at: datetime
+    assurance: Assurance | None
+    """None: what the acr stands for in the agreement's table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
     """Whom the issuer means, since when and until when, and how sure it says it is."""
 
