@@ -333,17 +333,6 @@ def verify_pinned(document: str, pinned_sha256: str) -> Charter:
     return charter
 
 
-def verify_initial(document: str, pinned_sha256: str, now: datetime) -> Charter:
-    """Accept the pinned charter as the one in force; see ``verify_pinned``.
-
-    Raises:
-        Rejected: CHARTER_INVALID, QUORUM_NOT_MET, EXPIRED.
-    """
-    charter = verify_pinned(document, pinned_sha256)
-    require_unexpired(charter, now)
-    return charter
-
-
 def verify_successor(current: Charter, document: str) -> Charter:
     """Take one step from a trusted charter to the next version; its expiry is judged by whoever stops there.
 

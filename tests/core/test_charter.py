@@ -20,7 +20,6 @@ from gateway.core.charter import (
     parse_charter,
     require_unexpired,
     unsigned,
-    verify_initial,
     verify_pinned,
 )
 from gateway.core.encoding import b64url_decode, b64url_encode, sha256_b64url, write_json
@@ -57,7 +56,7 @@ def entries(*added: dict[str, Any], document: str = DOCUMENT) -> str:
 
 
 def test_baseline_charter_is_accepted() -> None:
-    charter = verify_initial(DOCUMENT, DIGEST, START)
+    charter = verify_pinned(DOCUMENT, DIGEST)
     assert (charter.version, charter.prev_sha256, charter.quorum) == (1, None, 2)
     assert (charter.issued_at, charter.expires_at) == (START, START + LIFETIME)
     assert charter.sha256 == DIGEST
@@ -398,21 +397,22 @@ def test_count_is_for_people_to_read_in_the_usual_order_of_provinces() -> None:
 
 def test_charter_with_another_digest_than_the_pinned_is_refused() -> None:
     other = sign(charter_claims(issued_at=START + timedelta(seconds=1)), SH, JS)
-    assert reason_of(verify_initial, other, DIGEST, START) is Reason.CHARTER_INVALID
-    assert reason_of(verify_initial, DOCUMENT, "", START) is Reason.CHARTER_INVALID
+    assert reason_of(verify_pinned, other, DIGEST) is Reason.CHARTER_INVALID
+    assert reason_of(verify_pinned, DOCUMENT, "") is Reason.CHARTER_INVALID
 
 
 def test_charter_expires_at_its_last_second_not_after_it() -> None:
     expiry = START + LIFETIME
-    assert verify_initial(DOCUMENT, DIGEST, expiry - timedelta(microseconds=1)).expires_at == expiry
-    assert reason_of(verify_initial, DOCUMENT, DIGEST, expiry) is Reason.EXPIRED
-    assert reason_of(require_unexpired, verify_pinned(DOCUMENT, DIGEST), expiry) is Reason.EXPIRED
+    charter = verify_pinned(DOCUMENT, DIGEST)
+    assert charter.expires_at == expiry
+    require_unexpired(charter, expiry - timedelta(microseconds=1))
+    assert reason_of(require_unexpired, charter, expiry) is Reason.EXPIRED
 
 
 def test_digest_survives_a_signature_that_is_added_later() -> None:
     late = add_signature(DOCUMENT, ZJ)
     assert late != DOCUMENT
-    charter = verify_initial(late, DIGEST, START)
+    charter = verify_pinned(late, DIGEST)
     assert (charter.sha256, charter.document) == (DIGEST, late)
 
 
