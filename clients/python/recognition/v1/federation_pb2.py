@@ -22,31 +22,47 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frecognition/v1/federation.proto\x12\x0erecognition.v1\"$\n\x11GetCharterRequest\x12\x0f\n\x07version\x18\x01 \x01(\x03\"%\n\x12GetCharterResponse\x12\x0f\n\x07\x63harter\x18\x01 \x01(\t\"2\n\x1dGetEntityConfigurationRequest\x12\x11\n\tentity_id\x18\x01 \x01(\t\"3\n\x1eGetEntityConfigurationResponse\x12\x11\n\tstatement\x18\x01 \x01(\t\"A\n\x1eGetSubordinateStatementRequest\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\"4\n\x1fGetSubordinateStatementResponse\x12\x11\n\tstatement\x18\x01 \x01(\t\"-\n\x18GetHistoricalKeysRequest\x12\x11\n\tentity_id\x18\x01 \x01(\t\",\n\x19GetHistoricalKeysResponse\x12\x0f\n\x07key_set\x18\x01 \x01(\t2\xc7\x03\n\x11\x46\x65\x64\x65rationService\x12S\n\nGetCharter\x12!.recognition.v1.GetCharterRequest\x1a\".recognition.v1.GetCharterResponse\x12w\n\x16GetEntityConfiguration\x12-.recognition.v1.GetEntityConfigurationRequest\x1a..recognition.v1.GetEntityConfigurationResponse\x12z\n\x17GetSubordinateStatement\x12..recognition.v1.GetSubordinateStatementRequest\x1a/.recognition.v1.GetSubordinateStatementResponse\x12h\n\x11GetHistoricalKeys\x12(.recognition.v1.GetHistoricalKeysRequest\x1a).recognition.v1.GetHistoricalKeysResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frecognition/v1/federation.proto\x12\x0erecognition.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"$\n\x11GetCharterRequest\x12\x0f\n\x07version\x18\x01 \x01(\x03\"%\n\x12GetCharterResponse\x12\x0f\n\x07\x63harter\x18\x01 \x01(\t\"2\n\x1dGetEntityConfigurationRequest\x12\x11\n\tentity_id\x18\x01 \x01(\t\"3\n\x1eGetEntityConfigurationResponse\x12\x11\n\tstatement\x18\x01 \x01(\t\"A\n\x1eGetSubordinateStatementRequest\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\"4\n\x1fGetSubordinateStatementResponse\x12\x11\n\tstatement\x18\x01 \x01(\t\"-\n\x18GetHistoricalKeysRequest\x12\x11\n\tentity_id\x18\x01 \x01(\t\",\n\x19GetHistoricalKeysResponse\x12\x0f\n\x07key_set\x18\x01 \x01(\t\"\xa9\x01\n\nTrustState\x12\x17\n\x0f\x63harter_version\x18\x01 \x01(\x03\x12\x12\n\nstatements\x18\x02 \x03(\t\x12\x0e\n\x06\x65vents\x18\x03 \x03(\t\x12/\n\x0crefresh_hint\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tsend_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x11\n\x0fGetTrustRequest\"=\n\x10GetTrustResponse\x12)\n\x05state\x18\x01 \x01(\x0b\x32\x1a.recognition.v1.TrustState\"\x13\n\x11WatchTrustRequest\"?\n\x12WatchTrustResponse\x12)\n\x05state\x18\x01 \x01(\x0b\x32\x1a.recognition.v1.TrustState\"2\n\x17\x41\x63knowledgeTrustRequest\x12\x17\n\x0f\x61\x63knowledgement\x18\x01 \x01(\t\"\x1a\n\x18\x41\x63knowledgeTrustResponse2\xd4\x05\n\x11\x46\x65\x64\x65rationService\x12S\n\nGetCharter\x12!.recognition.v1.GetCharterRequest\x1a\".recognition.v1.GetCharterResponse\x12w\n\x16GetEntityConfiguration\x12-.recognition.v1.GetEntityConfigurationRequest\x1a..recognition.v1.GetEntityConfigurationResponse\x12z\n\x17GetSubordinateStatement\x12..recognition.v1.GetSubordinateStatementRequest\x1a/.recognition.v1.GetSubordinateStatementResponse\x12h\n\x11GetHistoricalKeys\x12(.recognition.v1.GetHistoricalKeysRequest\x1a).recognition.v1.GetHistoricalKeysResponse\x12M\n\x08GetTrust\x12\x1f.recognition.v1.GetTrustRequest\x1a .recognition.v1.GetTrustResponse\x12U\n\nWatchTrust\x12!.recognition.v1.WatchTrustRequest\x1a\".recognition.v1.WatchTrustResponse0\x01\x12\x65\n\x10\x41\x63knowledgeTrust\x12\'.recognition.v1.AcknowledgeTrustRequest\x1a(.recognition.v1.AcknowledgeTrustResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'recognition.v1.federation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETCHARTERREQUEST']._serialized_start=51
-  _globals['_GETCHARTERREQUEST']._serialized_end=87
-  _globals['_GETCHARTERRESPONSE']._serialized_start=89
-  _globals['_GETCHARTERRESPONSE']._serialized_end=126
-  _globals['_GETENTITYCONFIGURATIONREQUEST']._serialized_start=128
-  _globals['_GETENTITYCONFIGURATIONREQUEST']._serialized_end=178
-  _globals['_GETENTITYCONFIGURATIONRESPONSE']._serialized_start=180
-  _globals['_GETENTITYCONFIGURATIONRESPONSE']._serialized_end=231
-  _globals['_GETSUBORDINATESTATEMENTREQUEST']._serialized_start=233
-  _globals['_GETSUBORDINATESTATEMENTREQUEST']._serialized_end=298
-  _globals['_GETSUBORDINATESTATEMENTRESPONSE']._serialized_start=300
-  _globals['_GETSUBORDINATESTATEMENTRESPONSE']._serialized_end=352
-  _globals['_GETHISTORICALKEYSREQUEST']._serialized_start=354
-  _globals['_GETHISTORICALKEYSREQUEST']._serialized_end=399
-  _globals['_GETHISTORICALKEYSRESPONSE']._serialized_start=401
-  _globals['_GETHISTORICALKEYSRESPONSE']._serialized_end=445
-  _globals['_FEDERATIONSERVICE']._serialized_start=448
-  _globals['_FEDERATIONSERVICE']._serialized_end=903
+  _globals['_GETCHARTERREQUEST']._serialized_start=116
+  _globals['_GETCHARTERREQUEST']._serialized_end=152
+  _globals['_GETCHARTERRESPONSE']._serialized_start=154
+  _globals['_GETCHARTERRESPONSE']._serialized_end=191
+  _globals['_GETENTITYCONFIGURATIONREQUEST']._serialized_start=193
+  _globals['_GETENTITYCONFIGURATIONREQUEST']._serialized_end=243
+  _globals['_GETENTITYCONFIGURATIONRESPONSE']._serialized_start=245
+  _globals['_GETENTITYCONFIGURATIONRESPONSE']._serialized_end=296
+  _globals['_GETSUBORDINATESTATEMENTREQUEST']._serialized_start=298
+  _globals['_GETSUBORDINATESTATEMENTREQUEST']._serialized_end=363
+  _globals['_GETSUBORDINATESTATEMENTRESPONSE']._serialized_start=365
+  _globals['_GETSUBORDINATESTATEMENTRESPONSE']._serialized_end=417
+  _globals['_GETHISTORICALKEYSREQUEST']._serialized_start=419
+  _globals['_GETHISTORICALKEYSREQUEST']._serialized_end=464
+  _globals['_GETHISTORICALKEYSRESPONSE']._serialized_start=466
+  _globals['_GETHISTORICALKEYSRESPONSE']._serialized_end=510
+  _globals['_TRUSTSTATE']._serialized_start=513
+  _globals['_TRUSTSTATE']._serialized_end=682
+  _globals['_GETTRUSTREQUEST']._serialized_start=684
+  _globals['_GETTRUSTREQUEST']._serialized_end=701
+  _globals['_GETTRUSTRESPONSE']._serialized_start=703
+  _globals['_GETTRUSTRESPONSE']._serialized_end=764
+  _globals['_WATCHTRUSTREQUEST']._serialized_start=766
+  _globals['_WATCHTRUSTREQUEST']._serialized_end=785
+  _globals['_WATCHTRUSTRESPONSE']._serialized_start=787
+  _globals['_WATCHTRUSTRESPONSE']._serialized_end=850
+  _globals['_ACKNOWLEDGETRUSTREQUEST']._serialized_start=852
+  _globals['_ACKNOWLEDGETRUSTREQUEST']._serialized_end=902
+  _globals['_ACKNOWLEDGETRUSTRESPONSE']._serialized_start=904
+  _globals['_ACKNOWLEDGETRUSTRESPONSE']._serialized_end=930
+  _globals['_FEDERATIONSERVICE']._serialized_start=933
+  _globals['_FEDERATIONSERVICE']._serialized_end=1657
 # @@protoc_insertion_point(module_scope)

@@ -3,8 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -195,3 +199,173 @@ class GetHistoricalKeysResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetHistoricalKeysResponse: _TypeAlias = GetHistoricalKeysResponse  # noqa: Y015
+
+@_typing.final
+class TrustState(_message.Message):
+    """All signed documents that a gateway holds, its own and those it relays, each as its author signed it.
+
+    What is missing says nothing: a relay may delay, but neither alter nor withdraw. Only a signed document does that.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHARTER_VERSION_FIELD_NUMBER: _builtins.int
+    STATEMENTS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    REFRESH_HINT_FIELD_NUMBER: _builtins.int
+    SEND_TIME_FIELD_NUMBER: _builtins.int
+    charter_version: _builtins.int
+    """The newest charter that the sender enforces; GetCharter gives it and the steps to it."""
+    @_builtins.property
+    def statements(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Entity statements of anchors and members, compact JWS, typ entity-statement+jwt."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What members say of revoked keys, compact JWS, typ entity-events-statement+jwt."""
+
+    @_builtins.property
+    def refresh_hint(self) -> _duration_pb2.Duration:
+        """How soon to ask again when there is no stream."""
+
+    @_builtins.property
+    def send_time(self) -> _timestamp_pb2.Timestamp:
+        """The sender's clock. Unsigned: for diagnosis, never for a decision."""
+
+    def __init__(
+        self,
+        *,
+        charter_version: _builtins.int = ...,
+        statements: _abc.Iterable[_builtins.str] | None = ...,
+        events: _abc.Iterable[_builtins.str] | None = ...,
+        refresh_hint: _duration_pb2.Duration | None = ...,
+        send_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refresh_hint", b"refresh_hint", "send_time", b"send_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charter_version", b"charter_version", "events", b"events", "refresh_hint", b"refresh_hint", "send_time", b"send_time", "statements", b"statements"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrustState: _TypeAlias = TrustState  # noqa: Y015
+
+@_typing.final
+class GetTrustRequest(_message.Message):
+    """Asks for the trust documents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrustRequest: _TypeAlias = GetTrustRequest  # noqa: Y015
+
+@_typing.final
+class GetTrustResponse(_message.Message):
+    """The trust documents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def state(self) -> Global___TrustState:
+        """As of now."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___TrustState | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrustResponse: _TypeAlias = GetTrustResponse  # noqa: Y015
+
+@_typing.final
+class WatchTrustRequest(_message.Message):
+    """Asks for the trust documents, now and as they change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchTrustRequest: _TypeAlias = WatchTrustRequest  # noqa: Y015
+
+@_typing.final
+class WatchTrustResponse(_message.Message):
+    """The trust documents, complete each time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def state(self) -> Global___TrustState:
+        """As of now."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___TrustState | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchTrustResponse: _TypeAlias = WatchTrustResponse  # noqa: Y015
+
+@_typing.final
+class AcknowledgeTrustRequest(_message.Message):
+    """Says which trust a gateway enforces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACKNOWLEDGEMENT_FIELD_NUMBER: _builtins.int
+    acknowledgement: _builtins.str
+    """Compact JWS, typ trust-acknowledgement+jwt, signed by the gateway's federation key."""
+    def __init__(
+        self,
+        *,
+        acknowledgement: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeTrustRequest: _TypeAlias = AcknowledgeTrustRequest  # noqa: Y015
+
+@_typing.final
+class AcknowledgeTrustResponse(_message.Message):
+    """The acknowledgement was taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeTrustResponse: _TypeAlias = AcknowledgeTrustResponse  # noqa: Y015

@@ -58,6 +58,21 @@ class FederationServiceStub(object):
                 request_serializer=recognition_dot_v1_dot_federation__pb2.GetHistoricalKeysRequest.SerializeToString,
                 response_deserializer=recognition_dot_v1_dot_federation__pb2.GetHistoricalKeysResponse.FromString,
                 _registered_method=True)
+        self.GetTrust = channel.unary_unary(
+                '/recognition.v1.FederationService/GetTrust',
+                request_serializer=recognition_dot_v1_dot_federation__pb2.GetTrustRequest.SerializeToString,
+                response_deserializer=recognition_dot_v1_dot_federation__pb2.GetTrustResponse.FromString,
+                _registered_method=True)
+        self.WatchTrust = channel.unary_stream(
+                '/recognition.v1.FederationService/WatchTrust',
+                request_serializer=recognition_dot_v1_dot_federation__pb2.WatchTrustRequest.SerializeToString,
+                response_deserializer=recognition_dot_v1_dot_federation__pb2.WatchTrustResponse.FromString,
+                _registered_method=True)
+        self.AcknowledgeTrust = channel.unary_unary(
+                '/recognition.v1.FederationService/AcknowledgeTrust',
+                request_serializer=recognition_dot_v1_dot_federation__pb2.AcknowledgeTrustRequest.SerializeToString,
+                response_deserializer=recognition_dot_v1_dot_federation__pb2.AcknowledgeTrustResponse.FromString,
+                _registered_method=True)
 
 
 class FederationServiceServicer(object):
@@ -95,6 +110,27 @@ class FederationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTrust(self, request, context):
+        """Gives all signed trust documents held, once. For polling, where a stream does not stay open.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchTrust(self, request, context):
+        """Gives all signed trust documents held at once and again whenever they change, each time complete.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcknowledgeTrust(self, request, context):
+        """Takes another gateway's signed word on which trust it enforces.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FederationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -117,6 +153,21 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.GetHistoricalKeys,
                     request_deserializer=recognition_dot_v1_dot_federation__pb2.GetHistoricalKeysRequest.FromString,
                     response_serializer=recognition_dot_v1_dot_federation__pb2.GetHistoricalKeysResponse.SerializeToString,
+            ),
+            'GetTrust': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrust,
+                    request_deserializer=recognition_dot_v1_dot_federation__pb2.GetTrustRequest.FromString,
+                    response_serializer=recognition_dot_v1_dot_federation__pb2.GetTrustResponse.SerializeToString,
+            ),
+            'WatchTrust': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchTrust,
+                    request_deserializer=recognition_dot_v1_dot_federation__pb2.WatchTrustRequest.FromString,
+                    response_serializer=recognition_dot_v1_dot_federation__pb2.WatchTrustResponse.SerializeToString,
+            ),
+            'AcknowledgeTrust': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcknowledgeTrust,
+                    request_deserializer=recognition_dot_v1_dot_federation__pb2.AcknowledgeTrustRequest.FromString,
+                    response_serializer=recognition_dot_v1_dot_federation__pb2.AcknowledgeTrustResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -231,6 +282,87 @@ class FederationService(object):
             '/recognition.v1.FederationService/GetHistoricalKeys',
             recognition_dot_v1_dot_federation__pb2.GetHistoricalKeysRequest.SerializeToString,
             recognition_dot_v1_dot_federation__pb2.GetHistoricalKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrust(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recognition.v1.FederationService/GetTrust',
+            recognition_dot_v1_dot_federation__pb2.GetTrustRequest.SerializeToString,
+            recognition_dot_v1_dot_federation__pb2.GetTrustResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchTrust(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/recognition.v1.FederationService/WatchTrust',
+            recognition_dot_v1_dot_federation__pb2.WatchTrustRequest.SerializeToString,
+            recognition_dot_v1_dot_federation__pb2.WatchTrustResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcknowledgeTrust(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recognition.v1.FederationService/AcknowledgeTrust',
+            recognition_dot_v1_dot_federation__pb2.AcknowledgeTrustRequest.SerializeToString,
+            recognition_dot_v1_dot_federation__pb2.AcknowledgeTrustResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,12 @@ class FederationServiceStub:
     """Gives what an anchor says about a member (OpenID Federation 1.0 section 3.1)."""
     GetHistoricalKeys: _grpc.UnaryUnaryMultiCallable[_federation_pb2.GetHistoricalKeysRequest, _federation_pb2.GetHistoricalKeysResponse]
     """Gives the keys an entity used in the past (OpenID Federation 1.0 section 8.7)."""
+    GetTrust: _grpc.UnaryUnaryMultiCallable[_federation_pb2.GetTrustRequest, _federation_pb2.GetTrustResponse]
+    """Gives all signed trust documents held, once. For polling, where a stream does not stay open."""
+    WatchTrust: _grpc.UnaryStreamMultiCallable[_federation_pb2.WatchTrustRequest, _federation_pb2.WatchTrustResponse]
+    """Gives all signed trust documents held at once and again whenever they change, each time complete."""
+    AcknowledgeTrust: _grpc.UnaryUnaryMultiCallable[_federation_pb2.AcknowledgeTrustRequest, _federation_pb2.AcknowledgeTrustResponse]
+    """Takes another gateway's signed word on which trust it enforces."""
 
 @_typing.type_check_only
 class FederationServiceAsyncStub(FederationServiceStub):
@@ -63,6 +69,12 @@ class FederationServiceAsyncStub(FederationServiceStub):
     """Gives what an anchor says about a member (OpenID Federation 1.0 section 3.1)."""
     GetHistoricalKeys: _aio.UnaryUnaryMultiCallable[_federation_pb2.GetHistoricalKeysRequest, _federation_pb2.GetHistoricalKeysResponse]  # type: ignore[assignment]
     """Gives the keys an entity used in the past (OpenID Federation 1.0 section 8.7)."""
+    GetTrust: _aio.UnaryUnaryMultiCallable[_federation_pb2.GetTrustRequest, _federation_pb2.GetTrustResponse]  # type: ignore[assignment]
+    """Gives all signed trust documents held, once. For polling, where a stream does not stay open."""
+    WatchTrust: _aio.UnaryStreamMultiCallable[_federation_pb2.WatchTrustRequest, _federation_pb2.WatchTrustResponse]  # type: ignore[assignment]
+    """Gives all signed trust documents held at once and again whenever they change, each time complete."""
+    AcknowledgeTrust: _aio.UnaryUnaryMultiCallable[_federation_pb2.AcknowledgeTrustRequest, _federation_pb2.AcknowledgeTrustResponse]  # type: ignore[assignment]
+    """Takes another gateway's signed word on which trust it enforces."""
 
 class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Signed trust documents, for gateways, anchors and issuers.
@@ -102,5 +114,29 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_federation_pb2.GetHistoricalKeysResponse, _abc.Awaitable[_federation_pb2.GetHistoricalKeysResponse]]:
         """Gives the keys an entity used in the past (OpenID Federation 1.0 section 8.7)."""
+
+    @_abc_1.abstractmethod
+    def GetTrust(
+        self,
+        request: _federation_pb2.GetTrustRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_federation_pb2.GetTrustResponse, _abc.Awaitable[_federation_pb2.GetTrustResponse]]:
+        """Gives all signed trust documents held, once. For polling, where a stream does not stay open."""
+
+    @_abc_1.abstractmethod
+    def WatchTrust(
+        self,
+        request: _federation_pb2.WatchTrustRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_federation_pb2.WatchTrustResponse], _abc.AsyncIterator[_federation_pb2.WatchTrustResponse]]:
+        """Gives all signed trust documents held at once and again whenever they change, each time complete."""
+
+    @_abc_1.abstractmethod
+    def AcknowledgeTrust(
+        self,
+        request: _federation_pb2.AcknowledgeTrustRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_federation_pb2.AcknowledgeTrustResponse, _abc.Awaitable[_federation_pb2.AcknowledgeTrustResponse]]:
+        """Takes another gateway's signed word on which trust it enforces."""
 
 def add_FederationServiceServicer_to_server(servicer: FederationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -46,6 +46,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The signature does not verify."""
     REASON_ISSUER_NOT_AUTHORISED: _Reason.ValueType  # 14
     """The issuer is known but not authorised to issue this type of credential."""
+    REASON_KEY_REVOKED: _Reason.ValueType  # 15
+    """The key was revoked. Nothing it signed counts any more, or nothing it signed after the revocation."""
+    REASON_ISSUER_WITHDRAWN: _Reason.ValueType  # 16
+    """So many anchors withdrew their word for the issuer that no quorum is left."""
     REASON_CLAIM_INVALID: _Reason.ValueType  # 20
     """A required claim is missing, or a claim has a wrong type or value."""
     REASON_EXPIRED: _Reason.ValueType  # 21
@@ -84,6 +88,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The trust data needed for an answer is older than the agreement allows, or not there yet."""
     REASON_STATUS_UNAVAILABLE: _Reason.ValueType  # 61
     """The status of the credential could not be established."""
+    REASON_CLOCK_REGRESSED: _Reason.ValueType  # 62
+    """The gateway's clock shows an earlier time than a quorum of anchors has already attested."""
     REASON_STATEMENT_INVALID: _Reason.ValueType  # 70
     """An entity statement breaks a rule of OpenID Federation 1.0 section 3."""
     REASON_CHAIN_INVALID: _Reason.ValueType  # 71
@@ -100,6 +106,14 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The charter, or the step from one charter to the next, is not valid."""
     REASON_QUORUM_NOT_MET: _Reason.ValueType  # 77
     """Fewer anchors than the quorum vouch for it."""
+    REASON_ROLLED_BACK: _Reason.ValueType  # 78
+    """A document bears a lower sequence number than one already accepted."""
+    REASON_EQUIVOCATION: _Reason.ValueType  # 79
+    """One signer made two different documents with the same sequence number."""
+    REASON_SEQUENCE_INVALID: _Reason.ValueType  # 80
+    """A document bears no sequence number, or one that jumps too far ahead."""
+    REASON_SNAPSHOT_MISMATCH: _Reason.ValueType  # 81
+    """A snapshot drops what an earlier one held, or a statement is not the one its snapshot names."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a presentation was not accepted, or why the gateway could not tell. The set is closed; a number, once given,
@@ -130,6 +144,10 @@ REASON_SIGNATURE_INVALID: Reason.ValueType  # 13
 """The signature does not verify."""
 REASON_ISSUER_NOT_AUTHORISED: Reason.ValueType  # 14
 """The issuer is known but not authorised to issue this type of credential."""
+REASON_KEY_REVOKED: Reason.ValueType  # 15
+"""The key was revoked. Nothing it signed counts any more, or nothing it signed after the revocation."""
+REASON_ISSUER_WITHDRAWN: Reason.ValueType  # 16
+"""So many anchors withdrew their word for the issuer that no quorum is left."""
 REASON_CLAIM_INVALID: Reason.ValueType  # 20
 """A required claim is missing, or a claim has a wrong type or value."""
 REASON_EXPIRED: Reason.ValueType  # 21
@@ -168,6 +186,8 @@ REASON_TRUST_STALE: Reason.ValueType  # 60
 """The trust data needed for an answer is older than the agreement allows, or not there yet."""
 REASON_STATUS_UNAVAILABLE: Reason.ValueType  # 61
 """The status of the credential could not be established."""
+REASON_CLOCK_REGRESSED: Reason.ValueType  # 62
+"""The gateway's clock shows an earlier time than a quorum of anchors has already attested."""
 REASON_STATEMENT_INVALID: Reason.ValueType  # 70
 """An entity statement breaks a rule of OpenID Federation 1.0 section 3."""
 REASON_CHAIN_INVALID: Reason.ValueType  # 71
@@ -184,4 +204,12 @@ REASON_CHARTER_INVALID: Reason.ValueType  # 76
 """The charter, or the step from one charter to the next, is not valid."""
 REASON_QUORUM_NOT_MET: Reason.ValueType  # 77
 """Fewer anchors than the quorum vouch for it."""
+REASON_ROLLED_BACK: Reason.ValueType  # 78
+"""A document bears a lower sequence number than one already accepted."""
+REASON_EQUIVOCATION: Reason.ValueType  # 79
+"""One signer made two different documents with the same sequence number."""
+REASON_SEQUENCE_INVALID: Reason.ValueType  # 80
+"""A document bears no sequence number, or one that jumps too far ahead."""
+REASON_SNAPSHOT_MISMATCH: Reason.ValueType  # 81
+"""A snapshot drops what an earlier one held, or a statement is not the one its snapshot names."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
