@@ -40,11 +40,13 @@ from gateway.core.credential import (
 from gateway.core.encoding import b64url_encode
 from gateway.core.identifiers import Province
 from gateway.core.jose import SoftwareKey, generate_key, sign_compact
-from gateway.core.publication import KEY_PROOFS, Attested, configuration_claims, key_proof, vouch
+from gateway.core.memory import TrustMemory
+from gateway.core.publication import KEY_PROOFS, configuration_claims, key_proof
 from gateway.core.reasons import Rejected
 from gateway.core.sd_jwt import issue, present
 from gateway.core.statements import TYP
 from gateway.core.trust import TrustView, build_view
+from gateway.core.vouching import Approval, MemberRecord, anchor_snapshot, vouch
 from gateway.lab.charter import (
     HUKOU_MIGRATION,
     LICENCE_DISPLAY,
@@ -295,39 +297,45 @@ def _view(charter: Charter, anchors: dict[Province, SoftwareKey], credential_key
             KEY_PROOFS: {credential_key.public.kid: key_proof(ISSUER, credential_key)},
         }
     }
+    seq = int(NOW.timestamp())
     configuration = sign_compact(
         TYP,
         configuration_claims(
             entity_id=ISSUER,
-            federation_key=federation_key.public,
+            federation_keys=[federation_key.public],
             metadata=metadata,
             authority_hints=anchor_ids,
             lifetime=timedelta(hours=1),
             now=NOW,
+            seq=seq,
         ),
         federation_key,
     )
     documents = {(ISSUER, ISSUER): configuration}
     for province, key in anchors.items():
         anchor_id = entity_ids(province).anchor
-        own = configuration_claims(
-            entity_id=anchor_id,
-            federation_key=key.public,
-            metadata={"federation_entity": {}},
-            authority_hints=(),
-            lifetime=timedelta(minutes=10),
-            now=NOW,
-        )
         vouching = vouch(
             anchor_id=anchor_id,
             charter=charter,
             configuration=configuration,
-            attested=Attested(
-                federation_keys=frozenset({federation_key.public.thumbprint}), credential_keys=frozenset()
-            ),
+            record=MemberRecord(federation_keys=frozenset({federation_key.public.thumbprint})),
             taken_keys=frozenset(),
+            seq=seq,
+            approve=Approval.AUTO,
             now=NOW,
         )
+        assert vouching.claims is not None
+        statement = sign_compact(TYP, vouching.claims, key)
+        own = configuration_claims(
+            entity_id=anchor_id,
+            federation_keys=[key.public],
+            metadata={"federation_entity": {}},
+            authority_hints=(),
+            lifetime=timedelta(minutes=10),
+            now=NOW,
+            seq=seq,
+            extra={"snapshot": anchor_snapshot({ISSUER: vouching.record}, {ISSUER: statement}, NOW)},
+        )
         documents[anchor_id, anchor_id] = sign_compact(TYP, own, key)
-        documents[anchor_id, ISSUER] = sign_compact(TYP, vouching.claims, key)
-    return build_view(charter, documents, NOW)
+        documents[anchor_id, ISSUER] = statement
+    return build_view(charter, TrustMemory(documents=documents), NOW)

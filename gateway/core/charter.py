@@ -20,7 +20,7 @@ predecessor, by an anchor that was away; that must not make it another charter.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -350,6 +350,30 @@ def verify_successor(current: Charter, document: str) -> Charter:
     return charter
 
 
+def verify_chain(current: Charter, documents: Iterable[str]) -> Charter:
+    """Walk from a trusted charter over its successors, oldest first, and give the last.
+
+    Raises:
+        Rejected: as ``verify_successor``, at the first step that cannot be taken.
+    """
+    for document in documents:
+        current = verify_successor(current, document)
+    return current
+
+
+def continuing_anchors(old: Charter, new: Charter) -> tuple[CharterAnchor, ...]:
+    """Give the anchors whose word goes on counting from one charter to the next: in both, by a key that is in both.
+
+    Any other anchor of ``new`` begins to count when its first statements have gone round. While those that continue are
+    fewer than the quorum, no key of any member is attested often enough.
+    """
+    return tuple(
+        anchor
+        for anchor in new.anchors
+        if (before := old.anchor(anchor.entity_id)) is not None and not before.keys.keys().isdisjoint(anchor.keys)
+    )
+
+
 def require_unexpired(charter: Charter, now: datetime) -> None:
     """Refuse to stop at an expired charter: its successor may be withheld.
 
@@ -410,6 +434,29 @@ def add_signature(
     if len(others) >= MAX_SIGNATURES:
         raise Rejected(Reason.CHARTER_INVALID, f"signatures: must have at most {MAX_SIGNATURES} items")
     return _write(parsed.payload, (*others, (protected, signature)))
+
+
+def merge_signatures(documents: Sequence[str]) -> str:
+    """Put the signatures together that several people gave, each on a copy of the same charter.
+
+    No signature is judged here, since some may be of anchors that only the charter before lists. So two of one key are
+    both kept: the one that does not verify must not push out the one that does.
+
+    Args:
+        documents: the copies, at least one.
+
+    Raises:
+        Rejected: CHARTER_INVALID; one is no charter, or another charter than the first.
+    """
+    copies = [parse_charter(document) for document in documents]
+    first = copies[0]
+    for copy in copies:
+        if copy.unverified.sha256 != first.unverified.sha256:
+            raise Rejected(Reason.CHARTER_INVALID, "payload: is not the first one's; these are different charters")
+    entries = tuple(dict.fromkeys(entry for copy in copies for entry in copy.signatures))
+    if len(entries) > MAX_SIGNATURES:
+        raise Rejected(Reason.CHARTER_INVALID, f"signatures: must have at most {MAX_SIGNATURES} items")
+    return _write(first.payload, entries)
 
 
 def _write(payload: str, signatures: tuple[tuple[str, str], ...]) -> str:

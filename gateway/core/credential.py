@@ -31,7 +31,7 @@ from gateway.core.jose import PublicKey, UnverifiedJws, parse_compact, verify_si
 from gateway.core.key_binding import Transaction, holder_key, verify_key_binding
 from gateway.core.reasons import Indeterminate, Reason, Rejected
 from gateway.core.sd_jwt import MAX_ISSUER_JWT_CHARS, SdJwtParts, digest, hash_algorithm, process, split
-from gateway.core.trust import RecognisedIssuer, TrustView
+from gateway.core.trust import RecognisedIssuer, TrustedKey, TrustView
 
 CREDENTIAL_TYPE: Final = "dc+sd-jwt"
 """``typ`` of an identity credential; the older vc+sd-jwt is not accepted."""
@@ -132,6 +132,7 @@ def verify_presentation(request: PresentationRequest, view: TrustView, now: date
     _check_signature(presented.jws, trusted.key, terms)
     # 5. What the issuer states, and whether it may.
     statement = _read(presented, agreement, now)
+    _check_superseded(trusted, statement)
     view.check_authority(issuer.entity_id, statement.credential_type, now)
     _check_assurance(statement, terms)
     # 6. Disclosures.
@@ -212,6 +213,12 @@ def _check_signature(jws: UnverifiedJws, key: PublicKey, terms: IssuerTerms) -> 
 
 
 # -- step 5: what the issuer states -----------------------------------------------------------------------------------
+
+
+def _check_superseded(trusted: TrustedKey, statement: Statement) -> None:
+    # The issuer's word on its own key: it is in nobody else's hands, so the time that it wrote can be believed.
+    if trusted.signed_before is not None and statement.issued_at >= trusted.signed_before:
+        raise Rejected(Reason.KEY_REVOKED, "signed after the issuer superseded the key")
 
 
 def _read(presented: _Presented, agreement: Agreement, now: datetime) -> Statement:

@@ -8,6 +8,7 @@ An error is classed by who has to act on it:
   forger because a peer was unreachable.
 * ``InvalidRequest``: the caller's program. The request itself is malformed.
 * ``NotPermitted``: the caller's registration. It asked for something it is not registered for.
+* ``WrongState``, ``Conflict``: an administrator. It cannot be done as things stand, or they have changed meanwhile.
 * ``NotHeld``: nobody. The document asked for is not here, which says nothing about it.
 * ``Unavailable``, ``Overloaded``: ourselves. We could not record the decision, or we have no room for it.
 
@@ -36,6 +37,8 @@ class Reason(StrEnum):
     KEY_NOT_ACCEPTABLE = "KEY_NOT_ACCEPTABLE"
     SIGNATURE_INVALID = "SIGNATURE_INVALID"
     ISSUER_NOT_AUTHORISED = "ISSUER_NOT_AUTHORISED"
+    KEY_REVOKED = "KEY_REVOKED"
+    ISSUER_WITHDRAWN = "ISSUER_WITHDRAWN"
 
     # What it says.
     CLAIM_INVALID = "CLAIM_INVALID"
@@ -63,6 +66,7 @@ class Reason(StrEnum):
     # Why the gateway cannot tell (verdict indeterminate).
     TRUST_STALE = "TRUST_STALE"
     STATUS_UNAVAILABLE = "STATUS_UNAVAILABLE"
+    CLOCK_REGRESSED = "CLOCK_REGRESSED"
 
     # Trust documents: statements, chains, charter (OpenID Federation 1.0).
     STATEMENT_INVALID = "STATEMENT_INVALID"
@@ -73,6 +77,10 @@ class Reason(StrEnum):
     CRITICAL_NOT_UNDERSTOOD = "CRITICAL_NOT_UNDERSTOOD"
     CHARTER_INVALID = "CHARTER_INVALID"
     QUORUM_NOT_MET = "QUORUM_NOT_MET"
+    ROLLED_BACK = "ROLLED_BACK"
+    EQUIVOCATION = "EQUIVOCATION"
+    SEQUENCE_INVALID = "SEQUENCE_INVALID"
+    SNAPSHOT_MISMATCH = "SNAPSHOT_MISMATCH"
 
 
 class Rejected(Exception):  # noqa: N818 - a verdict, not a malfunction
@@ -112,6 +120,23 @@ class NotPermitted(Exception):  # noqa: N818 - named for who must act, as the ot
 
 class NotHeld(Exception):  # noqa: N818 - named for who must act, as the others
     """A document is not held here; never evidence that it does not exist or was withdrawn."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class WrongState(Exception):  # noqa: N818 - named for who must act, as the others
+    """What was asked cannot be done as things stand; ``blockers`` names, one line each, what has to change first."""
+
+    def __init__(self, detail: str, blockers: tuple[str, ...] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.blockers = blockers
+
+
+class Conflict(Exception):  # noqa: N818 - named for who must act, as the others
+    """What was asked for was decided upon an earlier state; look again, then decide again."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)

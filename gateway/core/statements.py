@@ -51,7 +51,8 @@ class StatementProfile:
     """From ``iat`` to ``exp``. Nothing else limits how long a stolen or withdrawn statement goes on working."""
     clock_skew: timedelta = timedelta(seconds=60)
     kid_is_thumbprint: bool = True
-    max_chars: int = 65_536
+    max_chars: int = 90_000
+    """As base64url of the largest payload that ``encoding`` reads, and some for header and signature."""
 
 
 PROFILE: Final = StatementProfile()

@@ -64,6 +64,13 @@ _RENEW: Final = (
     "请当事人在签发地的应用中更新凭证后再出示。",
     "Ask the person to renew the credential in the issuing province's app and present it again.",
 )
+_REISSUE: Final = (
+    "请当事人在签发地的应用中重新申领凭证后再出示；这不是当事人的过错。",
+    (
+        "Ask the person to have the credential issued again in the issuing province's app and to present the new one;"
+        " the person has done nothing wrong."
+    ),
+)
 _STRONGER: Final = (
     "请当事人按本事项要求的方式重新认证（例如窗口读证并人像比对）后再出示。",
     (
@@ -145,6 +152,16 @@ _WORDS: Final[Mapping[Reason, tuple[str, str, tuple[str, str]]]] = {
     Reason.ISSUER_NOT_AUTHORISED: (
         "该机构未获授权签发这类凭证。",
         "This issuer is not authorised to issue this type of credential.",
+        _ISSUER,
+    ),
+    Reason.KEY_REVOKED: (
+        "签发机构已停用签发该凭证的密钥。",
+        "The issuer has taken the key that signed this credential out of use.",
+        _REISSUE,
+    ),
+    Reason.ISSUER_WITHDRAWN: (
+        "各省已暂停或终止对该签发机构的互认。",
+        "The provinces have suspended or ended their recognition of this issuer.",
         _ISSUER,
     ),
     # What it says.
@@ -254,6 +271,11 @@ _WORDS: Final[Mapping[Reason, tuple[str, str, tuple[str, str]]]] = {
         "The gateway cannot tell at present: the credential's status could not be established.",
         _LATER,
     ),
+    Reason.CLOCK_REGRESSED: (
+        "目前无法判断：本网关的时钟慢于各省已确认的时间。",
+        "The gateway cannot tell at present: its clock is behind the time that the provinces have already confirmed.",
+        _LATER,
+    ),
     # Trust documents. A clerk should not meet these; an administrator will.
     Reason.STATEMENT_INVALID: (
         "一份实体声明不符合规定。",
@@ -289,6 +311,26 @@ _WORDS: Final[Mapping[Reason, tuple[str, str, tuple[str, str]]]] = {
     Reason.QUORUM_NOT_MET: (
         "认可该文件的信任锚不足法定数。",
         "Fewer trust anchors than the quorum vouch for this.",
+        _ADMINISTRATOR,
+    ),
+    Reason.ROLLED_BACK: (
+        "收到的文件比已采用的更旧，未予采用。",
+        "A document was older than the one already in use, and was left aside.",
+        _ADMINISTRATOR,
+    ),
+    Reason.EQUIVOCATION: (
+        "同一签署方用同一序号签署了两份不同的文件。",
+        "One signer made two different documents with the same sequence number.",
+        _ADMINISTRATOR,
+    ),
+    Reason.SEQUENCE_INVALID: (
+        "一份文件没有序号，或序号跳动过大。",
+        "A document bears no sequence number, or one that jumps too far ahead.",
+        _ADMINISTRATOR,
+    ),
+    Reason.SNAPSHOT_MISMATCH: (
+        "文件与信任锚的清单不一致，或清单遗漏了应列的成员。",
+        "A document is not the one its anchor's snapshot names, or the snapshot leaves a member out.",
         _ADMINISTRATOR,
     ),
 }

@@ -99,6 +99,7 @@ class Charter:
 class Trusted:
     key: PublicKey
     fresh_until: datetime = NOW + timedelta(minutes=10)
+    signed_before: datetime | None = None
 
 
 @dataclass

@@ -17,6 +17,7 @@ from gateway.core.charter import (
     add_signature,
     count_signatures,
     draft,
+    merge_signatures,
     parse_charter,
     require_unexpired,
     unsigned,
@@ -460,3 +461,42 @@ def test_signature_is_not_added_over_the_limit() -> None:
     full = json.dumps(envelope | {"signatures": [FIRST] * MAX_SIGNATURES})
     assert reason_of(add_signature, full, JS) is Reason.CHARTER_INVALID
     assert len(parse_charter(add_signature(full, SH)).signatures) == 1
+
+
+# -- signed in parallel -----------------------------------------------------------------------------------------------
+
+
+def test_copies_signed_in_parallel_come_together() -> None:
+    merged = merge_signatures([sign(CLAIMS, SH), sign(CLAIMS), sign(CLAIMS, ZJ, JS)])
+    assert tally(merged) == "3 of 2"
+    assert merge_signatures([merged]) == merged
+    assert verify_pinned(merged, DIGEST).sha256 == DIGEST
+
+
+def test_the_same_signature_in_two_copies_is_kept_once() -> None:
+    merged = merge_signatures([sign(CLAIMS, SH, JS), sign(CLAIMS, JS, ZJ)])
+    assert len(parse_charter(merged).signatures) == 3
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_broken_copy_of_a_signature_does_not_push_out_the_good_one(first: int) -> None:
+    good = sign(CLAIMS, SH, JS)
+    broken = json.loads(good)
+    for each in broken["signatures"]:
+        each["signature"] = flipped(each["signature"])
+    copies = [good, json.dumps(broken)]
+    assert tally(merge_signatures([copies[first], copies[1 - first]])) == "2 of 2, missing zj"
+
+
+def test_copies_of_different_charters_are_not_merged() -> None:
+    other = sign(charter_claims(issued_at=START + timedelta(seconds=1)), JS)
+    assert reason_of(merge_signatures, [sign(CLAIMS, SH), other]) is Reason.CHARTER_INVALID
+    assert reason_of(merge_signatures, [sign(CLAIMS, SH), ""]) is Reason.CHARTER_INVALID
+
+
+def test_merging_keeps_to_the_limit_of_signatures() -> None:
+    full = [entry(protected=protected(n=i)) for i in range(MAX_SIGNATURES)]
+    half = json.dumps(ENVELOPE | {"signatures": full[: MAX_SIGNATURES // 2]})
+    rest = json.dumps(ENVELOPE | {"signatures": full[MAX_SIGNATURES // 2 :]})
+    assert len(parse_charter(merge_signatures([half, rest])).signatures) == MAX_SIGNATURES
+    assert reason_of(merge_signatures, [half, rest, sign(CLAIMS, SH)]) is Reason.CHARTER_INVALID

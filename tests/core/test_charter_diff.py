@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.core.charter import Charter, parse_charter
-from gateway.core.charter_diff import diff
+from gateway.core.charter_diff import CautionKind, cautions, diff
+from gateway.core.jose import SoftwareKey
 from tests.core.charters import KEYS, SPARE, anchor_claims, charter_claims, delete_at, member_claims, set_at, sign
 
 
@@ -118,3 +119,67 @@ def test_removed_acr_is_shown() -> None:
     (change,) = diff(charter(charter_claims()), charter(claims))
     assert change.after is None
     assert change.path == "agreement.issuers[https://sh.example].equivalence[urn:yrd:loa:3]"
+
+
+# -- what to mind -----------------------------------------------------------------------------------------------------
+
+GAP, SPARE_NONE, ADDED, DROPPED = (
+    CautionKind.RECOGNITION_GAP,
+    CautionKind.NO_ANCHOR_TO_SPARE,
+    CautionKind.ANCHOR_ADDED,
+    CautionKind.ANCHOR_KEY_DROPPED,
+)
+THREE = ("sh", "js", "zj")
+
+
+def step(*provinces: str, quorum: int = 2, **keys: tuple[SoftwareKey, ...]) -> set[CautionKind]:
+    """What to mind about the step from sh, js, zj with their keys, two of three, to these."""
+    old = charter(charter_claims([anchor_claims(code) for code in THREE]))
+    new = charter(charter_claims([anchor_claims(code, *keys.get(code, ())) for code in provinces], quorum=quorum))
+    return {each.kind for each in cautions(old, new)}
+
+
+def test_nothing_is_to_be_minded_when_nothing_changes() -> None:
+    assert step(*THREE) == set()
+    assert cautions(None, charter(charter_claims())) == ()
+
+
+def test_an_anchor_that_joins_has_to_vouch_first() -> None:
+    assert step(*THREE, "ah", quorum=3) == {ADDED}
+
+
+def test_an_anchor_may_go_while_enough_continue() -> None:
+    assert step("sh", "js", quorum=2) == {SPARE_NONE}
+    assert step("sh", "js", "ah") == {ADDED}
+
+
+def test_too_few_that_continue_leave_a_gap() -> None:
+    assert step("sh", "ah") == {ADDED, GAP, SPARE_NONE}
+    assert step(*THREE, js=(SPARE,), zj=(KEYS["ah"],)) == {ADDED, GAP}
+    assert step(*THREE, "ah", quorum=4) == {ADDED, GAP, SPARE_NONE}
+
+
+def test_a_key_is_added_without_a_gap_and_dropped_after_it_has_ceased_to_sign() -> None:
+    assert step(*THREE, js=(KEYS["js"], SPARE)) == set()
+    old = charter(charter_claims([anchor_claims("sh"), anchor_claims("js", KEYS["js"], SPARE), anchor_claims("zj")]))
+    new = charter(charter_claims([anchor_claims("sh"), anchor_claims("js", SPARE), anchor_claims("zj")]))
+    (caution,) = cautions(old, new)
+    assert (caution.kind, caution.subject) == (DROPPED, "https://anchor.js.example")
+    assert SPARE.public.kid in caution.detail
+
+
+def test_members_that_come_and_go_are_named() -> None:
+    claims = charter_claims()
+    claims["members"][1] = member_claims("js", "recognition_gateway")
+    found = cautions(charter(charter_claims()), charter(claims))
+    assert [(each.kind, each.subject) for each in found] == [
+        (CautionKind.MEMBER_ADDED, "https://gateway.js.example"),
+        (CautionKind.MEMBER_REMOVED, "https://gateway.ah.example"),
+    ]
+
+
+def test_an_issuer_without_terms_is_named() -> None:
+    claims = charter_claims()
+    claims["members"].append(member_claims("js", "identity_credential_issuer"))
+    (found,) = cautions(None, charter(claims))
+    assert (found.kind, found.subject) == (CautionKind.ISSUER_WITHOUT_TERMS, "https://js.example")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -116,6 +116,24 @@ def test_presentation_judged_by_stale_trust_says_so(make: Make) -> None:
     attempt = make()
     attempt.view.keys[ISSUER, ISSUER_KEY.public.kid] = Trusted(ISSUER_KEY.public, fresh_until=NOW)
     assert attempt.judge().stale
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("superseded_after", "accepted"), [(timedelta(0), False), (timedelta(seconds=1), True)], ids=["at once", "later"]
+)
+def test_case_110_a_superseded_key_counts_for_what_it_signed_before(
+    make: Make, superseded_after: timedelta, accepted: bool
+) -> None:
+    attempt = make()
+    signed_at = datetime.fromtimestamp(attempt.payload["iat"], UTC)
+    attempt.view.keys[ISSUER, ISSUER_KEY.public.kid] = Trusted(
+        ISSUER_KEY.public, signed_before=signed_at + superseded_after
+    )
+    if accepted:
+        assert attempt.is_accepted()
+    else:
+        assert attempt.refusal() is Reason.KEY_REVOKED
 
 
 def test_result_cannot_be_changed() -> None:

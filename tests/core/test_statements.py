@@ -347,7 +347,7 @@ def test_case_24_statement_over_the_size_limit_is_rejected_before_it_is_parsed()
     assert caught.value.reason is Reason.TOO_LARGE
     accept_configuration(put(padding=["x" * 8_000] * 5))
     with pytest.raises(Rejected) as caught:
-        accept_configuration(put(padding=["x" * 8_000] * 7))
+        accept_configuration(put(padding=["x" * 8_000] * 9))
     assert caught.value.reason is Reason.TOO_LARGE
 
 

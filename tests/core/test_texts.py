@@ -12,7 +12,7 @@ from gateway.core.reasons import Reason
 from gateway.core.texts import TEXTS, Language, text
 
 PROTO = Path(__file__).resolve().parents[2] / "proto" / "recognition" / "v1" / "reason.proto"
-INDETERMINATE = (Reason.TRUST_STALE, Reason.STATUS_UNAVAILABLE)
+INDETERMINATE = (Reason.TRUST_STALE, Reason.STATUS_UNAVAILABLE, Reason.CLOCK_REGRESSED)
 
 
 def proto_reasons() -> dict[str, int]:

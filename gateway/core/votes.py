@@ -1,0 +1,298 @@
+"""What each anchor says of each member, by the documents held and by what may never be forgotten.
+
+Rules that live here:
+
+* An anchor speaks through one configuration and the statements that its snapshot names, by number and digest. A
+  statement that the snapshot does not name is nobody's word, however well signed.
+* The anchor's keys are the charter's. A key that was caught signing two documents of one number speaks no more.
+* The unmodified OpenID Federation validation runs once per (member, anchor). A chain that fails is dropped and
+  reported, never fatal: one broken anchor costs one vote.
+* An anchor that withdrew or suspended a member says no, which is different from saying nothing.
+* A key that its owner revoked vouches for nothing: at no time when it was compromised, later on when superseded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from gateway.core.chain import Anchor, ResolvedChain, validate_chain_parsed
+from gateway.core.charter import ISSUER_TYPE, Charter, CharterAnchor
+from gateway.core.jose import PublicKey, import_jwks
+from gateway.core.memory import Place, Revocation, RevocationReason, TrustMemory
+from gateway.core.metadata_policy import Metadata
+from gateway.core.publication import JWKS, STATUS_JWKS
+from gateway.core.reasons import Reason, Rejected
+from gateway.core.snapshot import Entry, Suspended, Vouched, Withdrawn, payload_digest, read_snapshot
+from gateway.core.statements import (
+    PROFILE,
+    EntityStatement,
+    UnverifiedStatement,
+    check_times,
+    parse_statement,
+    verify_signature,
+)
+
+Parsed = dict[str, UnverifiedStatement]
+"""Statements by token, so that each is read once."""
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vote:
+    """What one anchor says of one member."""
+
+    anchor: str
+    expires_at: datetime
+    keys: Mapping[str, PublicKey] = field(default_factory=dict)
+    """Credential keys pinned by the anchor and listed by the issuer."""
+    status_keys: Mapping[str, PublicKey] = field(default_factory=dict)
+    """Keys for status lists, likewise."""
+    pinned: frozenset[str] = frozenset()
+    """Names of all keys that the anchor pins, listed by the issuer or not."""
+    credential_types: frozenset[str] = frozenset()
+    withdrawn: bool = False
+    """The anchor took its word back, for a while or for good. Nothing is granted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """An anchor's configuration: verified, in time, and by a key that was not caught."""
+
+    anchor: CharterAnchor
+    statement: EntityStatement
+    snapshot: Mapping[str, Entry]
+
+
+class Evidence:
+    """The documents held, under one charter and at one time. Each is read and each head judged once."""
+
+    def __init__(
+        self,
+        charter: Charter,
+        memory: TrustMemory,
+        now: datetime,
+        *,
+        grace: timedelta | None = None,
+        parsed: Parsed | None = None,
+    ) -> None:
+        """Prepare to look at what is held.
+
+        Args:
+            charter: the charter in force.
+            memory: what is held.
+            now: the time.
+            grace: how long after their expiry documents are still heard; by default as the charter has it.
+            parsed: statements that were read already.
+        """
+        self.charter = charter
+        self.memory = memory
+        self.now = now
+        self._grace = charter.agreement.stale_grace if grace is None else grace
+        self._parsed: Parsed = {} if parsed is None else parsed
+        self._heads: dict[str, Head | Rejected] = {}
+        self._attestations: dict[Place, EntityStatement | Rejected] = {}
+
+    def statement(self, place: Place) -> UnverifiedStatement:
+        """Read a statement held.
+
+        Raises:
+            Rejected: TRUST_STALE when none is held; or it cannot be read.
+        """
+        token = self.memory.documents.get(place)
+        if token is None:
+            raise Rejected(Reason.TRUST_STALE, "a document of the chain is not held")
+        if token not in self._parsed:
+            self._parsed[token] = parse_statement(token, PROFILE)
+        statement = self._parsed[token]
+        if (statement.iss, statement.sub) != place:
+            raise Rejected(Reason.STATEMENT_INVALID, "a document is held in the place of another")
+        return statement
+
+    def head(self, anchor: CharterAnchor) -> Head:
+        """Give an anchor's configuration.
+
+        Raises:
+            Rejected: there is none that counts.
+        """
+        return _once(self._heads, anchor.entity_id, lambda: self._judge_head(anchor))
+
+    def attestation(self, anchor: CharterAnchor, member: str) -> EntityStatement:
+        """Give what the anchor states about a member, whatever the member says of itself.
+
+        Raises:
+            Rejected: it states nothing that counts.
+        """
+        return _once(self._attestations, (anchor.entity_id, member), lambda: self._judge_statement(anchor, member))
+
+    def vote(self, anchor: CharterAnchor, member: str) -> Vote:
+        """Judge what an anchor says of a member.
+
+        Raises:
+            Rejected: nothing that counts.
+        """
+        head = self.head(anchor)
+        silent_until = self._silent_until(head, member)
+        if silent_until is not None:
+            return Vote(anchor=anchor.entity_id, expires_at=silent_until, withdrawn=True)
+        return _read_vote(anchor.entity_id, self.chain(anchor, member))
+
+    def chain(
+        self, anchor: CharterAnchor, member: str, configuration: UnverifiedStatement | None = None
+    ) -> ResolvedChain:
+        """Validate the chain from a member, by the configuration held or by another, to an anchor.
+
+        Raises:
+            Rejected: it does not hold.
+        """
+        head = self.head(anchor)
+        statement = self._named(head, member)
+        configuration = configuration or self.statement((member, member))
+        self._require_not_revoked(configuration)
+        # The anchor's keys are the charter's; what its own configuration lists is not looked at.
+        configured = Anchor(entity_id=anchor.entity_id, keys=anchor.keys)
+        own = self.statement((anchor.entity_id, anchor.entity_id))
+        chain = validate_chain_parsed([configuration, statement, own], configured, PROFILE, self.now, grace=self._grace)
+        self._require_not_caught(anchor, chain.statements[1].signer)
+        return chain
+
+    def attesting(self, member: str) -> Mapping[str, tuple[PublicKey, tuple[str, ...]]]:
+        """Give the federation keys that anchors attest for a member, by thumbprint, each with its anchors."""
+        found: dict[str, tuple[PublicKey, tuple[str, ...]]] = {}
+        for anchor in self.charter.anchors:
+            try:
+                statement = self.attestation(anchor, member)
+            except Rejected:
+                continue
+            for key in statement.jwks.values():
+                known, anchors = found.get(key.thumbprint, (key, ()))
+                found[key.thumbprint] = (known, (*anchors, anchor.entity_id))
+        return found
+
+    def federation_keys(self, member: str) -> Mapping[str, PublicKey]:
+        """Give the federation keys, by kid, that a quorum of anchors attests and the member did not revoke."""
+        return {
+            key.kid: key
+            for key, anchors in self.attesting(member).values()
+            if len(anchors) >= self.charter.quorum and (member, key.kid) not in self.memory.revocations
+        }
+
+    def _judge_head(self, anchor: CharterAnchor) -> Head:
+        statement = self.statement((anchor.entity_id, anchor.entity_id))
+        check_times(statement, PROFILE, self.now, grace=self._grace)
+        verified = verify_by_charter(anchor, statement)
+        self._require_not_caught(anchor, verified.signer)
+        return Head(anchor=anchor, statement=verified, snapshot=read_snapshot(verified))
+
+    def _judge_statement(self, anchor: CharterAnchor, member: str) -> EntityStatement:
+        head = self.head(anchor)
+        if self._silent_until(head, member) is not None:
+            raise Rejected(Reason.ISSUER_WITHDRAWN, "the anchor took its word for the member back")
+        statement = self._named(head, member)
+        check_times(statement, PROFILE, self.now, grace=self._grace)
+        verified = verify_by_charter(anchor, statement)
+        self._require_not_caught(anchor, verified.signer)
+        return verified
+
+    def _named(self, head: Head, member: str) -> UnverifiedStatement:
+        entry = head.snapshot.get(member)
+        if not isinstance(entry, Vouched):
+            raise Rejected(Reason.TRUST_STALE, "the anchor does not vouch for the member")
+        statement = self.statement((head.anchor.entity_id, member))
+        if not matches(entry, statement):
+            raise Rejected(Reason.SNAPSHOT_MISMATCH, "the statement held is not the one that the snapshot names")
+        return statement
+
+    def _silent_until(self, head: Head, member: str) -> datetime | None:
+        """Until when the anchor has said that it says nothing for the member; None: it has not."""
+        entry = head.snapshot.get(member)
+        expires_at = head.statement.expires_at
+        if (head.anchor.entity_id, member) in self.memory.withdrawals or isinstance(entry, Withdrawn):
+            return expires_at
+        if isinstance(entry, Suspended) and self.now < entry.until:
+            return min(expires_at, entry.until)
+        return None
+
+    def _require_not_caught(self, anchor: CharterAnchor, signer: PublicKey) -> None:
+        if (anchor.entity_id, signer.thumbprint) in self.memory.equivocations:
+            raise Rejected(Reason.EQUIVOCATION, "the anchor's key signed two documents with one number")
+
+    def _require_not_revoked(self, configuration: UnverifiedStatement) -> None:
+        revocation = self.memory.revocations.get((configuration.iss, configuration.kid))
+        if revocation is not None and is_revoked(revocation, configuration.issued_at):
+            raise Rejected(Reason.KEY_REVOKED, "configuration is signed by a key that the member revoked")
+
+
+def is_revoked(revocation: Revocation, signed_at: datetime) -> bool:
+    """Whether a revocation takes away a signature that bears a time."""
+    return revocation.reason is RevocationReason.COMPROMISED or signed_at >= revocation.revoked_at
+
+
+def matches(entry: Vouched, statement: UnverifiedStatement | EntityStatement) -> bool:
+    """Whether a statement is the one that an entry of a snapshot names."""
+    return statement.claims.get("seq") == entry.seq and payload_digest(statement) == entry.sha256
+
+
+def verify_by_charter(anchor: CharterAnchor, statement: UnverifiedStatement) -> EntityStatement:
+    """Verify a statement of an anchor by the keys that the charter lists for it, never by its own.
+
+    Raises:
+        Rejected: KEY_UNKNOWN, ALGORITHM_NOT_ALLOWED, SIGNATURE_INVALID.
+    """
+    key = anchor.keys.get(statement.kid)
+    if key is None:
+        raise Rejected(Reason.KEY_UNKNOWN, "signed by a key that the charter does not list for the anchor")
+    return verify_signature(statement, key)
+
+
+def _once(memo: dict[Any, _Found | Rejected], name: object, judge: Callable[[], _Found]) -> _Found:
+    if name not in memo:
+        try:
+            memo[name] = judge()
+        except Rejected as rejection:
+            memo[name] = rejection
+    found = memo[name]
+    if isinstance(found, Rejected):
+        raise Rejected(found.reason, found.detail)
+    return found
+
+
+def _read_vote(anchor_id: str, chain: ResolvedChain) -> Vote:
+    granted = chain.metadata.get(ISSUER_TYPE)
+    if granted is None:
+        # An anchor that does not allow our entity type strips it: the chain is valid and grants nothing.
+        return Vote(anchor=anchor_id, expires_at=chain.expires_at)
+    types = granted.get("credential_types", [])
+    if not isinstance(types, list) or not all(isinstance(name, str) for name in types):
+        raise Rejected(Reason.STATEMENT_INVALID, "credential_types is not a list of strings")
+    configuration, statement = chain.statements[0].metadata, chain.statements[1].metadata
+    # A federation key that also signed credentials would let a stolen credential key rewrite its own trust; nor does a
+    # key for one purpose serve another.
+    federation = {key.thumbprint for key in chain.federation_keys.values()}
+    keys, status_keys = _pinned(configuration, statement, JWKS), _pinned(configuration, statement, STATUS_JWKS)
+    return Vote(
+        anchor=anchor_id,
+        expires_at=chain.expires_at,
+        keys={kid: key for kid, key in keys.items() if kid not in federation | status_keys.keys()},
+        status_keys={kid: key for kid, key in status_keys.items() if kid not in federation | keys.keys()},
+        pinned=frozenset(_listed(statement, JWKS)) | frozenset(_listed(statement, STATUS_JWKS)),
+        credential_types=frozenset(types),
+    )
+
+
+def _pinned(configuration: Metadata, statement: Metadata, parameter: str) -> Mapping[str, PublicKey]:
+    pinned = _listed(statement, parameter)
+    return {
+        # As the issuer lists it: an RSA key fits two algorithms, and which one is not the anchor's to choose. A kid is
+        # the key's thumbprint, so the same kid is the same key.
+        kid: key
+        for kid, key in _listed(configuration, parameter).items()
+        if kid in pinned and pinned[kid].algorithm is key.algorithm
+    }
+
+
+def _listed(metadata: Metadata, parameter: str) -> Mapping[str, PublicKey]:
+    jwks = metadata.get(ISSUER_TYPE, {}).get(parameter)
+    return import_jwks(jwks) if jwks is not None else {}
