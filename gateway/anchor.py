@@ -1,109 +1,428 @@
 """The trust anchor: vouches for members whose configuration is signed by a key it has attested.
 
-What may be said is decided in ``core.publication``; this module signs it, remembers what was attested, and signs anew
-before a statement lapses.
+What may be said is decided in ``core.vouching``; this module remembers, signs and publishes. Rules that live here:
+
+* What is published is a whole: the anchor's configuration and the one statement about each member that its snapshot
+  names. It is made anew, all in one, when anything in it changed or is past half its life.
+* What was attested, and what is said because of it, is on disk together before anybody sees it. After a crash the
+  anchor must not know less than it has told others.
+* A backup that was put back learns from its own statements, as peers relay them, what it attested since; what it
+  withdrew stays withdrawn.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from gateway.core.charter import Charter
-from gateway.core.jose import Signer, sign_compact
-from gateway.core.publication import SUBORDINATE_LIFETIME, Attested, vouch
-from gateway.core.reasons import Reason, Rejected
-from gateway.core.statements import PROFILE, parse_statement
+from gateway.core import vouching
+from gateway.core.charter import Charter, Member
+from gateway.core.jose import PublicKey, Signer, import_jwks, sign_compact
+from gateway.core.memory import Documents, Place, TrustMemory
+from gateway.core.publication import KEY_PARAMETERS, next_seq
+from gateway.core.reasons import InvalidRequest, NotHeld, Reason, Rejected
+from gateway.core.snapshot import Suspended, charter_claim, read_seq, read_snapshot
+from gateway.core.statements import PROFILE, UnverifiedStatement, parse_statement
 from gateway.core.statements import TYP as STATEMENT_TYPE
+from gateway.core.vouching import (
+    SUBORDINATE_LIFETIME,
+    Approval,
+    MemberRecord,
+    PendingChange,
+    Suspension,
+    anchor_snapshot,
+    vouch,
+)
 from gateway.entity import Entity
 from gateway.logs import get_logger
-from gateway.storage import AttestationStore
+from gateway.storage import AnchorStore
 
 CONFIGURATION_LIFETIME: Final = timedelta(minutes=10)
 """An anchor's configuration lives briefly: it bounds how long a frozen view can pass for a fresh one."""
+_USUAL: Final = frozenset({Reason.ROLLED_BACK, Reason.EXPIRED})
+"""Why configurations are refused all day: relays lag behind."""
+_MAX_COMPLAINTS: Final = 100
 
 _log = get_logger("anchor")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberStanding:
+    """A member of the charter as the anchor sees it."""
+
+    member: Member
+    record: MemberRecord | None
+    """None: no key of it was enrolled here."""
+    statement_expires_at: datetime | None
+    """Until when the last statement about it lives; None: there was none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Statement:
+    """The last statement about a member."""
+
+    token: str
+    seq: int
+    issued_at: datetime
+    expires_at: datetime
+    charter: str
+    """Digest of the charter it was made under; empty: not known any more."""
+    kid: str
+    """The key that signed it."""
 
 
 class Anchor:
     """One province's trust anchor. Thread-safe."""
 
-    def __init__(self, *, entity_id: str, signer: Signer, store: AttestationStore, enrolled: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        *,
+        entity_id: str,
+        signer: Callable[[], Signer],
+        federation_keys: Callable[[], Sequence[PublicKey]],
+        store: AnchorStore,
+        enrolled: Mapping[str, str],
+        approve: Approval = Approval.AUTO,
+    ) -> None:
         """Prepare the anchor.
 
         Args:
             entity_id: its entity identifier.
-            signer: its key, the one the charter lists.
+            signer: gives the key that signs now, one that the charter lists.
+            federation_keys: gives all its keys that others are to know.
             store: where it remembers what it attested.
             enrolled: first federation key (thumbprint) of each member, compared by people out of band.
+            approve: who approves new keys of a member.
         """
         self.entity = Entity(
             entity_id=entity_id,
             signer=signer,
-            metadata={"federation_entity": {}},
+            federation_keys=federation_keys,
+            metadata=lambda: {"federation_entity": {}},
             lifetime=CONFIGURATION_LIFETIME,
+            extra=lambda: self._extra,
         )
+        self._signer = signer
         self._store = store
+        self._approve = approve
         self._lock = threading.Lock()
-        self._attested = {
-            member: Attested(federation_keys=frozenset({thumbprint}), credential_keys=frozenset())
-            for member, thumbprint in enrolled.items()
-        }
-        self._attested.update(store.load_attested())
-        self._statements: dict[str, tuple[datetime, str]] = {}
+        self._records = {member: vouching.enrol(None, thumbprint) for member, thumbprint in enrolled.items()}
+        self._records.update(store.load_members())
+        self._statements: dict[str, _Statement] = {}
+        self._judged: dict[str, str] = {}  # by member, the configuration last vouched for
+        self._complaints: set[tuple[str, Reason]] = set()
+        self._configuration = ""
+        self._bundle: tuple[str, ...] = ()
+        self._seq = 0
+        self._extra: Mapping[str, Any] = {}
 
-    def vouch(self, charter: Charter, configurations: Mapping[str, str], now: datetime) -> Mapping[str, str]:
-        """Judge configurations on offer, by the member asked about; give the statements newly made, by member."""
-        made: dict[str, str] = {}
-        for member, configuration in configurations.items():
-            try:
-                statement = self._vouch_one(charter, member, configuration, now)
-            except Rejected as rejection:
-                _log.warning("vouching_refused", reason=rejection.reason, detail=rejection.detail)
-                continue
-            if statement is not None:
-                made[member] = statement
-        return made
+    # -- publishing ----------------------------------------------------------------------------------------------------
 
-    def _vouch_one(self, charter: Charter, member: str, configuration: str, now: datetime) -> str | None:
-        if parse_statement(configuration, PROFILE).sub != member:
-            raise Rejected(Reason.STATEMENT_INVALID, "not the configuration that was asked for")
+    def recall(self, documents: Documents) -> None:
+        """Take up what was said before the last stop. To be called once, before anything else."""
         with self._lock:
-            attested = self._attested.get(member)
-            if attested is None:
-                raise Rejected(Reason.ISSUER_UNKNOWN, "no key of the member was enrolled at this anchor")
-            vouching = vouch(
+            for place, statement in self._own(documents).items():
+                self._seq = max(self._seq, read_seq(statement))
+                if place[1] != self.entity.entity_id:
+                    self._statements[place[1]] = _read(statement)
+
+    def absorb(
+        self, charter: Charter, configurations: Sequence[str], memory: TrustMemory, now: datetime, *, last_seq: int = 0
+    ) -> Sequence[str]:
+        """Judge configurations of members, and say what there is to say.
+
+        Args:
+            charter: the charter in force.
+            configurations: as offered by anybody, untrusted.
+            memory: what is held, our own documents among it as peers relayed them.
+            now: the time.
+            last_seq: the highest sequence number that any statement of ours is known to bear.
+
+        Returns:
+            The anchor's configuration and all statements it names, when it is not the one held; otherwise nothing.
+        """
+        held = memory.documents
+        with self._lock:
+            self._seq = max(self._seq, last_seq)
+            self._learn(charter, memory)
+            records, made = dict(self._records), dict[str, _Statement]()
+            for token in self._candidates(charter, configurations, held, now):
+                self._judge(charter, token, records, made, now)
+            self._publish(charter, records, made, now)
+            own_id = self.entity.entity_id
+            return () if held.get((own_id, own_id)) == self._configuration else self._bundle
+
+    def _candidates(self, charter: Charter, configurations: Sequence[str], held: Documents, now: datetime) -> list[str]:
+        known = set(self._judged.values())
+        candidates = [token for token in dict.fromkeys(configurations) if token not in known]
+        for member in (member.entity_id for member in charter.members):
+            token = held.get((member, member))
+            if token is not None and (self._judged.get(member) != token or self._is_due(charter, member, now)):
+                candidates.append(token)
+        return candidates
+
+    def _is_due(self, charter: Charter, member: str, now: datetime) -> bool:
+        """Whether a statement about a member has to be made, whatever it says."""
+        last = self._statements.get(member)
+        if last is None or last.charter != charter.sha256:
+            return True
+        own = charter.anchor(self.entity.entity_id)
+        if own is not None and last.kid not in own.keys:
+            return True  # a charter took effect before our key did
+        return not timedelta(0) <= now - last.issued_at < SUBORDINATE_LIFETIME / 2
+
+    def _judge(
+        self, charter: Charter, token: str, records: dict[str, MemberRecord], made: dict[str, _Statement], now: datetime
+    ) -> None:
+        try:
+            member = parse_statement(token, PROFILE).sub
+            seq = next_seq(self._seq, now)
+            outcome = vouch(
                 anchor_id=self.entity.entity_id,
                 charter=charter,
-                configuration=configuration,
-                attested=attested,
-                taken_keys=self._taken_keys(charter, member),
+                configuration=token,
+                record=_enrolled(records, member),
+                taken_keys=_taken_keys(charter, member, records),
+                seq=seq,
+                approve=self._approve,
                 now=now,
             )
+        except Rejected as rejection:
+            self._complain(token, rejection)
+            return
+        records[member] = outcome.record
+        self._judged[member] = token
+        if outcome.claims is None:
+            # The last statement is not the one to go back to when something may be said again: keys may have changed.
+            self._statements.pop(member, None)
+        elif outcome.keys_changed or member in made or self._is_due(charter, member, now):
+            signer = self._signer()
+            made[member] = _Statement(
+                token=sign_compact(STATEMENT_TYPE, outcome.claims, signer),
+                seq=seq,
+                issued_at=now,
+                expires_at=now + SUBORDINATE_LIFETIME,
+                charter=charter.sha256,
+                kid=signer.public.kid,
+            )
+
+    def _complain(self, token: str, rejection: Rejected) -> None:
+        if rejection.reason in _USUAL or (token, rejection.reason) in self._complaints:
+            return  # whoever offers the same again and again does not fill the disk with it
+        if len(self._complaints) >= _MAX_COMPLAINTS:
+            self._complaints.clear()
+        self._complaints.add((token, rejection.reason))
+        _log.warning("vouching_refused", reason=rejection.reason, detail=rejection.detail)
+
+    def _publish(
+        self, charter: Charter, records: dict[str, MemberRecord], made: dict[str, _Statement], now: datetime
+    ) -> None:
+        own_id = self.entity.entity_id
+        statements = {**self._statements, **made}
+        named = {
+            member.entity_id: records[member.entity_id] for member in charter.members if member.entity_id in records
+        }
+        tokens = {member: statements[member].token for member in named if member in statements}
+        snapshot = anchor_snapshot(named, tokens, now)
+        self._extra = {"snapshot": snapshot, "charter": charter_claim(charter)}
+        configuration = self.entity.configuration((), now, self._seq)
+        changed = {member: record for member, record in records.items() if record != self._records.get(member)}
+        if configuration == self._configuration and not changed:
+            return
+        documents: dict[Place, str] = {(own_id, member): statement.token for member, statement in made.items()}
+        self._store.save_anchor(changed, {**documents, (own_id, own_id): configuration})
+        self._records, self._statements, self._configuration = records, statements, configuration
+        self._seq = max(self._seq, read_seq(parse_statement(configuration, PROFILE)))
+        vouched = [tokens[member] for member, entry in snapshot["members"].items() if "sha256" in entry]
+        self._bundle = (configuration, *vouched)
+
+    # -- what a backup forgot ------------------------------------------------------------------------------------------
+
+    def _learn(self, charter: Charter, memory: TrustMemory) -> None:
+        """Take in what we said and do not remember."""
+        own_id = self.entity.entity_id
+        before = dict(self._records)
+        for (anchor, member), withdrawal in memory.withdrawals.items():
+            record = self._records.get(member)
+            if anchor == own_id and record is not None and record.withdrawal is None:
+                self._records[member] = replace(record, withdrawal=withdrawal)
+        token = memory.documents.get((own_id, own_id))
+        if token is not None and token != self._configuration:
+            head = parse_statement(token, PROFILE)
+            if read_seq(head) > self._seq:
+                self._catch_up(charter, memory.documents, head)
+        if self._records != before:
+            _log.warning("state_restored", entity=own_id, seq=self._seq)
+            self._judged.clear()
+            self._store.save_anchor(self._records, {})
+
+    def _catch_up(self, charter: Charter, documents: Documents, head: UnverifiedStatement) -> None:
+        own_id = self.entity.entity_id
+        for (_, member), statement in self._own(documents).items():
             last = self._statements.get(member)
-            if last is not None and _same_keys(vouching.attested, attested) and _is_young(last[0], now):
-                return None
-            statement = sign_compact(STATEMENT_TYPE, vouching.claims, self.entity.signer)
-            # Durable before it is served: after a crash the anchor must not know less than it has told others.
-            place = (self.entity.entity_id, member)
-            self._store.save_vouching(member, vouching.attested, place, statement)
-            self._attested[member] = vouching.attested
-            self._statements[member] = (now, statement)
-            return statement
+            if member != own_id and charter.member(member) and (last is None or last.seq < read_seq(statement)):
+                self._statements[member] = _read(statement)
+                self._records[member] = _caught_up(self._records.get(member), statement)
+        for member, entry in read_snapshot(head).items():
+            record = self._records.get(member)
+            if isinstance(entry, Suspended) and record is not None and record.suspension is None:
+                suspension = Suspension(suspended_at=entry.suspended_at, until=entry.until, reason=entry.reason)
+                self._records[member] = replace(record, suspension=suspension)
+        self._seq = read_seq(head)
 
-    def _taken_keys(self, charter: Charter, member: str) -> frozenset[str]:
-        taken = {key.thumbprint for anchor in charter.anchors for key in anchor.keys.values()}
-        for other, attested in self._attested.items():
-            if other != member and charter.member(other) is not None:
-                taken |= attested.credential_keys  # proven; anybody can list anybody's federation key
-        return frozenset(taken)
+    def _own(self, documents: Documents) -> dict[Place, UnverifiedStatement]:
+        own_id = self.entity.entity_id
+        return {place: parse_statement(token, PROFILE) for place, token in documents.items() if place[0] == own_id}
+
+    # -- what operators decide -----------------------------------------------------------------------------------------
+
+    def members(self, charter: Charter) -> Sequence[MemberStanding]:
+        """Give all members of the charter, in its order."""
+        with self._lock:
+            return [self._standing(member) for member in charter.members]
+
+    def pending(self) -> Sequence[tuple[str, PendingChange]]:
+        """Give the changes that wait for approval, with the member of each, oldest first."""
+        with self._lock:
+            changes = [(member, record.pending) for member, record in self._records.items() if record.pending]
+        return sorted(changes, key=lambda change: (change[1].seen_at, change[0]))
+
+    def approve(self, charter: Charter, change_id: str, *, validate_only: bool = False) -> MemberStanding:
+        """Attest the keys of a change from the next statement on.
+
+        Every act of an operator is on disk when it returns; ``Resolver.publish_own`` has to follow. With
+        ``validate_only`` nothing is done but to check.
+
+        Raises:
+            NotHeld: no such change waits.
+        """
+        with self._lock:
+            member = self._member_of(change_id)
+            record = vouching.approve_change(self._records[member], change_id)
+            return self._decide(charter, member, record, validate_only=validate_only)
+
+    def reject(self, charter: Charter, change_id: str, *, validate_only: bool = False) -> MemberStanding:
+        """Leave the keys of a change out for good; see ``approve``."""
+        with self._lock:
+            member = self._member_of(change_id)
+            record = vouching.reject_change(self._records[member], change_id)
+            return self._decide(charter, member, record, validate_only=validate_only)
+
+    def enrol(
+        self, charter: Charter, member: str, thumbprint: str, *, replace_keys: bool = False, validate_only: bool = False
+    ) -> MemberStanding:
+        """Take a member's federation key that people compared; see ``approve``.
+
+        Raises:
+            InvalidRequest: the charter does not name the member, or the key cannot be its.
+            WrongState: it is enrolled already and ``replace_keys`` is not set.
+        """
+        with self._lock:
+            if charter.member(member) is None:
+                raise InvalidRequest("entity_id", "is not a member that the charter names")
+            record = vouching.enrol(self._records.get(member), thumbprint, replace_keys=replace_keys)
+            return self._decide(charter, member, record, validate_only=validate_only)
+
+    def suspend(
+        self, charter: Charter, member: str, *, until: datetime, reason: str, now: datetime, validate_only: bool = False
+    ) -> MemberStanding:
+        """Say nothing for a member until a time; see ``approve``.
+
+        Raises:
+            NotHeld: no key of the member was enrolled here.
+            InvalidRequest, WrongState: see ``core.vouching.suspend``.
+        """
+        with self._lock:
+            record = vouching.suspend(self._enrolled(member), until=until, reason=reason, now=now)
+            return self._decide(charter, member, record, validate_only=validate_only)
+
+    def resume(self, charter: Charter, member: str, *, now: datetime, validate_only: bool = False) -> MemberStanding:
+        """End a suspension; see ``approve`` and ``core.vouching.resume``."""
+        with self._lock:
+            record = vouching.resume(self._enrolled(member), now=now)
+            return self._decide(charter, member, record, validate_only=validate_only)
+
+    def revoke(
+        self, charter: Charter, member: str, *, reason: str, now: datetime, validate_only: bool = False
+    ) -> MemberStanding:
+        """Never say anything for a member again; see ``approve`` and ``core.vouching.revoke``."""
+        with self._lock:
+            record = vouching.revoke(self._enrolled(member), reason=reason, now=now)
+            return self._decide(charter, member, record, validate_only=validate_only)
+
+    def _decide(self, charter: Charter, entity_id: str, record: MemberRecord, *, validate_only: bool) -> MemberStanding:
+        member = charter.member(entity_id)
+        if member is None:
+            raise NotHeld("the charter does not name the member any more")
+        if not validate_only:
+            self._store.save_anchor({entity_id: record}, {})
+            self._records[entity_id] = record
+            self._judged.pop(entity_id, None)
+        return replace(self._standing(member), record=record)
+
+    def _standing(self, member: Member) -> MemberStanding:
+        statement = self._statements.get(member.entity_id)
+        return MemberStanding(
+            member=member,
+            record=self._records.get(member.entity_id),
+            statement_expires_at=None if statement is None else statement.expires_at,
+        )
+
+    def _enrolled(self, member: str) -> MemberRecord:
+        record = self._records.get(member)
+        if record is None:
+            raise NotHeld("no key of the member was enrolled at this anchor")
+        return record
+
+    def _member_of(self, change_id: str) -> str:
+        for member, record in self._records.items():
+            if record.pending is not None and record.pending.change_id == change_id:
+                return member
+        raise NotHeld("no such change waits")
 
 
-def _same_keys(one: Attested, other: Attested) -> bool:
-    return (one.federation_keys, one.credential_keys) == (other.federation_keys, other.credential_keys)
+def _enrolled(records: Mapping[str, MemberRecord], member: str) -> MemberRecord:
+    record = records.get(member)
+    if record is None:
+        raise Rejected(Reason.ISSUER_UNKNOWN, "no key of the member was enrolled at this anchor")
+    return record
 
 
-def _is_young(signed_at: datetime, now: datetime) -> bool:
-    return timedelta(0) <= now - signed_at < SUBORDINATE_LIFETIME / 2
+def _taken_keys(charter: Charter, member: str, records: Mapping[str, MemberRecord]) -> frozenset[str]:
+    taken = {key.thumbprint for anchor in charter.anchors for key in anchor.keys.values()}
+    for other, record in records.items():
+        if other != member and charter.member(other) is not None:
+            taken |= record.credential_keys  # proven; anybody can list anybody's federation key
+    return frozenset(taken)
+
+
+def _read(statement: UnverifiedStatement) -> _Statement:
+    return _Statement(
+        token=statement.token,
+        seq=read_seq(statement),
+        issued_at=statement.issued_at,
+        expires_at=statement.expires_at,
+        charter="",
+        kid=statement.kid,
+    )
+
+
+def _caught_up(record: MemberRecord | None, statement: UnverifiedStatement) -> MemberRecord:
+    """What is remembered of a member, brought up to a later statement of ours about it."""
+    pinned = [
+        parameters[name] for parameters in statement.metadata.values() for name in KEY_PARAMETERS if name in parameters
+    ]
+    federation = frozenset(key.thumbprint for key in statement.jwks.values())
+    credential = frozenset(key.thumbprint for jwks in pinned for key in import_jwks(jwks).values())
+    if record is None:
+        return MemberRecord(federation_keys=federation, credential_keys=credential)
+    gone = (record.federation_keys | record.credential_keys) - federation - credential
+    return replace(
+        record,
+        federation_keys=federation,
+        credential_keys=credential,
+        spent_keys=(record.spent_keys | gone) - federation - credential,
+    )

@@ -7,7 +7,7 @@ a port is opened, and the ledger is closed last, because running calls still wri
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,36 +16,51 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.anchor import Anchor
+from gateway.certificates import CertificateFiles, UnfitFileError, expiries, problems
 from gateway.clock import World
 from gateway.config import Config, ConfigError
+from gateway.core.acknowledgement import MAX_CHARS as MAX_ACKNOWLEDGEMENT_CHARS
 from gateway.core.agreement import Agreement
 from gateway.core.charter import GATEWAY_TYPE, Charter
+from gateway.core.key_schedule import KeyPurpose
+from gateway.core.memory import Revocation
 from gateway.core.reasons import Rejected
 from gateway.core.trust import TrustView
 from gateway.entity import Entity
+from gateway.guard import STREAMS_PER_DOMAIN
+from gateway.holdings import Holdings
 from gateway.issuer import Issuer
-from gateway.keystore import KeyStore, KeyStoreError
+from gateway.keyring import KeyRing
+from gateway.keystore import KeyStoreError
+from gateway.keystore.opening import open_key_store
 from gateway.ledger import Ledger
 from gateway.logs import get_logger
 from gateway.peers import GrpcPeer
 from gateway.resolver import Resolver, load_charter
-from gateway.server import (
+from gateway.rotation import Rotation
+from gateway.server.admin import Administration
+from gateway.server.anchor import AnchorServicer
+from gateway.server.federation import FederationServicer
+from gateway.server.issuance import IssuanceServicer
+from gateway.server.keys import KeyServicer
+from gateway.server.listener import (
     FEDERATION_SERVICE,
     ISSUANCE_SERVICE,
+    MAX_REQUEST_BYTES,
     VERIFICATION_SERVICE,
-    FederationServicer,
-    IssuanceServicer,
     Listener,
-    VerificationServicer,
 )
+from gateway.server.verification import VerificationServicer
 from gateway.storage import StorageError
 from gateway.storage.sqlite import SqliteStore
-from gateway.tls import CallerReader, check_cas, check_own_certificate
+from gateway.tls import CallerReader
 from gateway.verifier import Verifier
 
 GATEWAY_CONFIGURATION_LIFETIME: Final = timedelta(hours=1)
 HEALTH_SECONDS: Final = 0.5
+FEDERATION: Final = "federation"
 FEDERATION_THREADS: Final = 16
+MAX_FEDERATION_REQUEST_BYTES: Final = 2 * MAX_ACKNOWLEDGEMENT_CHARS
 ADMIN_THREADS: Final = 4
 
 _log = get_logger("app")
@@ -73,26 +88,51 @@ class App:
 
     def _open(self, opened: ExitStack) -> None:
         config, world = self._config, self._world
-        _check_tls(config, world.now())
+        self._certificates = _certificates(config, world)
         charter, store = _open_trust(config)
         opened.callback(store.close)
-        keys = KeyStore.open(config.keys)
-        peers = _peers(config)
+        key_store = open_key_store(config.keys, config.key_store)
+        opened.callback(key_store.close)
+        keys = KeyRing(store, key_store, world)
+        self._peers = peers = _peers(config, self._certificates)
         for peer in peers:
             opened.callback(peer.close)
-        self._issuer = _issuer(config, keys, world, charter.agreement, self._agreement)
-        anchor = _anchor(config, keys, store)
-        gateway = Entity(
-            entity_id=config.entities.gateway,
-            signer=keys.signer("gateway-federation"),
-            metadata={GATEWAY_TYPE: {}},
-            lifetime=GATEWAY_CONFIGURATION_LIFETIME,
-        )
+        self._issuer: Issuer | None = None
+        if config.entities.issuer is not None:
+            self._issuer = Issuer(
+                entity_id=config.entities.issuer,
+                keys=keys,
+                subject_key=key_store.secret("pairwise-issuer"),
+                world=world,
+                agreement=self._agreement,
+                credential_types=_credential_types(charter.agreement),
+            )
+        self._anchor = _anchor(config, keys, store)
+        gateway = _gateway(config, keys)
         members = [self._issuer.entity, gateway] if self._issuer is not None else [gateway]
         self._resolver = Resolver(
-            world=world, store=store, charter=charter, peers=peers, own_entities=members, anchor=anchor
+            world=world,
+            store=store,
+            charter=charter,
+            peers=peers,
+            own_entities=members,
+            gateway=gateway,
+            anchor=self._anchor,
+            on_own_revocations=self._take_own_revocations,
         )
         opened.callback(self._resolver.stop)
+        purposes = _purposes(config)
+        self._rotation = Rotation(
+            world=world,
+            store=store,
+            keys=keys,
+            holdings=Holdings(self._resolver, gateway.entity_id, purposes),
+            entities=purposes,
+            policy=config.rotation,
+            publish=self._resolver.publish_own,
+            deadlines=partial(_certificate_ends, config),
+        )
+        opened.callback(self._rotation.stop)
         self._ledger = Ledger(store, world)
         opened.callback(self._ledger.close)
         self._verifier = Verifier(
@@ -101,22 +141,28 @@ class App:
             resolver=self._resolver,
             ledger=self._ledger,
             world=world,
-            nonce_key=keys.secret("nonce"),
-            pairwise_key=keys.secret("pairwise"),
+            nonce_key=key_store.secret("nonce"),
+            pairwise_key=key_store.secret("pairwise"),
         )
-        anchors = [anchor.entity] if anchor is not None else []
+        anchors = [self._anchor.entity] if self._anchor is not None else []
         self._listeners: dict[str, Listener] = {}
         opened.callback(self._close_listeners, 0)
-        self._listen({entity.entity_id: entity for entity in (*members, *anchors)})
+        self._listen({entity.entity_id: entity for entity in (*members, *anchors)}, key_store.kind)
 
     def start(self) -> None:
         """Serve, and keep the trust view current."""
-        self._resolver.publish_own()
-        self._resolver.start(timedelta(seconds=self._config.refresh.interval_seconds))
+        # Peers that start at the same time are told so at once, and do not wait for each other.
+        self._listeners[FEDERATION].start()
+        # What they know of us and we do not comes before anything that we say, or that our keys sign.
+        self._resolver.catch_up()
+        self._rotation.tick()
+        self._resolver.start(self._interval)
+        self._rotation.start()
         self._health = threading.Thread(target=self._watch_health, name="health", daemon=True)
         self._health.start()
-        for listener in self._listeners.values():
-            listener.start()
+        for name, listener in self._listeners.items():
+            if name != FEDERATION:
+                listener.start()
         _log.info("gateway_started", province=self._config.province.code)
 
     def stop(self, grace_seconds: float) -> None:
@@ -138,65 +184,79 @@ class App:
         for wait in waits:
             wait()
 
+    @property
+    def _interval(self) -> timedelta:
+        return timedelta(seconds=self._config.refresh.interval_seconds)
+
+    def _take_own_revocations(self, known: Mapping[tuple[str, str], Revocation]) -> None:
+        self._rotation.take_revocations(known)  # which is made after the resolver
+
     def _agreement(self) -> Agreement:
         return self._resolver.view.charter.agreement
 
-    def _listen(self, own: Mapping[str, Entity]) -> None:
+    def _listen(self, entities: Mapping[str, Entity], key_store_kind: str) -> None:
         config, listeners = self._config, self._config.listeners
         own_prefixes = tuple(
             entity for entity in (config.entities.gateway, config.entities.issuer) if entity is not None
         )
-        own_ca = listeners.verification.client_ca.read_bytes()
-        callers = CallerReader({own_ca: own_prefixes})
-        verification = self._bind(
-            "verification", listeners.verification.address, own_ca, callers, config.limits.threads
-        )
+        own = {listeners.verification.client_ca: own_prefixes}
+        verification, callers = self._bind("verification", listeners.verification.address, own, config.limits.threads)
         verification.add_verification(VerificationServicer(self._verifier, callers, self._world))
         if self._issuer is not None:
             systems = [system.identity for system in config.identity_systems]
             verification.add_issuance(IssuanceServicer(self._issuer, systems, callers, self._world))
-        # No entry hides another: the configuration admits no certificate in two of these files.
-        cas: dict[bytes, tuple[str, ...]] = {peer.ca.read_bytes(): (_origin(peer.gateway),) for peer in config.peers}
-        cas[own_ca] = own_prefixes
-        peers = CallerReader(cas)
-        federation = self._bind("federation", listeners.federation.address, b"\n".join(cas), peers, FEDERATION_THREADS)
-        federation.add_federation(FederationServicer(self._resolver, own, peers, self._world))
-        admin_ca = listeners.admin.client_ca.read_bytes()
-        operators = CallerReader({admin_ca: own_prefixes})
-        admin = self._bind("admin", listeners.admin.address, admin_ca, operators, ADMIN_THREADS)
+        # No entry hides another: no certificate is ever in force from two of these files.
+        cas = {peer.ca: (_origin(peer.gateway),) for peer in config.peers} | own
+        federation, peers = self._bind(FEDERATION, listeners.federation.address, cas, FEDERATION_THREADS)
+        federation.add_federation(FederationServicer(self._resolver, entities, peers, self._world, self._interval))
+        admins = {listeners.admin.client_ca: own_prefixes}
+        admin, operators = self._bind("admin", listeners.admin.address, admins, ADMIN_THREADS)
+        administration = Administration(config.administrators, operators, self._world)
+        admin.add_keys(KeyServicer(self._rotation, administration, key_store_kind))
+        if self._anchor is not None:
+            admin.add_anchor(AnchorServicer(self._anchor, self._resolver, administration, self._world))
         if listeners.admin.reflection:
             admin.add_reflection()
 
-    def _bind(self, name: str, address: str, client_cas: bytes, callers: CallerReader, threads: int) -> Listener:
-        config = self._config
+    def _bind(
+        self, name: str, address: str, cas: Mapping[Path, Sequence[str]], threads: int
+    ) -> tuple[Listener, CallerReader]:
+        config, certificates = self._config, self._certificates
+        # Both take from one set: what TLS lets in and who may call never contradict each other.
+        callers = CallerReader(partial(certificates.authorities, cas))
         try:
             listener = Listener(
                 address=address,
-                certificate=config.tls.certificate.read_bytes(),
-                private_key=config.tls.private_key.read_bytes(),
-                client_cas=client_cas,
+                material=partial(certificates.material, tuple(cas)),
                 callers=callers,
                 threads=threads,
                 max_concurrent_calls=config.limits.max_concurrent_calls,
                 world=self._world,
-                streams=name == "admin",
+                # Each CA has its share: those of the peers, and our own.
+                streams=STREAMS_PER_DOMAIN * len(cas) if name == FEDERATION else 0,
+                open_streams=name == "admin",
+                max_request_bytes=MAX_FEDERATION_REQUEST_BYTES if name == FEDERATION else MAX_REQUEST_BYTES,
             )
         except OSError as error:
             raise ConfigError(
                 f"{error}; choose a free address of this host", file=config.file, key=f"listeners.{name}.address"
             ) from error
         self._listeners[name] = listener
-        return listener
+        return listener, callers
 
     def _watch_health(self) -> None:
         while True:
             services = _health(self._resolver.view, self._world.now())
+            if self._resolver.is_clock_regressed:
+                services = dict.fromkeys(services, False) | {FEDERATION_SERVICE: True}
             if not self._ledger.is_open:
                 services |= {"": False, VERIFICATION_SERVICE: False}  # no verdict without its record
             if self._issuer is not None:
                 services[ISSUANCE_SERVICE] = True
             if self._stop.is_set():
                 return
+            for peer in self._peers:
+                peer.renew()
             for listener in self._listeners.values():
                 listener.set_health(services)
             self._stop.wait(HEALTH_SECONDS)
@@ -212,29 +272,14 @@ def _health(view: TrustView, now: datetime) -> dict[str, bool]:
     return {**services, "": can_verify, VERIFICATION_SERVICE: can_verify, FEDERATION_SERVICE: True}
 
 
-def _check_tls(config: Config, now: datetime) -> None:
-    """Find what is wrong with certificates here: gRPC only says that a port could not be opened."""
-    tls, listeners = config.tls, config.listeners
-    checks: dict[str, Callable[[], None]] = {
-        "tls.private_key": lambda: _check_private(tls.private_key),
-        "tls.certificate": lambda: check_own_certificate(
-            tls.certificate.read_bytes(), tls.private_key.read_bytes(), config.entities.gateway, now
-        ),
-        "listeners.verification.client_ca": lambda: check_cas(listeners.verification.client_ca.read_bytes()),
-        "listeners.admin.client_ca": lambda: check_cas(listeners.admin.client_ca.read_bytes()),
-    }
-    for number, peer in enumerate(config.peers):
-        checks[f"peers[{number}].ca"] = partial(lambda ca: check_cas(ca.read_bytes()), peer.ca)
-    for key, check in checks.items():
-        try:
-            check()
-        except (ValueError, OSError) as error:
-            raise ConfigError(f"{error}; put the right file there", file=config.file, key=key) from error
-
-
-def _check_private(file: Path) -> None:
-    if file.stat().st_mode & 0o077:
-        raise ValueError(f"can be read by others than its owner: chmod 600 {file}")
+def _certificates(config: Config, world: World) -> CertificateFiles:
+    for problem in problems(config, world.now()):
+        raise ConfigError(f"{problem.detail}; put the right file there", file=config.file, key=problem.key)
+    try:
+        return CertificateFiles(config, world.now)
+    except (UnfitFileError, OSError) as error:
+        # Somebody changed a file between the two.
+        raise ConfigError(f"{error}; put the right file there", file=config.file, key="tls") from error
 
 
 def _open_trust(config: Config) -> tuple[Charter, SqliteStore]:
@@ -257,46 +302,71 @@ def _open_trust(config: Config) -> tuple[Charter, SqliteStore]:
         ) from error
 
 
-def _peers(config: Config) -> list[GrpcPeer]:
+def _peers(config: Config, certificates: CertificateFiles) -> list[GrpcPeer]:
     return [
         GrpcPeer(
             province=peer.province,
+            gateway=peer.gateway,
             address=peer.address,
-            ca=peer.ca.read_bytes(),
-            certificate=config.tls.certificate.read_bytes(),
-            private_key=config.tls.private_key.read_bytes(),
+            material=partial(certificates.material, (peer.ca,)),
         )
         for peer in config.peers
     ]
 
 
-def _issuer(
-    config: Config, keys: KeyStore, world: World, initial: Agreement, agreement: Callable[[], Agreement]
-) -> Issuer | None:
-    if config.entities.issuer is None:
-        return None
-    # What no matter accepts, nobody needs to be issued.
-    types = {name for matter in initial.matters.values() for name in matter.credential_types}
-    return Issuer(
-        entity_id=config.entities.issuer,
-        federation_signer=keys.signer("issuer-federation"),
-        credential_signer=keys.signer("issuer-credential"),
-        subject_key=keys.secret("pairwise-issuer"),
-        world=world,
-        agreement=agreement,
-        credential_types=sorted(types),
+def _credential_types(agreement: Agreement) -> Sequence[str]:
+    """What no matter accepts, nobody needs to be issued."""
+    return sorted({name for matter in agreement.matters.values() for name in matter.credential_types})
+
+
+def _gateway(config: Config, keys: KeyRing) -> Entity:
+    purpose = KeyPurpose.GATEWAY_FEDERATION
+    keys.require(purpose)
+    return Entity(
+        entity_id=config.entities.gateway,
+        signer=lambda: keys.signer(purpose),
+        federation_keys=lambda: keys.published(purpose),
+        metadata=lambda: {GATEWAY_TYPE: {}},
+        lifetime=GATEWAY_CONFIGURATION_LIFETIME,
+        revocations=lambda: keys.revocations(purpose),
+        history=lambda: keys.records(purpose),
     )
 
 
-def _anchor(config: Config, keys: KeyStore, store: SqliteStore) -> Anchor | None:
+def _anchor(config: Config, keys: KeyRing, store: SqliteStore) -> Anchor | None:
     if config.entities.anchor is None:
         return None
+    purpose = KeyPurpose.ANCHOR_FEDERATION
+    keys.require(purpose)
     return Anchor(
         entity_id=config.entities.anchor,
-        signer=keys.signer("anchor-federation"),
+        signer=lambda: keys.signer(purpose),
+        federation_keys=lambda: keys.published(purpose),
         store=store,
         enrolled={each.entity_id: each.federation_key for each in config.anchor_enrolments},
+        approve=config.anchor.approve,
     )
+
+
+def _certificate_ends(config: Config) -> Mapping[str, datetime]:
+    """When each file of certificates ceases to be good: with the last of them, so that a CA can be replaced in time."""
+    ends: dict[str, datetime] = {}
+    for each in expiries(config):
+        ends[each.key] = max(each.not_after, ends.get(each.key, each.not_after))
+    return ends
+
+
+def _purposes(config: Config) -> Mapping[KeyPurpose, str]:
+    """Which of our entities a key of each purpose speaks for."""
+    entities = config.entities
+    played = {
+        KeyPurpose.CREDENTIAL: entities.issuer,
+        KeyPurpose.STATUS: entities.issuer,
+        KeyPurpose.ISSUER_FEDERATION: entities.issuer,
+        KeyPurpose.GATEWAY_FEDERATION: entities.gateway,
+        KeyPurpose.ANCHOR_FEDERATION: entities.anchor,
+    }
+    return {purpose: entity for purpose, entity in played.items() if entity is not None}
 
 
 def _origin(url: str) -> str:

@@ -1,74 +1,156 @@
-"""One entity of the federation that this process plays: it signs and re-signs its own configuration."""
+"""One entity of the federation that this process plays: it signs and re-signs what it says about itself.
+
+Rules that live here:
+
+* Whatever is newly signed bears a higher sequence number than anything of ours that anybody is known to hold. So a
+  backup that was put back goes on above its old head, as soon as a peer has shown it that head.
+* What an entity says is asked for each time, never kept: a key that changed state is in the next statement.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
-from gateway.core.jose import Signer, sign_compact
-from gateway.core.publication import configuration_claims
-from gateway.core.statements import PROFILE
+from gateway.core.events import EVENTS_TYPE, MAX_EVENTS, events_claims
+from gateway.core.history import HISTORY_TYPE, history_claims
+from gateway.core.jose import PublicKey, Signer, sign_compact
+from gateway.core.key_schedule import KeyRecord
+from gateway.core.memory import Revocation
+from gateway.core.publication import configuration_claims, next_seq
 from gateway.core.statements import TYP as STATEMENT_TYPE
 
-HISTORICAL_KEYS_TYPE: Final = "jwk-set+jwt"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Signed:
+    """What was signed last, and what it says apart from its times and its number."""
+
+    at: datetime
+    seq: int
+    said: object
+    token: str
 
 
 class Entity:
-    """An entity identifier, its federation key, and the configuration it publishes. Thread-safe."""
+    """An entity identifier, its keys, and what it publishes. Thread-safe."""
 
-    def __init__(self, *, entity_id: str, signer: Signer, metadata: Mapping[str, Any], lifetime: timedelta) -> None:
-        """Prepare an entity.
+    def __init__(
+        self,
+        *,
+        entity_id: str,
+        signer: Callable[[], Signer],
+        federation_keys: Callable[[], Sequence[PublicKey]],
+        metadata: Callable[[], Mapping[str, Any]],
+        lifetime: timedelta,
+        extra: Callable[[], Mapping[str, Any]] = dict,
+        revocations: Callable[[], Mapping[str, Revocation]] = dict,
+        history: Callable[[], Sequence[KeyRecord]] = tuple,
+    ) -> None:
+        """Prepare an entity. Everything that may change is given as a function, called at each look.
 
         Args:
             entity_id: its entity identifier.
-            signer: its federation key.
-            metadata: by entity type, what it says of itself.
+            signer: the federation key that signs now.
+            federation_keys: all that others are to know, the signing one among them.
+            metadata: by entity type, what it says of itself. It must compare equal while nothing changed, so proofs of
+                possession have to be kept and not made anew: a difference is signed and sent to everybody.
             lifetime: how long a configuration lives; it is signed anew at half of that.
+            extra: claims of ours beside those of the specification.
+            revocations: of its keys, by kid; all there ever were.
+            history: its past keys.
         """
         self.entity_id = entity_id
-        self.signer = signer
+        self._signer = signer
+        self._federation_keys = federation_keys
         self._metadata = metadata
         self._lifetime = lifetime
+        self._extra = extra
+        self._revocations = revocations
+        self._history = history
         self._lock = threading.Lock()
-        self._signed: tuple[datetime, tuple[str, ...], str] | None = None
+        self._configuration: _Signed | None = None
+        self._events: _Signed | None = None
 
-    def configuration(self, authority_hints: Sequence[str], now: datetime, last: datetime | None = None) -> str:
-        """Give the current configuration, signing a new one when the last is past half its life.
+    def configuration(self, hints: Sequence[str], now: datetime, last_seq: int) -> str:
+        """Give the current configuration, signing a new one when it is past half its life or says something else.
 
         Args:
-            authority_hints: the superiors to name.
+            hints: the superiors to name; none for an anchor.
             now: the time.
-            last: when the configuration that was published last was issued. A new one is later, if only by a second:
-                anchors do not go back, and a restart or a small step of the clock must not look like it.
+            last_seq: the highest sequence number known of any configuration of ours; 0: there was none.
         """
-        hints = tuple(authority_hints)
         with self._lock:
-            if self._signed is not None:
-                signed_at, signed_hints, token = self._signed
-                if signed_hints == hints and timedelta(0) <= now - signed_at < self._lifetime / 2:
-                    return token
+            signer, keys = self._signer(), tuple(self._federation_keys())
+            metadata, extra = dict(self._metadata()), dict(self._extra())
+            said = (signer.public.kid, [key.kid for key in keys], metadata, tuple(hints), extra)
+            last = self._configuration
+            is_young = last is not None and timedelta(0) <= now - last.at < self._lifetime / 2
+            if last is not None and is_young and last.said == said and last.seq >= last_seq:
+                return last.token
+            seq = next_seq(_highest(last, last_seq), now)
             claims = configuration_claims(
                 entity_id=self.entity_id,
-                federation_key=self.signer.public,
-                metadata=self._metadata,
+                federation_keys=keys,
+                metadata=metadata,
                 authority_hints=hints,
                 lifetime=self._lifetime,
-                now=_after(last, now),
+                now=now,
+                seq=seq,
+                extra=extra,
             )
-            token = sign_compact(STATEMENT_TYPE, claims, self.signer)
-            self._signed = (now, hints, token)
+            token = sign_compact(STATEMENT_TYPE, claims, signer)
+            self._configuration = _Signed(at=now, seq=seq, said=said, token=token)
+            return token
+
+    def events(self, known: Mapping[str, Revocation], now: datetime, last_seq: int) -> str | None:
+        """Give the statement of all revocations, signed anew when there is one more or another key signs.
+
+        Args:
+            known: revocations of ours that others hold. What was said once is said for ever, also by a backup that does
+                not remember it.
+            now: the time.
+            last_seq: the highest sequence number known of any such statement of ours; 0: there was none.
+
+        Returns:
+            The statement; None when nothing was ever revoked.
+        """
+        with self._lock:
+            revocations = _bounded(self._revocations(), known)
+            if not revocations:
+                return None
+            signer = self._signer()
+            said = (signer.public.kid, revocations)
+            last = self._events
+            if last is not None and last.said == said and last.seq >= last_seq:
+                return last.token
+            seq = next_seq(_highest(last, last_seq), now)
+            claims = events_claims(entity_id=self.entity_id, revocations=revocations, seq=seq, now=now)
+            token = sign_compact(EVENTS_TYPE, claims, signer)
+            self._events = _Signed(at=now, seq=seq, said=said, token=token)
             return token
 
     def historical_keys(self, now: datetime) -> str:
-        """Sign the set of keys this entity used in the past (OpenID Federation 1.0 section 8.7): none so far."""
-        claims = {"iss": self.entity_id, "iat": int(now.timestamp()), "keys": []}
-        return sign_compact(HISTORICAL_KEYS_TYPE, claims, self.signer)
+        """Sign the set of keys this entity used in the past (OpenID Federation 1.0 section 8.7)."""
+        with self._lock:
+            return sign_compact(HISTORY_TYPE, history_claims(self.entity_id, self._history(), now), self._signer())
+
+    def sign(self, typ: str, claims: Mapping[str, Any]) -> str:
+        """Sign something else in the entity's name."""
+        return sign_compact(typ, claims, self._signer())
 
 
-def _after(last: datetime | None, now: datetime) -> datetime:
-    # Beyond the skew that others tolerate there is nothing to win: the last one came from a clock that was wrong.
-    if last is None or last + timedelta(seconds=1) > now + PROFILE.clock_skew:
-        return now
-    return max(now, last + timedelta(seconds=1))
+def _highest(last: _Signed | None, last_seq: int) -> int:
+    return max(last_seq, last.seq if last is not None else 0)
+
+
+def _bounded(own: Mapping[str, Revocation], known: Mapping[str, Revocation]) -> dict[str, Revocation]:
+    """Put both together. A thief may have revoked any number of made-up keys: they are not to crowd out ours."""
+    revocations = dict(own)
+    for kid, revocation in sorted(known.items(), key=lambda each: (each[1].revoked_at, each[0])):
+        if len(revocations) >= MAX_EVENTS:
+            break
+        revocations.setdefault(kid, revocation)
+    return revocations

@@ -8,6 +8,11 @@ gRPC hands a call to a thread when its headers arrive, and the thread waits for 
 and sends nothing would hold them all. So a call must bring its message within ``RECEIVE_SECONDS``; and of the calls
 that noticeably wait, each province's CA has a share, because it could make any number of certificates. Calls whose
 message comes at once, as those of honest callers do, are not counted at all.
+
+A call that answers with a stream holds a thread for as long as it lasts. Their number is bounded, and the listener has
+that many threads more, so that they take none from calls of one message. Each CA has a share of them; who opens one too
+many loses its own oldest, because a stream whose other end vanished looks just like one that is idle. Whoever stops
+reading is cut off.
 """
 
 from __future__ import annotations
@@ -27,14 +32,29 @@ from grpc_status import rpc_status
 
 from gateway.clock import World
 from gateway.core.encoding import b64url_encode
-from gateway.core.reasons import InvalidRequest, NotHeld, NotPermitted, Overloaded, Unavailable
+from gateway.core.reasons import (
+    Conflict,
+    InvalidRequest,
+    NotHeld,
+    NotPermitted,
+    Overloaded,
+    Unavailable,
+    WrongState,
+)
 from gateway.logs import get_logger
-from gateway.tls import CallerReader
+from gateway.tls import Caller, CallerReader
 
 ERROR_DOMAIN: Final = "recognition.v1"
 RECEIVE_SECONDS: Final = 2.0
 NOTICEABLE_SECONDS: Final = 0.1
 """A message that takes longer than its headers by this much is waited for; others arrive together with them."""
+STREAMED: Final = frozenset({"/recognition.v1.FederationService/WatchTrust"})
+"""The calls that answer with a stream where strangers call. Health and reflection would do so too."""
+STREAMS_PER_DOMAIN: Final = 2
+"""One, and one more for a caller that comes again before it is known that the first is dead."""
+UNREAD_SECONDS: Final = 30.0
+"""How long one message of a stream may wait for its reader."""
+_STREAM_CHECK_SECONDS: Final = 1.0
 
 _log = get_logger("guard")
 
@@ -62,6 +82,15 @@ def _answer_error(context: grpc.ServicerContext, error: Exception, world: World)
             _abort(context, code_pb2.PERMISSION_DENIED, "NOT_PERMITTED", error.detail)
         case NotHeld():
             _abort(context, code_pb2.NOT_FOUND, "NOT_HELD", error.detail)
+        case WrongState():
+            violations = [
+                error_details_pb2.PreconditionFailure.Violation(type="BLOCKED", subject="key", description=each)
+                for each in error.blockers
+            ]
+            failure = error_details_pb2.PreconditionFailure(violations=violations)
+            _abort(context, code_pb2.FAILED_PRECONDITION, "WRONG_STATE", error.detail, failure)
+        case Conflict():
+            _abort(context, code_pb2.ABORTED, "CONFLICT", error.detail)
         case Unavailable():
             _abort(context, code_pb2.UNAVAILABLE, "UNAVAILABLE", error.detail)
         case Overloaded():
@@ -152,23 +181,118 @@ def _overdue(pending: list[_Pending], share: int, now: float) -> Iterator[_Pendi
             yield each
 
 
-class Guard(grpc.ServerInterceptor):
-    """Around every call of one message: receive in time, decode safely, turn errors into statuses."""
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """A call that answers with a stream."""
 
-    def __init__(self, world: World, callers: CallerReader, *, share: int, streams: bool) -> None:
+    domain: str
+    context: grpc.ServicerContext
+    ending: bool = False
+    sending_since: float | None = None
+    """Since when a message of it waits to be read."""
+
+
+class Streams:
+    """The streams of a listener: few, and none that nobody reads. Thread-safe."""
+
+    def __init__(self, limit: int) -> None:
+        """Start watching.
+
+        Args:
+            limit: how many there may be at one time.
+        """
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._open: list[_Stream] = []  # oldest first
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, name="streams", daemon=True).start()
+
+    def run(self, messages: Iterator[Any], domain: str, context: grpc.ServicerContext) -> Iterator[Any]:
+        """Pass a stream on, message by message.
+
+        Raises:
+            Overloaded: there are too many.
+        """
+        stream = self._admit(domain, context)
+        try:
+            for message in messages:
+                stream.sending_since = time.monotonic()
+                yield message
+                stream.sending_since = None
+        finally:
+            with self._lock:
+                self._open.remove(stream)
+
+    def close(self) -> None:
+        """End all streams, and stop watching."""
+        self._closed.set()
+        with self._lock:
+            for stream in self._open:
+                _end(stream)
+
+    def _admit(self, domain: str, context: grpc.ServicerContext) -> _Stream:
+        with self._lock:
+            own = [stream for stream in self._open if stream.domain == domain]
+            if len(own) >= STREAMS_PER_DOMAIN:
+                _end(own[0])
+                raise Overloaded("too many streams of one domain; the oldest was ended", _STREAM_CHECK_SECONDS)
+            if len(self._open) >= self._limit or self._closed.is_set():
+                raise Overloaded("too many streams", UNREAD_SECONDS)
+            stream = _Stream(domain, context)
+            self._open.append(stream)
+            return stream
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_STREAM_CHECK_SECONDS):
+            now = time.monotonic()
+            with self._lock:
+                for stream in self._open:
+                    since = stream.sending_since
+                    if since is not None and now - since > UNREAD_SECONDS:
+                        _end(stream)
+
+
+def _end(stream: _Stream) -> None:
+    if stream.ending:
+        return
+    stream.ending = True
+    try:
+        stream.context.cancel()
+    except Exception as error:  # noqa: BLE001 - one call that cannot be cancelled must not shield the rest
+        _log.warning("call_not_cancelled", exc_info=error)
+
+
+class Guard(grpc.ServerInterceptor):
+    """Around every call: receive its message in time, decode it safely, turn errors into statuses."""
+
+    def __init__(
+        self, world: World, callers: CallerReader, *, share: int, streams: int = 0, open_streams: bool = False
+    ) -> None:
         """Prepare a listener's guard.
 
         Args:
             world: the time, and randomness for references.
             callers: tells whose certificate a call comes with; others are refused before they can wait.
             share: see ``Reception``.
-            streams: whether calls that answer with a stream are served. They hold a thread each while they are opened,
-                so only a listener that strangers cannot reach serves them.
+            streams: how many calls that answer with a stream are served at one time.
+            open_streams: serve any number of streams, and unguarded ones: those of health and reflection. Only for a
+                listener that strangers cannot reach.
         """
         self._world = world
-        self._streams = streams
+        self._open_streams = open_streams
         self._callers = callers
         self.reception = Reception(share)
+        self._streams = Streams(streams) if streams else None
+
+    def close(self) -> None:
+        """Stop watching; see ``end_streams``."""
+        self.reception.close()
+        self.end_streams()
+
+    def end_streams(self) -> None:
+        """End what would never end by itself."""
+        if self._streams is not None:
+            self._streams.close()
 
     def intercept_service(
         self,
@@ -179,30 +303,76 @@ class Guard(grpc.ServerInterceptor):
         handler = continuation(handler_call_details)
         if handler is None:
             return None
-        if handler.unary_unary is None:
-            return handler if self._streams else None
-        behaviour: Callable[[Any, grpc.ServicerContext], Any] = handler.unary_unary
-        decode: Any = handler.request_deserializer
+        if handler.unary_unary is not None:
+            # On the wire the same as a call of one message; here it begins before the message is there.
+            return grpc.stream_unary_rpc_method_handler(
+                self._guarded(handler.unary_unary), _decode_safely(handler), handler.response_serializer
+            )
+        if self._open_streams:
+            return handler
+        is_streamed = handler_call_details.method in STREAMED
+        if handler.unary_stream is not None and self._streams is not None and is_streamed:
+            return grpc.stream_stream_rpc_method_handler(
+                self._guarded_stream(handler.unary_stream, self._streams),
+                _decode_safely(handler),
+                _encode_once(handler),
+            )
+        return None
 
-        def decode_safely(raw: bytes) -> Any:
-            try:
-                return decode(raw)
-            except DecodeError:
-                return _Undecodable()
-
+    def _guarded(self, behaviour: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[..., Any]:
         def guarded(messages: Iterator[Any], context: grpc.ServicerContext) -> Any:
             try:
-                domain = self._callers.domain(certificate_of(context), self._world.now())
-                request = self.reception.receive(messages, domain, context)
-                _check(request, context)
-                return behaviour(request, context)
+                return behaviour(self._receive(messages, context)[1], context)
             except grpc.RpcError:
                 raise  # the call is over: cancelled by the caller, or by us because its message did not come
             except Exception as error:  # noqa: BLE001 - the one border where every error becomes a status
                 _answer_error(context, error, self._world)
 
-        # On the wire the same as a call of one message; here it begins before the message is there.
-        return grpc.stream_unary_rpc_method_handler(guarded, decode_safely, handler.response_serializer)
+        return guarded
+
+    def _guarded_stream(
+        self, behaviour: Callable[[Any, grpc.ServicerContext], Iterator[Any]], streams: Streams
+    ) -> Callable[..., Iterator[Any]]:
+        def guarded(messages: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+            try:
+                domain, request = self._receive(messages, context)
+                for message in streams.run(behaviour(request, context), domain, context):
+                    # It may outlive the caller's certificate, and its CA's being accepted here.
+                    self._domain(context)
+                    yield message
+            except grpc.RpcError:
+                raise  # as above
+            except Exception as error:  # noqa: BLE001 - as above
+                _answer_error(context, error, self._world)
+
+        return guarded
+
+    def _receive(self, messages: Iterator[Any], context: grpc.ServicerContext) -> tuple[str, Any]:
+        domain = self._domain(context)
+        request = self.reception.receive(messages, domain, context)
+        _check(request, context)
+        return domain, request
+
+    def _domain(self, context: grpc.ServicerContext) -> str:
+        return self._callers.domain(certificate_of(context), self._world.now())
+
+
+def _decode_safely(handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[[bytes], Any]:
+    decode: Any = handler.request_deserializer
+
+    def decode_safely(raw: bytes) -> Any:
+        try:
+            return decode(raw)
+        except DecodeError:
+            return _Undecodable()
+
+    return decode_safely
+
+
+def _encode_once(handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[[Any], bytes]:
+    """Let a behaviour give bytes, so that one message to many callers is encoded once."""
+    encode: Any = handler.response_serializer
+    return lambda message: message if isinstance(message, bytes) else encode(message)
 
 
 def certificate_of(context: grpc.ServicerContext) -> bytes:
@@ -216,6 +386,15 @@ def certificate_of(context: grpc.ServicerContext) -> bytes:
         raise NotPermitted("no client certificate")
     certificate: bytes = certificates[0]
     return certificate
+
+
+def caller_of(context: grpc.ServicerContext, reader: CallerReader, world: World) -> Caller:
+    """Say who calls.
+
+    Raises:
+        NotPermitted: see ``CallerReader.read``.
+    """
+    return reader.read(certificate_of(context), world.now())
 
 
 def _check(request: object, context: grpc.ServicerContext) -> None:

@@ -3,6 +3,9 @@
 It refuses to sign what a gateway would refuse to accept (unknown type, unknown level, a level above its cap, a bad ID
 number), because a citizen should learn of that at the counter that issues and not at the counter that verifies. For
 the same reason it reads back what it made, with the parsers and the limits of those who verify, before it answers.
+
+Which key signs is the key ring's business and may change between two calls. While none may sign (the last was revoked,
+and the next is not held by everybody yet) nothing is issued: a credential nobody can check helps nobody.
 """
 
 from __future__ import annotations
@@ -24,13 +27,16 @@ from gateway.core.credential import (
 )
 from gateway.core.encoding import b64url_encode, keyed_digest, parse_json_object
 from gateway.core.identifiers import check_entity_id
-from gateway.core.jose import Signer, parse_compact, sign_compact
+from gateway.core.jose import PublicKey, parse_compact, sign_compact
 from gateway.core.key_binding import MAX_KEY_BINDING_JWT_CHARS, holder_key
+from gateway.core.key_schedule import KeyPurpose
 from gateway.core.publication import KEY_PROOFS, key_proof
 from gateway.core.reasons import InvalidRequest, Rejected
 from gateway.core.sd_jwt import MAX_ISSUER_JWT_CHARS, MAX_PRESENTATION_CHARS, hash_algorithm, issue, process, split
 from gateway.entity import Entity
+from gateway.keyring import KeyRing
 
+PURPOSES: Final = (KeyPurpose.CREDENTIAL, KeyPurpose.STATUS, KeyPurpose.ISSUER_FEDERATION)
 CONFIGURATION_LIFETIME: Final = timedelta(hours=1)
 DEFAULT_CREDENTIAL_LIFETIME: Final = timedelta(days=30)
 SALT_BYTES: Final = 16  # 128 bits, RFC 9901 section 9.3
@@ -47,14 +53,13 @@ class Issued:
 
 
 class Issuer:
-    """One province's identity authority. Thread-safe: it holds nothing that changes."""
+    """One province's identity authority. Thread-safe."""
 
     def __init__(
         self,
         *,
         entity_id: str,
-        federation_signer: Signer,
-        credential_signer: Signer,
+        keys: KeyRing,
         subject_key: bytes,
         world: World,
         agreement: Callable[[], Agreement],
@@ -64,30 +69,32 @@ class Issuer:
 
         Args:
             entity_id: its entity identifier, the ``iss`` of what it signs.
-            federation_signer: signs its entity configuration, nothing else.
-            credential_signer: signs credentials and assertions, nothing else.
+            keys: those of its purposes: for credentials and assertions, for status lists, for its configuration.
             subject_key: secret behind pairwise subjects; 32 bytes.
             world: clock and randomness.
             agreement: gives the recognition agreement in force.
             credential_types: what it issues.
+
+        Raises:
+            KeyStoreError: there is no key for credentials, or none for the configuration.
         """
+        keys.require(KeyPurpose.CREDENTIAL)
+        keys.require(KeyPurpose.ISSUER_FEDERATION)
         self._entity_id = entity_id
-        self._signer = credential_signer
+        self._keys = keys
+        self._proofs: dict[str, str] = {}
         self._subject_key = subject_key
         self._world = world
         self._agreement = agreement
         self._types = frozenset(credential_types)
         self.entity = Entity(
             entity_id=entity_id,
-            signer=federation_signer,
-            metadata={
-                ISSUER_TYPE: {
-                    "credential_types": sorted(self._types),
-                    "jwks": {"keys": [dict(credential_signer.public.jwk)]},
-                    KEY_PROOFS: {credential_signer.public.kid: key_proof(entity_id, credential_signer)},
-                }
-            },
+            signer=lambda: keys.signer(KeyPurpose.ISSUER_FEDERATION),
+            federation_keys=lambda: keys.published(KeyPurpose.ISSUER_FEDERATION),
+            metadata=self._metadata,
             lifetime=CONFIGURATION_LIFETIME,
+            revocations=lambda: keys.revocations(*PURPOSES),
+            history=lambda: keys.records(*PURPOSES),
         )
 
     def issue_credential(
@@ -104,6 +111,7 @@ class Issuer:
 
         Raises:
             InvalidRequest: what was asked for would not be recognised.
+            Unavailable: no key may sign now.
         """
         agreement = self._agreement()
         life = DEFAULT_CREDENTIAL_LIFETIME if lifetime is None else lifetime
@@ -128,7 +136,7 @@ class Issuer:
                 payload,
                 disclosable=[("verified_claims", "claims", name) for name in claims],
                 salts=self._salts(),
-                signer=self._signer,
+                signer=self._keys.sign_until(KeyPurpose.CREDENTIAL, now + life),
                 typ=CREDENTIAL_TYPE,
             )
         except ValueError as error:
@@ -150,6 +158,7 @@ class Issuer:
 
         Raises:
             InvalidRequest: what was asked for would not be recognised.
+            Unavailable: no key may sign now.
         """
         agreement = self._agreement()
         life = agreement.max_assertion_lifetime if lifetime is None else lifetime
@@ -165,10 +174,35 @@ class Issuer:
         }
         if certificate_sha256:
             payload["cnf"] = {"x5t#S256": certificate_sha256}
-        token = sign_compact(ASSERTION_TYPE, payload, self._signer)
+        token = sign_compact(ASSERTION_TYPE, payload, self._keys.sign_until(KeyPurpose.CREDENTIAL, now + life))
         longest = agreement.max_assertion_lifetime
         _check_statement(_read_assertion(token), agreement, now, ASSERTION_CREDENTIAL_TYPE, longest)
         return Issued(token=token, expires_at=now + life)
+
+    def _metadata(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the configuration says of this issuer: made from the keys there are, whenever it is signed."""
+        credential = self._keys.published(KeyPurpose.CREDENTIAL)
+        status = self._keys.published(KeyPurpose.STATUS)
+        metadata: dict[str, Any] = {"credential_types": sorted(self._types)}
+        # An empty set is no JWK Set; a member with no key to show leaves the name out.
+        if credential:
+            metadata["jwks"] = _jwks(credential)
+        if status:
+            metadata["status_jwks"] = _jwks(status)
+        metadata[KEY_PROOFS] = self._key_proofs()
+        return {ISSUER_TYPE: metadata}
+
+    def _key_proofs(self) -> Mapping[str, str]:
+        # A proof says the same for as long as the key lives, and would look new each time it is signed: made once.
+        signers = [
+            signer
+            for purpose in (KeyPurpose.CREDENTIAL, KeyPurpose.STATUS)
+            for signer in self._keys.proof_signers(purpose)
+        ]
+        for signer in signers:
+            if signer.public.kid not in self._proofs:
+                self._proofs[signer.public.kid] = key_proof(self._entity_id, signer)
+        return {signer.public.kid: self._proofs[signer.public.kid] for signer in signers}
 
     def _common(
         self,
@@ -215,6 +249,10 @@ class Issuer:
     def _salts(self) -> Iterator[str]:
         while True:
             yield b64url_encode(self._world.random_bytes(SALT_BYTES))
+
+
+def _jwks(keys: Sequence[PublicKey]) -> dict[str, Any]:
+    return {"keys": [dict(key.jwk) for key in keys]}
 
 
 def _check_lifetime(lifetime: timedelta, longest: timedelta) -> None:

@@ -1,26 +1,50 @@
-"""Fetching signed documents from the other provinces' gateways. Fetches, judges nothing.
+"""The other provinces' gateways, as sources of signed documents. Fetches, judges nothing.
 
-What a peer is, and where, comes from the configuration. Nothing named inside a document is ever fetched.
+What a peer is, and where, comes from the configuration. Nothing named inside a document is ever fetched. What a peer
+hands over may be its own or another's that it relays: trust rests on the signatures, so it makes no difference.
+
+A channel keeps the certificates it was made with. When they are replaced, a new one is made: new calls go over it,
+calls that run end on the old one, and a stream moves over without whoever listens noticing.
 """
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol, Self
 
 import grpc
 from recognition.v1 import federation_pb2, federation_pb2_grpc
 
+from gateway.certificates import ChannelMaterial
+from gateway.core.admission import MAX_EVENT_STATEMENTS, MAX_OFFERED
 from gateway.core.charter import MAX_DOCUMENT_CHARS
 from gateway.core.statements import PROFILE
 
 FETCH_SECONDS: Final = 2.0
-"""Deadline of one fetch. A peer that needs longer counts as down for this round."""
+"""Deadline of one call. A peer that needs longer counts as down for this round."""
+MAX_STATE_BYTES: Final = 16 * 1024 * 1024
+"""All documents of 400 members and 4 anchors are under 10 MiB."""
 _KEEPALIVE_MS: Final = 30_000
+_KEEPALIVE_TIMEOUT_MS: Final = 10_000
 _ANSWERS: Final = (
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustOffer:
+    """All signed documents that a gateway holds, its own and those it relays."""
+
+    charter_version: int
+    statements: tuple[str, ...]
+    events: tuple[str, ...]
 
 
 class PeerError(Exception):
@@ -32,6 +56,19 @@ class PeerError(Exception):
         """Whether the peer answered at all."""
 
 
+class TrustStream(Protocol):
+    """A peer's documents at once, and again whenever they change."""
+
+    def __iter__(self) -> Self:
+        """Iterate over what comes."""
+
+    def __next__(self) -> TrustOffer:
+        """Wait for the next state. Raises PeerError when the stream breaks, StopIteration when the peer ends it."""
+
+    def cancel(self) -> None:
+        """End it, from any thread; whoever waits for the next state stops waiting."""
+
+
 class Peer(Protocol):
     """Another province's gateway, as a source of documents."""
 
@@ -39,82 +76,235 @@ class Peer(Protocol):
     def province(self) -> str:
         """The province it belongs to."""
 
+    @property
+    def gateway(self) -> str:
+        """Its entity identifier."""
+
     def charter(self, version: int) -> str:
         """Fetch a charter. Raises PeerError."""
 
-    def entity_configuration(self, entity_id: str) -> str:
-        """Fetch an entity configuration. Raises PeerError."""
+    def trust(self) -> TrustOffer:
+        """Fetch all documents it holds. Raises PeerError."""
 
-    def subordinate_statement(self, issuer: str, subject: str) -> str:
-        """Fetch what an anchor says about a member. Raises PeerError."""
+    def watch(self) -> TrustStream:
+        """Open a stream of all documents it holds. Raises PeerError, here or at the first state."""
+
+    def acknowledge(self, token: str) -> None:
+        """Tell it which trust we enforce. Raises PeerError."""
 
 
 class GrpcPeer:
     """A peer over gRPC and mutual TLS."""
 
-    def __init__(self, *, province: str, address: str, ca: bytes, certificate: bytes, private_key: bytes) -> None:
+    def __init__(self, *, province: str, gateway: str, address: str, material: Callable[[], ChannelMaterial]) -> None:
         """Prepare a channel; nothing is connected yet.
 
         Args:
             province: whose gateway it is.
+            gateway: its entity identifier.
             address: host:port of its federation listener.
-            ca: PEM of the one CA its certificate must come from.
-            certificate: PEM of our certificate.
-            private_key: PEM of its key.
+            material: gives our certificate, and the CA that the peer's must come from, as they are now.
         """
         self.province = province
-        credentials = grpc.ssl_channel_credentials(ca, private_key, certificate)
-        self._channel = grpc.secure_channel(
-            address,
-            credentials,
-            options=[
-                ("grpc.max_receive_message_length", MAX_DOCUMENT_CHARS + 1024),
-                ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
-                # A peer that just came up is found at the next retry, not seconds later.
-                ("grpc.initial_reconnect_backoff_ms", 250),
-                ("grpc.max_reconnect_backoff_ms", 5_000),
-            ],
-        )
-        self._stub = federation_pb2_grpc.FederationServiceStub(self._channel)
+        self.gateway = gateway
+        self._links = _Links(address, material)
 
     def close(self) -> None:
-        """Close the channel."""
-        self._channel.close()
+        """Close all channels; calls that run are cancelled."""
+        self._links.close()
+
+    def renew(self) -> None:
+        """Move over to the certificates as they are now, if they are others. To be called now and then.
+
+        New calls see to it themselves; a stream that says nothing for long does not.
+        """
+        self._links.renew()
 
     def charter(self, version: int) -> str:
         """Fetch a charter; see ``Peer``."""
-        try:
-            answer = self._stub.GetCharter(federation_pb2.GetCharterRequest(version=version), timeout=FETCH_SECONDS)
-        except grpc.RpcError as error:
-            raise _peer_error(error) from error
-        return _bounded(answer.charter, MAX_DOCUMENT_CHARS)
+        with self._links.call() as stub:
+            answer = stub.GetCharter(federation_pb2.GetCharterRequest(version=version), timeout=FETCH_SECONDS)
+        if not answer.charter or len(answer.charter) > MAX_DOCUMENT_CHARS:
+            raise PeerError("document is empty or over the size limit", reachable=True)
+        return answer.charter
 
-    def entity_configuration(self, entity_id: str) -> str:
-        """Fetch an entity configuration; see ``Peer``."""
-        request = federation_pb2.GetEntityConfigurationRequest(entity_id=entity_id)
-        try:
-            answer = self._stub.GetEntityConfiguration(request, timeout=FETCH_SECONDS)
-        except grpc.RpcError as error:
-            raise _peer_error(error) from error
-        return _bounded(answer.statement, PROFILE.max_chars)
+    def trust(self) -> TrustOffer:
+        """Fetch all documents it holds; see ``Peer``."""
+        with self._links.call() as stub:
+            answer = stub.GetTrust(federation_pb2.GetTrustRequest(), timeout=FETCH_SECONDS)
+        return _offer(answer.state)
 
-    def subordinate_statement(self, issuer: str, subject: str) -> str:
-        """Fetch what an anchor says about a member; see ``Peer``."""
-        request = federation_pb2.GetSubordinateStatementRequest(issuer=issuer, subject=subject)
+    def watch(self) -> TrustStream:
+        """Open a stream; see ``Peer``."""
+        # No deadline: whoever listens ends a stream that has been silent for too long.
+        return _GrpcStream(self._links)
+
+    def acknowledge(self, token: str) -> None:
+        """Tell it which trust we enforce; see ``Peer``."""
+        request = federation_pb2.AcknowledgeTrustRequest(acknowledgement=token)
+        with self._links.call() as stub:
+            stub.AcknowledgeTrust(request, timeout=FETCH_SECONDS)
+
+
+class _StreamCall(Protocol):
+    """What gRPC gives for a stream."""
+
+    def __next__(self) -> federation_pb2.WatchTrustResponse:
+        """Wait for the next message."""
+
+    def cancel(self) -> object:
+        """End it."""
+
+
+class _Link:
+    """A channel with the certificates of one moment, and what runs over it."""
+
+    def __init__(self, address: str, material: ChannelMaterial) -> None:
+        self.material = material
+        self.channel = _open_channel(address, material)
+        self.stub = federation_pb2_grpc.FederationServiceStub(self.channel)
+        self.calls = 0
+        self.streams: set[_StreamCall] = set()
+        self.replaced = False
+
+
+class _Links:
+    """The channel in use, and those replaced that calls still run over. Thread-safe."""
+
+    def __init__(self, address: str, material: Callable[[], ChannelMaterial]) -> None:
+        self._address = address
+        self._material = material
+        self._lock = threading.Lock()
+        self._link = _Link(address, material())
+        self._replaced: set[_Link] = set()
+        self._closed = False
+
+    def renew(self) -> None:
+        """Replace the channel, if the certificates were replaced."""
+        with self._lock:
+            # Asked for under the lock, so that none who was slow to ask turns the clock back.
+            material, old = self._material(), self._link
+            if material == old.material or self._closed:
+                return
+            self._link = _Link(self._address, material)
+            old.replaced = True
+            self._replaced.add(old)
+            streams = list(old.streams)
+        for stream in streams:
+            stream.cancel()  # whoever listens to it opens it again over the new channel
+        self._close_idle()
+
+    @contextmanager
+    def call(self) -> Iterator[federation_pb2_grpc.FederationServiceStub]:
+        """Give what to make one call with. What gRPC raises becomes a PeerError."""
+        self.renew()
+        with self._lock:
+            link = self._link
+            link.calls += 1
         try:
-            answer = self._stub.GetSubordinateStatement(request, timeout=FETCH_SECONDS)
+            yield link.stub
         except grpc.RpcError as error:
             raise _peer_error(error) from error
-        return _bounded(answer.statement, PROFILE.max_chars)
+        finally:
+            with self._lock:
+                link.calls -= 1
+            self._close_idle()
+
+    def open_stream(self) -> tuple[_Link, _StreamCall]:
+        self.renew()
+        with self._lock:
+            link = self._link
+            # Under the lock, so that a channel is never replaced without its streams being known. It does not wait.
+            stream = link.stub.WatchTrust(federation_pb2.WatchTrustRequest())
+            link.streams.add(stream)
+        return link, stream
+
+    def end_stream(self, link: _Link, stream: _StreamCall) -> None:
+        stream.cancel()
+        with self._lock:
+            link.streams.discard(stream)
+        self._close_idle()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            links = [self._link, *self._replaced]
+        for link in links:
+            link.channel.close()
+
+    def _close_idle(self) -> None:
+        with self._lock:
+            idle = {link for link in self._replaced if not link.calls and not link.streams}
+            self._replaced -= idle
+        for link in idle:
+            link.channel.close()
+
+
+class _GrpcStream:
+    """A stream over gRPC, or one after another."""
+
+    def __init__(self, links: _Links) -> None:
+        self._links = links
+        self._lock = threading.Lock()
+        self._ended = False
+        self._link, self._call = links.open_stream()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> TrustOffer:
+        while True:
+            try:
+                return _offer(next(self._call).state)
+            except StopIteration:
+                if not self._moved():
+                    raise
+            except grpc.RpcError as error:
+                if not self._moved():
+                    raise _peer_error(error) from error
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._ended = True
+            self._links.end_stream(self._link, self._call)
+
+    def _moved(self) -> bool:
+        """Open the stream anew, if it ended because its channel was replaced."""
+        with self._lock:
+            if self._ended or not self._link.replaced:
+                return False
+            self._links.end_stream(self._link, self._call)
+            self._link, self._call = self._links.open_stream()
+            return True
+
+
+def _open_channel(address: str, material: ChannelMaterial) -> grpc.Channel:
+    return grpc.secure_channel(
+        address,
+        grpc.ssl_channel_credentials(material.cas, material.private_key, material.certificate),
+        options=[
+            ("grpc.max_receive_message_length", MAX_STATE_BYTES),
+            # A stream may be silent for minutes; without these, a peer that vanished would not be missed.
+            ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+            ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+            # A peer that just came up is found at the next retry, not seconds later.
+            ("grpc.initial_reconnect_backoff_ms", 250),
+            ("grpc.max_reconnect_backoff_ms", 5_000),
+        ],
+    )
+
+
+def _offer(state: federation_pb2.TrustState) -> TrustOffer:
+    if len(state.statements) > MAX_OFFERED or len(state.events) > MAX_EVENT_STATEMENTS:
+        raise PeerError("more documents than a federation has", reachable=True)
+    if any(len(document) > PROFILE.max_chars for document in (*state.statements, *state.events)):
+        raise PeerError("a document is over the size limit", reachable=True)
+    return TrustOffer(
+        charter_version=state.charter_version, statements=tuple(state.statements), events=tuple(state.events)
+    )
 
 
 def _peer_error(error: grpc.RpcError) -> PeerError:
     # What a call raises is an RpcError and a Call in one; the stubs do not know.
     code: grpc.StatusCode = getattr(error, "code", lambda: grpc.StatusCode.UNKNOWN)()
     return PeerError(code.name, reachable=code in _ANSWERS)
-
-
-def _bounded(document: str, limit: int) -> str:
-    if not document or len(document) > limit:
-        raise PeerError("document is empty or over the size limit", reachable=True)
-    return document

@@ -1,49 +1,62 @@
-"""Fetch, judge, persist, swap: how this gateway comes to its trust view.
+"""How this gateway comes to its trust view, and how others come to ours.
 
-One round with one peer: fetch what its province publishes, hand members' configurations to our own anchor, admit what
-is good (``core.trust.admit``), write it to the store, rebuild the view and swap it in one assignment. A verification
-that began with the old view ends with the old view.
+``custody`` holds and judges, ``correspondent`` listens to one peer; this module is what they work for. Rules:
 
-Rules:
-
-* Each peer has its own thread, deadline and back-off. A dead, slow or hostile peer delays nobody: not another peer's
-  round, not a verification.
-* Rounds run by the clock, because a removal is only seen by looking, and once at a verification's wish when a kid is
-  unknown, because a rotation may be seconds old. The wish is rate-limited: a flood of made-up kids costs one round.
-* A failed fetch changes nothing. What is held stays until it expires.
-* What is held is on disk. A gateway restarted while every peer is down verifies as before.
+* Nothing of our own is signed before the peers were asked once what they hold of ours: a backup that was put back has
+  to learn how far it had got, or it would contradict itself.
+* What any peer says about any province counts, because only signatures do. So a province that is cut off from another
+  hears of it through a third.
+* A charter is followed step by step, as many steps as there are, and only the last is put in force: one that expired on
+  the way was good for leading to the next.
+* What is in force after each change is acknowledged to every peer, and nothing waits for that.
+* An unknown kid may be seconds old. It causes one round with all peers at a verification's wish, rate-limited: a flood
+  of made-up kids costs one round.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Final
 
 from gateway.anchor import Anchor
 from gateway.clock import World
+from gateway.core import acknowledgement
+from gateway.core.acknowledgement import Acknowledgement
+from gateway.core.admission import Offer
 from gateway.core.charter import Charter, verify_pinned, verify_successor
-from gateway.core.reasons import Indeterminate, Reason, Rejected
-from gateway.core.statements import PROFILE, parse_statement
-from gateway.core.trust import Documents, TrustView, admit, build_view
+from gateway.core.events import read_events
+from gateway.core.memory import Documents, Revocation
+from gateway.core.reasons import Indeterminate, Reason, Rejected, Unavailable
+from gateway.core.snapshot import check_jump, read_seq
+from gateway.core.statements import PROFILE, UnverifiedStatement, parse_statement, verify_signature
+from gateway.core.trust import TrustView
+from gateway.correspondent import POLL_WAIT_SECONDS, Correspondent
+from gateway.custody import Custody, Held, own_revocations
 from gateway.entity import Entity
 from gateway.logs import get_logger
-from gateway.peers import Peer, PeerError
+from gateway.peers import Peer, PeerError, TrustOffer
 from gateway.storage import TrustStore
 
 FORCED_EVERY: Final = timedelta(seconds=5)
-FORCED_WAIT_SECONDS: Final = 2.5
 MAX_FORCED_WAITERS: Final = 4
-ROUND_SECONDS: Final = 10.0
-"""How long one round with one peer may take. One that answers so slowly that this is too short counts as down."""
-RETRY_SECONDS: Final = 0.5
-"""First pause after a round that failed or left something missing; doubled each time up to the interval."""
+MAX_CHARTER_STEPS: Final = 256
+"""Versions of the charter followed in one round (TUF 5.3)."""
+FOLLOW_SECONDS: Final = 10.0
+"""How long one round may take over them. There will be another."""
+PUBLISH_SECONDS: Final = 10.0
+"""How often to look whether something of ours is due, however rarely the peers are asked."""
+
+OWN: Final = "own"
+"""In the log, where the name of a peer would be."""
 
 _log = get_logger("resolver")
+
+Revocations = Mapping[tuple[str, str], Revocation]
+"""By (entity, kid)."""
 
 
 class Resolver:
@@ -57,7 +70,9 @@ class Resolver:
         charter: Charter,
         peers: Sequence[Peer],
         own_entities: Sequence[Entity],
+        gateway: Entity,
         anchor: Anchor | None,
+        on_own_revocations: Callable[[Revocations], object] = dict,
     ) -> None:
         """Load what the store holds and build the first view from it.
 
@@ -67,77 +82,200 @@ class Resolver:
             charter: the charter in force (see ``load_charter``).
             peers: the other provinces' gateways.
             own_entities: the entities this process plays, its anchor not among them.
+            gateway: the one of them that acknowledges.
             anchor: this province's anchor, when this process plays it.
+            on_own_revocations: told of all revocations of our keys that are held, by (entity, kid), whenever they have
+                changed and before anything more is signed. After a backup was put back, peers know some that it does
+                not. It may call ``publish_own``, and must not wait for anybody who does.
         """
         self._world = world
         self._store = store
-        self._peers = tuple(peers)
         self._own = tuple(own_entities)
+        self._gateway = gateway
         self._anchor = anchor
-        self._lock = threading.Lock()  # one round at a time judges and swaps; fetching happens outside
-        self._charter = charter
-        self._documents: Documents = store.load_documents()
-        self._view = build_view(charter, self._documents, world.now())
-        self._busy = {peer.province: threading.Lock() for peer in self._peers}
-        self._incomplete = {peer.province: 0 for peer in self._peers}  # rounds in a row that left something missing
-        self._unreachable = {peer.province: False for peer in self._peers}
+        self._on_own_revocations = on_own_revocations
+        self._told: Revocations = {}
+        self._outrun: dict[str, int] = {}
+        self._custody = Custody(world=world, store=store, charter=charter)
+        self._correspondents = {str(peer.province): Correspondent(peer, world=world, hear=self._hear) for peer in peers}
+        self._publishing = threading.RLock()
+        self._ready = False
+        documents = self._custody.held.memory.documents
+        self._heads = {entity.entity_id: _seq(documents, entity.entity_id) for entity in self._own}
+        if anchor is not None:
+            anchor.recall(documents)
+        self._acknowledged: dict[str, tuple[Acknowledgement, datetime]] = {}
+        self._acknowledged_lock = threading.Lock()
         self._forced_at: datetime | None = None
         self._forced_lock = threading.Lock()
         self._forced_waiters = threading.BoundedSemaphore(MAX_FORCED_WAITERS)
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._pool = ThreadPoolExecutor(max_workers=4 * len(self._peers) + 1, thread_name_prefix="refresh")
+        self._pool = ThreadPoolExecutor(max_workers=4 * len(peers) + 1, thread_name_prefix="refresh")
+
+    # -- what is held --------------------------------------------------------------------------------------------------
 
     @property
     def view(self) -> TrustView:
         """The view in force. Read it once per verification."""
-        return self._view
+        return self._custody.held.view
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether what is ours was published since the start."""
+        return self._ready
+
+    @property
+    def is_clock_regressed(self) -> bool:
+        """Whether our clock shows less than a quorum of anchors has attested."""
+        return self._custody.is_regressed
+
+    def state(self) -> TrustOffer:
+        """Give all documents held, for serving."""
+        return self._custody.held.offer
+
+    def wait_for_change(
+        self, after: int, timeout: float, stop: Callable[[], bool] = lambda: False
+    ) -> tuple[int, TrustOffer]:
+        """Wait for documents newer than a version; see ``Custody.wait_for_change``."""
+        return self._custody.wait_for_change(after, timeout, lambda: stop() or self._stop.is_set())
+
+    def wake(self) -> None:
+        """Let everybody who waits for a change look again whether to go on."""
+        self._custody.wake()
 
     def document(self, issuer: str, subject: str) -> str | None:
         """Give a statement held, as received, for relaying."""
-        return self._documents.get((issuer, subject))
+        return self._custody.held.memory.documents.get((issuer, subject))
 
     def charter_document(self, version: int) -> str | None:
         """Give a charter held; 0 means the one in force."""
-        if version in (0, self._charter.version):
-            return self._charter.document
+        charter = self._custody.held.charter
+        if version in (0, charter.version):
+            return charter.document
         return self._store.load_charters().get(version)
 
-    def publish_own(self) -> None:
-        """Sign our own configurations anew where due, and take them in."""
+    def revocations(self) -> Revocations:
+        """Give every revocation known, by (entity, kid)."""
+        return self._custody.held.memory.revocations
+
+    # -- peers ---------------------------------------------------------------------------------------------------------
+
+    def reachable(self, province: str) -> bool:
+        """Whether a province's gateway could be reached when it was last tried. False for one that is no peer."""
+        found = self._correspondents.get(province)
+        return found is not None and found.reachable
+
+    def last_heard(self, province: str) -> datetime | None:
+        """When a province's gateway last gave its documents."""
+        found = self._correspondents.get(province)
+        return None if found is None else found.heard_at
+
+    def take_acknowledgement(self, token: str) -> None:
+        """Take another gateway's word on which trust it enforces.
+
+        Raises:
+            Rejected: it is not signed by a gateway of the charter, or cannot be read.
+        """
         now = self._world.now()
-        anchors = tuple(anchor.entity_id for anchor in self._charter.anchors)
-        offered = {
-            (entity.entity_id, entity.entity_id): entity.configuration(anchors, now, self._held_since(entity))
-            for entity in self._own
-        }
-        if self._anchor is not None:
-            entity = self._anchor.entity
-            offered[entity.entity_id, entity.entity_id] = entity.configuration((), now, self._held_since(entity))
-        self._absorb(offered)
+        read = acknowledgement.read(token, self.view, now)
+        with self._acknowledged_lock:
+            known = self._acknowledged.get(read.gateway)
+            if known is None or read.issued_at >= known[0].issued_at:
+                self._acknowledged[read.gateway] = (read, now)
 
-    def _held_since(self, entity: Entity) -> datetime | None:
-        held = self._documents.get((entity.entity_id, entity.entity_id))
-        return parse_statement(held, PROFILE).issued_at if held is not None else None
+    def acknowledgements(self) -> Mapping[str, tuple[Acknowledgement, datetime]]:
+        """Give the last word of each other gateway of the charter, and when it came."""
+        charter = self._custody.held.charter
+        with self._acknowledged_lock:
+            return {each: word for each, word in self._acknowledged.items() if charter.member(each) is not None}
 
-    def poll(self, peer: Peer) -> bool:
-        """Do one round with one peer. Returns whether everything asked for was had."""
-        if not self._busy[peer.province].acquire(timeout=FORCED_WAIT_SECONDS):
-            return False  # a round with it is under way; whoever wanted another has stopped waiting by now
+    # -- publishing ----------------------------------------------------------------------------------------------------
+
+    def publish_own(self) -> None:
+        """Sign what is ours anew where due, and take it in. To be called when anything of ours changed."""
+        if self._custody.is_regressed:
+            self._custody.absorb(Offer(), OWN)  # looks whether people have put it right
+            if self._custody.is_regressed:
+                return  # nothing is signed by a clock that is wrong
+        with self._publishing:
+            self._tell_own_revocations()
+            held, now = self._custody.held, self._world.now()
+            configurations: list[str] = []
+            events: list[str] = []
+            for entity in self._own:
+                try:
+                    configurations.append(self._configuration(entity, held, now))
+                    events += self._events(entity, held, now)
+                except Unavailable as error:
+                    # Its key was revoked and the next is not ready. What was published lives on until it lapses.
+                    _log.warning("publication_failed", entity=entity.entity_id, detail=error.detail)
+            offer = TrustOffer(
+                charter_version=held.charter.version,
+                statements=(*self._vouch(configurations, held, now), *configurations),
+                events=tuple(events),
+            )
+            self._custody.absorb(self._custody.news(offer), OWN)
+            self._ready = True
+
+    def _configuration(self, entity: Entity, held: Held, now: datetime) -> str:
+        hints = tuple(anchor.entity_id for anchor in held.charter.anchors)
+        head = max(_seq(held.memory.documents, entity.entity_id), self._outrun.get(entity.entity_id, 0))
+        if head > self._heads[entity.entity_id]:
+            # Only we can have signed it, and we do not remember it.
+            _log.warning("state_restored", entity=entity.entity_id, seq=head)
+        token = entity.configuration(hints, now, head)
+        self._heads[entity.entity_id] = read_seq(parse_statement(token, PROFILE))
+        return token
+
+    def _events(self, entity: Entity, held: Held, now: datetime) -> list[str]:
+        last = held.memory.events.get(entity.entity_id)
+        known = own_revocations(held.memory, entity.entity_id)
+        token = entity.events(known, now, 0 if last is None else read_events(last).seq)
+        return [] if token is None else [token]
+
+    def _vouch(self, configurations: Sequence[str], held: Held, now: datetime) -> Sequence[str]:
+        """Let our anchor, if this process plays it, judge configurations; give all that it says, if it is new."""
+        if self._anchor is None:
+            return ()
         try:
-            self._follow_charter(peer)
-            offered, problems = _fetch(peer, self._charter)
-            self._note(peer, problems)
-            if offered:
-                self._absorb(offered)
-            return not problems
-        finally:
-            self._busy[peer.province].release()
+            last_seq = self._outrun.get(self._anchor.entity.entity_id, 0)
+            return self._anchor.absorb(held.charter, configurations, held.memory, now, last_seq=last_seq)
+        except Unavailable as error:
+            _log.warning("publication_failed", entity=self._anchor.entity.entity_id, detail=error.detail)
+            return ()
+
+    def _tell_own_revocations(self) -> None:
+        own = {entity.entity_id for entity in self._own}
+        revocations = {place: each for place, each in self.revocations().items() if place[0] in own}
+        if revocations != self._told:
+            self._told = revocations
+            self._on_own_revocations(revocations)
+
+    # -- rounds --------------------------------------------------------------------------------------------------------
+
+    def catch_up(self, timeout: float = POLL_WAIT_SECONDS) -> None:
+        """Ask every peer once, all at the same time, and wait for the answers as long as that."""
+        wait([self._pool.submit(each.poll) for each in self._correspondents.values()], timeout=timeout)
+        self._custody.renew()
 
     def refresh(self) -> None:
-        """Publish, and do one round with every peer at once."""
+        """Ask every peer once, publish, and acknowledge."""
+        self._follow_store()
+        wait([self._pool.submit(each.poll) for each in self._correspondents.values()])
+        self._custody.renew()
         self.publish_own()
-        wait([self._pool.submit(self._round, peer) for peer in self._peers])
+        self.acknowledge()
+        wait([self._pool.submit(each.flush) for each in self._correspondents.values()])
+
+    def acknowledge(self) -> None:
+        """Have every peer told which trust is in force now. Never waits."""
+        if self._custody.is_regressed:
+            return
+        claims = acknowledgement.make(self.view, self._gateway.entity_id, self._world.now())
+        token = self._gateway.sign(acknowledgement.ACKNOWLEDGEMENT_TYPE, claims)
+        for correspondent in self._correspondents.values():
+            correspondent.send(token)
 
     def refresh_for_unknown_key(self) -> bool:
         """Refresh once because a verification met an unknown kid. Returns whether a refresh was made.
@@ -152,113 +290,156 @@ class Resolver:
             with self._forced_lock:
                 # abs: a clock that was set back must not switch this off until it has caught up.
                 if self._forced_at is not None and abs(asked_at - self._forced_at) < FORCED_EVERY:
-                    return self._view.built_at >= asked_at
+                    return self.view.built_at >= asked_at
                 self._forced_at = self._world.now()
-                reachable = [peer for peer in self._peers if not self._unreachable[peer.province]]
-                wait([self._pool.submit(self._round, peer) for peer in reachable], timeout=FORCED_WAIT_SECONDS)
+                reachable = [each for each in self._correspondents.values() if each.reachable]
+                wait([self._pool.submit(each.poll) for each in reachable], timeout=POLL_WAIT_SECONDS)
                 return bool(reachable)
         finally:
             self._forced_waiters.release()
 
     def start(self, interval: timedelta) -> None:
-        """Start one thread per peer, and one for our own documents."""
-        self._spawn("publish", lambda: self._run(interval, self._publish_round))
-        for peer in self._peers:
-            self._spawn(f"peer-{peer.province}", partial(self._run, interval, partial(self._round, peer)))
+        """Publish, and start the threads: for each peer, for what is ours, for acknowledging.
+
+        ``catch_up`` goes before.
+        """
+        self._publish_round()
+        for correspondent in self._correspondents.values():
+            correspondent.start(interval)
+        seconds = interval.total_seconds()
+        self._spawn("publish", lambda: self._repeat(min(PUBLISH_SECONDS, seconds), self._publish_round))
+        self._spawn("acknowledge", lambda: self._acknowledge_changes(seconds))
 
     def stop(self) -> None:
         """Stop the threads. What is held is on disk already."""
         self._stop.set()
+        self._custody.wake()
+        for correspondent in self._correspondents.values():
+            correspondent.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        for correspondent in self._correspondents.values():
+            correspondent.join()
         for thread in self._threads:
             thread.join()
 
-    def _spawn(self, name: str, target: Callable[[], object]) -> None:
+    def _spawn(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _run(self, interval: timedelta, work: Callable[[], bool]) -> None:
-        regular, retry = interval.total_seconds(), RETRY_SECONDS
-        while not self._stop.is_set():
-            if work():
-                pause, retry = regular, RETRY_SECONDS
-            else:
-                pause, retry = min(retry, regular), retry * 2
-            # Four provinces on one schedule would all ask at the top of the minute; a tenth of jitter spreads them.
-            jitter = 0.9 + 0.2 * self._world.random_bytes(1)[0] / 255
-            self._stop.wait(pause * jitter)
+    def _repeat(self, seconds: float, work: Callable[[], None]) -> None:
+        while not self._stop.wait(seconds):
+            work()
 
-    def _publish_round(self) -> bool:
+    def _publish_round(self) -> None:
         try:
+            self._follow_store()
             self.publish_own()
-        except Exception as error:  # noqa: BLE001 - as in _round
+            self._custody.renew()
+        except Exception as error:  # noqa: BLE001 - a thread that dies of one blip never publishes again
             _log.error("publication_failed", exc_info=error)
-            return False
-        return True
 
-    def _round(self, peer: Peer) -> bool:
-        try:
-            return self.poll(peer)
-        except Exception as error:  # noqa: BLE001 - a thread that dies of one blip never refreshes again
-            _log.error("refresh_failed", peer=peer.province, exc_info=error)
-            return False
+    def _acknowledge_changes(self, interval: float) -> None:
+        version = 0
+        while not self._stop.is_set():
+            version, _ = self.wait_for_change(version, interval)
+            try:
+                self.acknowledge()
+            except Exception as error:  # noqa: BLE001 - as above
+                _log.error("acknowledgement_failed", exc_info=error)
 
-    def _follow_charter(self, peer: Peer) -> None:
-        """Take the next charter, if the peer has one: exactly one step, signed by both quorums."""
-        current = self._charter
+    # -- hearing -------------------------------------------------------------------------------------------------------
+
+    def _hear(self, peer: Peer, offer: TrustOffer) -> bool:
+        """Take in what a peer holds. Returns whether there was anything new in it."""
+        before = self._custody.held.version
+        self._follow_charter(peer, offer.charter_version)
+        news = self._custody.news(offer)
+        read = _read(news)
+        self._note_own(read)
+        if self._ready and news.statements and not self._custody.is_regressed:
+            # Our anchor's word on what is new comes with it; before the start is over it says nothing.
+            held = self._custody.held
+            offered = [each.token for each in read if each.is_configuration and held.charter.member(each.sub)]
+            bundle = self._vouch(offered, held, self._world.now())
+            news = Offer(statements=(*bundle, *news.statements), events=news.events)
+        self._custody.absorb(news, peer.province)
+        if self._ready:
+            self._tell_own_revocations()
+        return self._custody.held.version != before
+
+    def _follow_store(self) -> None:
+        """Take the charters that people put into the store while we run (``mrg charter install``), as a peer's."""
+        current, installed = self._custody.held.charter, self._store.load_charters()
+        successors: list[Charter] = []
         try:
-            document = peer.charter(current.version + 1)
-        except PeerError:
+            for version in range(current.version + 1, current.version + MAX_CHARTER_STEPS + 1):
+                if version not in installed:
+                    break
+                current = verify_successor(current, installed[version])
+                successors.append(current)
+        except Rejected as rejection:
+            _log.warning("charter_refused", peer="store", reason=rejection.reason, detail=rejection.detail)
+        if successors:
+            self._custody.follow(successors)
+
+    def _note_own(self, offered: Sequence[UnverifiedStatement]) -> None:
+        """Note how far we had got, also by statements of ours that contradict what we say now and are refused."""
+        held, now = self._custody.held, self._world.now()
+        own = {entity.entity_id for entity in self._own}
+        if self._anchor is not None:
+            own.add(self._anchor.entity.entity_id)
+        for statement in offered:
+            if statement.iss not in own:
+                continue
+            anchor = held.charter.anchor(statement.iss)
+            keys = anchor.keys if anchor is not None else held.view.federation_keys(statement.iss)
+            try:
+                key = keys.get(statement.kid)
+                if key is not None:
+                    verify_signature(statement, key)
+                    seq = read_seq(statement)
+                    check_jump(seq, None, now)
+                    self._outrun[statement.iss] = max(self._outrun.get(statement.iss, 0), seq)
+            except Rejected:
+                continue  # nobody's word
+
+    def _follow_charter(self, peer: Peer, offered: int) -> None:
+        """Take the charters that the peer has beyond ours: one step at a time, each signed by both quorums."""
+        current = self._custody.held.charter
+        if offered <= current.version:
             return
+        successors: list[Charter] = []
+        deadline = time.monotonic() + FOLLOW_SECONDS
         try:
-            successor = verify_successor(current, document)
+            for version in range(current.version + 1, min(offered, current.version + MAX_CHARTER_STEPS) + 1):
+                if time.monotonic() > deadline:
+                    break
+                current = verify_successor(current, peer.charter(version))
+                successors.append(current)
+        except PeerError:
+            pass  # it has promised more than it has, or is gone; what came is good
         except Rejected as rejection:
             _log.warning("charter_refused", peer=peer.province, reason=rejection.reason, detail=rejection.detail)
-            return
-        with self._lock:
-            if self._charter is not current:
-                return
-            self._store.save_charter(successor.version, successor.document)
-            self._charter = successor
-            self._view = build_view(successor, self._documents, self._world.now())
-        _log.info("charter_followed", version=successor.version)
+        if successors:
+            self._custody.follow(successors)
+            if self._ready:
+                self.publish_own()  # to the new anchors, too
 
-    def _absorb(self, offered: Documents) -> None:
-        now = self._world.now()
-        if self._anchor is not None:
-            anchor_id = self._anchor.entity.entity_id
-            configurations = {
-                subject: token
-                for (issuer, subject), token in offered.items()
-                if issuer == subject and self._charter.member(subject) is not None
-            }
-            made = self._anchor.vouch(self._charter, configurations, now)
-            offered = {**offered, **{(anchor_id, member): statement for member, statement in made.items()}}
-        with self._lock:
-            admission = admit(self._charter, self._documents, offered, now)
-            for problem in admission.refused:
-                _log.warning(
-                    "document_refused",
-                    issuer=problem.issuer,
-                    subject=problem.subject,
-                    reason=problem.reason,
-                    detail=problem.detail,
-                )
-            if admission.changed:
-                # Durable before it is used: a restart must not know less than an answer was based on.
-                self._store.save_documents({place: admission.documents[place] for place in admission.changed})
-                self._documents = admission.documents
-            self._view = build_view(self._charter, self._documents, now)
 
-    def _note(self, peer: Peer, problems: Sequence[PeerError]) -> None:
-        before = self._incomplete[peer.province]
-        self._incomplete[peer.province] = before + 1 if problems else 0
-        self._unreachable[peer.province] = any(not problem.reachable for problem in problems)
-        if problems and before == 0:
-            _log.warning("peer_incomplete", peer=peer.province, problems=len(problems), first=str(problems[0]))
-        elif before and not problems:
-            _log.info("peer_recovered", peer=peer.province, after_rounds=before)
+def _read(news: Offer) -> list[UnverifiedStatement]:
+    found: list[UnverifiedStatement] = []
+    for token in news.statements:
+        try:
+            found.append(parse_statement(token, PROFILE))
+        except Rejected:
+            continue  # refused, and said so, when it is judged
+    return found
+
+
+def _seq(documents: Documents, entity_id: str) -> int:
+    token = documents.get((entity_id, entity_id))
+    return 0 if token is None else read_seq(parse_statement(token, PROFILE))
 
 
 def load_charter(store: TrustStore, document: str, pin: str) -> Charter:
@@ -276,32 +457,3 @@ def load_charter(store: TrustStore, document: str, pin: str) -> Charter:
         if version > charter.version:
             charter = verify_successor(charter, held)
     return charter
-
-
-def _fetch(peer: Peer, charter: Charter) -> tuple[Documents, Sequence[PeerError]]:
-    """Fetch what a peer's province publishes, by the place each document was asked for."""
-    anchors = [anchor.entity_id for anchor in charter.anchors if anchor.province == peer.province]
-    places = [(entity_id, entity_id) for entity_id, province in _entities(charter) if province == peer.province]
-    places += [(anchor_id, member.entity_id) for anchor_id in anchors for member in charter.members]
-    offered: dict[tuple[str, str], str] = {}
-    problems: list[PeerError] = []
-    deadline = time.monotonic() + ROUND_SECONDS
-    for issuer, subject in places:
-        if time.monotonic() > deadline:
-            problems.append(PeerError("TOO_SLOW", reachable=False))
-            break
-        try:
-            if issuer == subject:
-                offered[issuer, subject] = peer.entity_configuration(subject)
-            else:
-                offered[issuer, subject] = peer.subordinate_statement(issuer, subject)
-        except PeerError as error:
-            problems.append(error)
-            if not error.reachable:
-                break  # it is down: do not wait out a deadline for each of the rest
-    return offered, problems
-
-
-def _entities(charter: Charter) -> list[tuple[str, str]]:
-    anchors: list[tuple[str, str]] = [(anchor.entity_id, anchor.province) for anchor in charter.anchors]
-    return anchors + [(member.entity_id, member.province) for member in charter.members]

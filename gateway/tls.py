@@ -6,7 +6,8 @@ TLS decides whether a certificate is good for a handshake. Three questions are l
 * May this CA say so? A listener accepts several CAs, and TLS does not care which of them signed. Each is accepted for
   the identities of its own province: a CA of Jiangsu that names a service of Anhui is a forger. A prefix ends where an
   origin or a path segment ends, so that https://gateway.ah.example does not cover https://gateway.ah.example.evil.
-* Is it still valid? TLS looked when the connection was made; connections outlive certificates.
+* Is it still valid? TLS looked when the connection was made; connections outlive certificates, and so they do the CAs
+  of a listener, which may be replaced while it runs.
 
 The CA made here serves deployments that have none: P-256, certificates for hosts and one identity, no intermediate CAs,
 no revocation lists. A certificate is revoked by letting it run out, or by removing its service from the configuration.
@@ -17,7 +18,7 @@ The only module outside the core that touches ``cryptography``: no decision abou
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -26,7 +27,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.core.encoding import sha256_b64url
@@ -39,6 +40,8 @@ BACKDATED: Final = timedelta(minutes=5)
 MAX_CERTIFICATE_BYTES: Final = 16_384
 MAX_CACHED_CALLERS: Final = 1_024
 _MAX_COMMON_NAME: Final = 64  # X.520
+_CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
+_MIN_RSA_BITS: Final = 2_048
 _UNREADABLE: Final = (ValueError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType)
 
 
@@ -183,6 +186,10 @@ class Caller:
     """Of its DER, base64url: the ``x5t#S256`` of RFC 8705."""
 
 
+Authorities = Mapping[bytes, Sequence[str]]
+"""PEM of CA certificates, and the prefixes of the identities these may name."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Leaf:
     caller: Caller
@@ -203,23 +210,19 @@ class _Authority:
 class CallerReader:
     """Reads callers' certificates on one listener. Thread-safe."""
 
-    def __init__(self, authorities: Mapping[bytes, Sequence[str]]) -> None:
+    def __init__(self, authorities: Authorities | Callable[[], Authorities]) -> None:
         """Prepare a reader.
 
         Args:
             authorities: PEM of one or more CA certificates (two while a CA is being replaced), and the prefixes of the
-                identities these may name: entity identifiers or origins.
+                identities these may name: entity identifiers or origins. Or what gives them, where the CAs can change:
+                it is asked at every look at a caller, so that one whose CA is gone is refused on an old connection too.
 
         Raises:
             ValueError: not PEM certificates of CAs, or a prefix is no entity identifier.
         """
-        self._authorities = tuple(
-            _Authority(certificate, _checked_prefixes(prefixes))
-            for pem, prefixes in authorities.items()
-            for certificate in _load_authorities(pem)
-        )
-        # Connections are few and long, calls many. What is remembered holds without regard to time.
-        self._examined = lru_cache(maxsize=MAX_CACHED_CALLERS)(self._examine)
+        self._source = authorities if callable(authorities) else lambda: authorities
+        self._trusted = _Trusted(self._source())
 
     def read(self, certificate_pem: bytes, now: datetime) -> Caller:
         """Say who is calling.
@@ -242,10 +245,30 @@ class CallerReader:
         return self._valid(certificate_pem, now).domain
 
     def _valid(self, certificate_pem: bytes, now: datetime) -> _Leaf:
-        leaf = self._examined(certificate_pem)
+        authorities = self._source()
+        trusted = self._trusted
+        if authorities != trusted.authorities:
+            # Two threads may get here at a time. Each judges by what it was given, and the next call puts right which
+            # of the two stays.
+            trusted = self._trusted = _Trusted(authorities)
+        leaf = trusted.examined(certificate_pem)
         if not leaf.begins <= now <= leaf.ends:
             raise NotPermitted("the client certificate is not valid now")
         return leaf
+
+
+class _Trusted:
+    """One set of CAs, and the callers that were examined under it."""
+
+    def __init__(self, authorities: Authorities) -> None:
+        self.authorities = authorities
+        self._each = tuple(
+            _Authority(certificate, _checked_prefixes(prefixes))
+            for pem, prefixes in authorities.items()
+            for certificate in _load_authorities(pem)
+        )
+        # Connections are few and long, calls many. What is remembered holds without regard to time.
+        self.examined = lru_cache(maxsize=MAX_CACHED_CALLERS)(self._examine)
 
     def _examine(self, certificate_pem: bytes) -> _Leaf:
         try:
@@ -255,7 +278,7 @@ class CallerReader:
             identity = _identity(certificate)
         except _UNREADABLE as error:
             raise NotPermitted("the client certificate cannot be read") from error
-        issuers = [each for each in self._authorities if _issued_by(certificate, each.certificate)]
+        issuers = [each for each in self._each if _issued_by(certificate, each.certificate)]
         if not issuers:
             raise NotPermitted("the client certificate is not from a CA of this listener")
         # Only those that really signed count: two CAs may bear the same name.
@@ -273,26 +296,43 @@ class CallerReader:
         )
 
 
+class NotOfThisKeyError(ValueError):
+    """A certificate and a private key do not belong together. One of the two may be on its way."""
+
+
+def check_private_key(key_pem: bytes) -> None:
+    """Check that TLS takes a private key. Left to gRPC, a wrong one is only a port that cannot be opened.
+
+    Raises:
+        ValueError: it does not.
+    """
+    _private_key(key_pem)
+
+
 def check_own_certificate(certificate_pem: bytes, key_pem: bytes, identity: str, now: datetime) -> None:
     """Check that a certificate and a key belong together, name us, and are valid now.
 
+    Args:
+        certificate_pem: ours, and after it those of intermediate CAs, if any. TLS refuses all when one is unreadable.
+        key_pem: its private key.
+        identity: whom it must name.
+        now: when it must be valid.
+
     Raises:
+        NotOfThisKeyError: each is good, but they are no pair.
         ValueError: they do not; the message says what is wrong.
     """
     try:
-        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        certificate = _load_certificates(certificate_pem)[0]
     except ValueError as error:
         raise ValueError("is not a PEM certificate") from error
-    try:
-        key = serialization.load_pem_private_key(key_pem, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ValueError("has a private key that is not an unencrypted PEM key") from error
+    key = _private_key(key_pem)
     form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(*form):
-        raise ValueError("does not belong to the private key")
+        raise NotOfThisKeyError("does not belong to the private key")
     try:
         named = _identity(certificate)
-    except NotPermitted as error:
+    except (NotPermitted, *_UNREADABLE) as error:
         raise ValueError("does not name exactly one URI") from error
     if named != identity:
         raise ValueError("names another identity than entities.gateway")
@@ -308,8 +348,56 @@ def check_cas(pem: bytes) -> None:
     """
     try:
         _load_authorities(pem)
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise ValueError("does not hold certificates of CAs in PEM form") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateFacts:
+    """What people and calendars need to know of a certificate."""
+
+    subject: str
+    """The identity it names; of a CA, its name."""
+    not_before: datetime
+    not_after: datetime
+    sha256: str
+    """Of its DER, base64url."""
+
+
+def certificate_facts(pem: bytes) -> Sequence[CertificateFacts]:
+    """Say whose the certificates of a file are and when they end.
+
+    Raises:
+        ValueError: it holds no certificates.
+    """
+    return [
+        CertificateFacts(
+            subject=_subject(certificate),
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+            sha256=sha256_b64url(certificate.public_bytes(serialization.Encoding.DER)),
+        )
+        for certificate in _load_certificates(pem)
+    ]
+
+
+def _subject(certificate: x509.Certificate) -> str:
+    try:
+        return _identity(certificate)
+    except (NotPermitted, *_UNREADABLE):
+        return certificate.subject.rfc4514_string()
+
+
+def _private_key(pem: bytes) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError("is not an unencrypted PEM key") from error
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _CURVES:
+        return key
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= _MIN_RSA_BITS:
+        return key
+    raise ValueError("is a private key of a kind that TLS does not take; use P-256")
 
 
 def _checked_prefixes(prefixes: Sequence[str]) -> tuple[str, ...]:
@@ -320,8 +408,16 @@ def _checked_prefixes(prefixes: Sequence[str]) -> tuple[str, ...]:
     return tuple(prefixes)
 
 
-def _load_authorities(pem: bytes) -> list[x509.Certificate]:
+def _load_certificates(pem: bytes) -> list[x509.Certificate]:
     certificates = x509.load_pem_x509_certificates(pem)
+    # One that is cut off is passed over here, and refused with all the others by TLS.
+    if len(certificates) < pem.count(b"-----BEGIN CERTIFICATE-----"):
+        raise ValueError("a certificate is cut off")
+    return certificates
+
+
+def _load_authorities(pem: bytes) -> list[x509.Certificate]:
+    certificates = _load_certificates(pem)
     for certificate in certificates:
         try:
             is_ca = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca

@@ -206,8 +206,10 @@ class Verifier:
                 return view, verify_presentation(request, view, now)
             except Rejected as rejection:
                 # A key published seconds ago may not be in the view yet. Only an issuer the charter knows gets a
-                # refresh, and the resolver limits how often.
-                if rejection.reason is not Reason.KEY_UNKNOWN or not self._resolver.refresh_for_unknown_key():
+                # refresh, and the resolver limits how often. Or it came by itself meanwhile.
+                if rejection.reason is not Reason.KEY_UNKNOWN:
+                    raise
+                if not self._resolver.refresh_for_unknown_key() and self._resolver.view is view:
                     raise
                 view = self._resolver.view
                 # The charter may be another one now: its matter counts, and whether the caller may still ask for it.

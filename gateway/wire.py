@@ -26,6 +26,7 @@ MAX_ENTITY_ID: Final = 512
 _NONCE: Final = re.compile(r"[A-Za-z0-9_.-]{0,200}")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{0,64}")
 _CERTIFICATE_SHA256: Final = re.compile(r"([A-Za-z0-9_-]{43})?")
+_THUMBPRINT: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _ACR: Final = re.compile(r"[!-~]{1,128}")
 _AMR: Final = re.compile(r"[a-z0-9_]{1,16}")
 _MAX_METHODS: Final = 10
@@ -58,23 +59,36 @@ def entity_id(field: str, text: str) -> str:
     return text
 
 
+def thumbprint(field: str, text: str) -> str:
+    """Check the form of a key's name, its RFC 7638 thumbprint."""
+    if _THUMBPRINT.fullmatch(text) is None:
+        raise InvalidRequest(field, "must be the thumbprint of a key, 43 characters")
+    return text
+
+
 def verify_request(message: verification_pb2.VerifyCredentialRequest) -> VerifyRequest:
     """Read a request for a verdict."""
     if not message.presentation:
         raise InvalidRequest("presentation", "must not be empty")
     if _NONCE.fullmatch(message.nonce) is None:
         raise InvalidRequest("nonce", "must be a nonce as CreateChallenge gave it, or absent")
-    if _REQUEST_ID.fullmatch(message.request_id) is None:
-        raise InvalidRequest("request_id", "must be at most 64 characters of A-Z a-z 0-9 . _ -")
-    if _is_id_number(message.request_id):
-        # It goes into the audit log as it is.
-        raise InvalidRequest("request_id", "must not be the ID number of a person")
+    request_id(message.request_id)
     return VerifyRequest(
         matter=matter_code(message.matter),
         presentation=message.presentation,
         nonce=message.nonce,
         request_id=message.request_id,
     )
+
+
+def request_id(text: str) -> str:
+    """Check the form of the name a caller gives to a request; it may be empty."""
+    if _REQUEST_ID.fullmatch(text) is None:
+        raise InvalidRequest("request_id", "must be at most 64 characters of A-Z a-z 0-9 . _ -")
+    if _is_id_number(text):
+        # It goes into the audit log as it is.
+        raise InvalidRequest("request_id", "must not be the ID number of a person")
+    return text
 
 
 def _is_id_number(text: str) -> bool:
@@ -95,6 +109,14 @@ def timestamp(moment: datetime) -> timestamp_pb2.Timestamp:
     message = timestamp_pb2.Timestamp()
     message.FromDatetime(moment)
     return message
+
+
+def instant(field: str, message: timestamp_pb2.Timestamp) -> datetime:
+    """Read a moment."""
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequest(field, "is out of range") from error
 
 
 def duration(span: timedelta) -> duration_pb2.Duration:
@@ -156,10 +178,7 @@ def authentication(message: issuance_pb2.Authentication) -> Authentication:
         raise InvalidRequest("authentication.amr", "must be at most 10 method names of RFC 8176")
     if not message.HasField("authentication_time"):
         raise InvalidRequest("authentication.authentication_time", "is required")
-    try:
-        authenticated_at = message.authentication_time.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:
-        raise InvalidRequest("authentication.authentication_time", "is out of range") from error
+    authenticated_at = instant("authentication.authentication_time", message.authentication_time)
     return Authentication(
         acr=message.acr,
         methods=tuple(message.amr),

@@ -6,25 +6,34 @@ the clock, which the test sets. A peer can be taken down, and can be made to han
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gateway.anchor import Anchor
 from gateway.clock import World, system_world
 from gateway.config import RelyingService
+from gateway.core import key_schedule
 from gateway.core.charter import GATEWAY_TYPE, add_signature, draft, parse_charter, unsigned, verify_pinned
 from gateway.core.claims import Authentication
 from gateway.core.credential import ASSERTION_CREDENTIAL_TYPE
-from gateway.core.encoding import write_json
+from gateway.core.encoding import b64url_decode, parse_json_object, write_json
 from gateway.core.identifiers import Province
-from gateway.core.jose import SoftwareKey, generate_key
+from gateway.core.jose import Algorithm, Signer, SoftwareKey, generate_key
+from gateway.core.key_schedule import Change, KeyPurpose, KeyState, Records
+from gateway.core.memory import Revocation, RevocationReason
+from gateway.core.reasons import Rejected
 from gateway.core.sd_jwt import Path as ClaimPath
 from gateway.core.sd_jwt import present
+from gateway.core.vouching import Approval
 from gateway.entity import Entity
 from gateway.issuer import Issuer
+from gateway.keyring import Author, KeyRing
+from gateway.keystore import KeyRole, Kind, Protection, SecretName
 from gateway.lab.charter import (
     HUKOU_MIGRATION,
     LICENCE_DISPLAY,
@@ -34,7 +43,7 @@ from gateway.lab.charter import (
     entity_ids,
 )
 from gateway.ledger import Ledger
-from gateway.peers import PeerError
+from gateway.peers import PeerError, TrustOffer
 from gateway.resolver import Resolver, load_charter
 from gateway.storage.sqlite import SqliteStore
 from gateway.tls import Caller
@@ -56,41 +65,142 @@ class Clock:
         self.now += span
 
 
+class MemoryKeyStore:
+    """Private keys in memory; they outlive the node that uses them, as those on a disk would."""
+
+    kind: Kind = "file"
+    protection: Protection = "none"
+
+    def __init__(self, keys: Mapping[KeyRole, SoftwareKey]) -> None:
+        self._keys: dict[KeyRole, dict[str, Signer]] = {role: {key.public.kid: key} for role, key in keys.items()}
+
+    def keys(self, role: KeyRole) -> Mapping[str, Signer]:
+        return dict(self._keys.get(role, {}))
+
+    def signer(self, role: KeyRole, kid: str) -> Signer:
+        return self._keys[role][kid]
+
+    def sole(self, role: KeyRole) -> Signer:
+        (signer,) = self._keys[role].values()
+        return signer
+
+    def generate(self, role: KeyRole, algorithm: Algorithm = Algorithm.ES256) -> Signer:
+        key = generate_key(algorithm)
+        self._keys.setdefault(role, {})[key.public.kid] = key
+        return key
+
+    def secret(self, name: SecretName) -> bytes:
+        return name.encode().ljust(32)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class MemoryStream:
+    """What a neighbour's ``WatchTrust`` gives, without a network."""
+
+    def __init__(self, peer: MemoryPeer) -> None:
+        self._peer = peer
+        self._node = peer.node()
+        self._version = 0
+        self._cancelled = threading.Event()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> TrustOffer:
+        while not self._cancelled.is_set():
+            if self._peer.down or self._peer.deaf or self._peer.node() is not self._node:
+                break
+            version, _ = self._node.resolver.wait_for_change(self._version, 0.1, self._cancelled.is_set)
+            if version > self._version:
+                self._version = version
+                return self._peer.offer()
+        raise PeerError("CANCELLED", reachable=False)
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+        self._node.resolver.wake()
+
+
 @dataclass
 class MemoryPeer:
-    """Another province as its neighbours see it."""
+    """Another province as one of its neighbours sees it."""
 
     province: Province
     node: Callable[[], Node]
     down: bool = False
+    deaf: bool = False
+    """Streams are cut; single calls go through."""
+    frozen: TrustOffer | None = None
+    """What it goes on handing out."""
     overrides: dict[tuple[str, str], str] = field(default_factory=dict)
     """Documents handed out instead of the true ones."""
+    extra: list[str] = field(default_factory=list)
+    """Statements handed out beside the true ones."""
+    charters: dict[int, str] = field(default_factory=dict)
+    """Charters handed out beside the true ones."""
     asked: int = 0
+    acknowledged: list[str] = field(default_factory=list)
+    """What it was told."""
+
+    @property
+    def gateway(self) -> str:
+        return entity_ids(self.province).gateway
 
     def charter(self, version: int) -> str:
         self._reach()
-        document = self.node().resolver.charter_document(version)
+        document = self.charters.get(version) or self.node().resolver.charter_document(version)
         if document is None:
             raise PeerError("NOT_FOUND", reachable=True)
         return document
 
-    def entity_configuration(self, entity_id: str) -> str:
-        return self._document(entity_id, entity_id)
-
-    def subordinate_statement(self, issuer: str, subject: str) -> str:
-        return self._document(issuer, subject)
-
-    def _document(self, issuer: str, subject: str) -> str:
+    def trust(self) -> TrustOffer:
         self._reach()
-        document = self.overrides.get((issuer, subject)) or self.node().resolver.document(issuer, subject)
-        if document is None:
-            raise PeerError("NOT_FOUND", reachable=True)
-        return document
+        return self.offer()
+
+    def watch(self) -> MemoryStream:
+        self._reach()
+        if self.deaf:
+            raise PeerError("UNIMPLEMENTED", reachable=True)
+        return MemoryStream(self)
+
+    def acknowledge(self, token: str) -> None:
+        self._reach()
+        self.acknowledged.append(token)
+        try:
+            self.node().resolver.take_acknowledgement(token)
+        except Rejected as rejection:
+            raise PeerError("INVALID_ARGUMENT", reachable=True) from rejection
+
+    def freeze(self) -> None:
+        """Go on handing out what is held now."""
+        self.frozen = self.node().resolver.state()
+
+    def offer(self) -> TrustOffer:
+        offer = self.frozen or self.node().resolver.state()
+        truth = [token for token in offer.statements if place(token) not in self.overrides]
+        return replace(
+            offer,
+            charter_version=max((offer.charter_version, *self.charters)),
+            statements=(*truth, *self.overrides.values(), *self.extra),
+        )
 
     def _reach(self) -> None:
         self.asked += 1
-        if self.down:
+        if self.down or not self.node().resolver.is_ready:
             raise PeerError("UNAVAILABLE", reachable=False)
+
+
+def place(token: str) -> tuple[str, str]:
+    """Who says it, about whom."""
+    claims = payload(token)
+    return claims["iss"], claims["sub"]
+
+
+def payload(token: str) -> dict[str, Any]:
+    """What a compact JWS says, unverified."""
+    return parse_json_object(b64url_decode(token.split(".")[1]))
 
 
 @dataclass
@@ -99,7 +209,9 @@ class Node:
 
     province: Province
     ids: EntityIds
-    keys: Mapping[str, SoftwareKey]
+    keys: Mapping[KeyRole, SoftwareKey]
+    """Those it began with."""
+    ring: KeyRing
     store: SqliteStore
     issuer: Issuer
     anchor: Anchor
@@ -140,17 +252,33 @@ class Wallet:
         )
 
 
-ROLES = ("anchor-federation", "issuer-federation", "issuer-credential", "gateway-federation")
+ROLES: tuple[KeyRole, ...] = (
+    "anchor-federation",
+    "issuer-federation",
+    "issuer-credential",
+    "issuer-status",
+    "gateway-federation",
+)
 
 
 class Federation:
     """Four provinces under one charter."""
 
-    def __init__(self, directory: Path, *, charter: Callable[[dict[str, Any]], None] = lambda _claims: None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        charter: Callable[[dict[str, Any]], None] = lambda _claims: None,
+        approve: Approval = Approval.AUTO,
+    ) -> None:
+        self.approve = approve
         self.clock = Clock()
         self.world = World(now=lambda: self.clock.now, random_bytes=system_world().random_bytes)
         self.directory = directory
-        self.keys = {province: {role: generate_key() for role in ROLES} for province in Province}
+        self.keys: dict[Province, dict[KeyRole, SoftwareKey]] = {
+            province: {role: generate_key() for role in ROLES} for province in Province
+        }
+        self.key_stores = {province: MemoryKeyStore(keys) for province, keys in self.keys.items()}
         claims = charter_claims(
             {province: keys["anchor-federation"].public for province, keys in self.keys.items()}, START
         )
@@ -176,11 +304,11 @@ class Federation:
             for other in Province
             if other is not province
         }
+        ring = KeyRing(store, self.key_stores[province], self.world)
         resolver: Resolver
         issuer = Issuer(
             entity_id=ids.issuer,
-            federation_signer=keys["issuer-federation"],
-            credential_signer=keys["issuer-credential"],
+            keys=ring,
             subject_key=b"s" * 32,
             world=self.world,
             agreement=lambda: resolver.view.charter.agreement,
@@ -188,22 +316,24 @@ class Federation:
         )
         anchor = Anchor(
             entity_id=ids.anchor,
-            signer=keys["anchor-federation"],
+            signer=lambda: ring.signer(KeyPurpose.ANCHOR_FEDERATION),
+            federation_keys=lambda: ring.published(KeyPurpose.ANCHOR_FEDERATION),
             store=store,
             enrolled={
                 entity: self.keys[each][role].public.thumbprint
                 for each in Province
-                for entity, role in (
-                    (entity_ids(each).issuer, "issuer-federation"),
-                    (entity_ids(each).gateway, "gateway-federation"),
-                )
+                for entity, role in self.members(each)
             },
+            approve=self.approve,
         )
         gateway = Entity(
             entity_id=ids.gateway,
-            signer=keys["gateway-federation"],
-            metadata={GATEWAY_TYPE: {}},
+            signer=lambda: ring.signer(KeyPurpose.GATEWAY_FEDERATION),
+            federation_keys=lambda: ring.published(KeyPurpose.GATEWAY_FEDERATION),
+            metadata=lambda: {GATEWAY_TYPE: {}},
             lifetime=timedelta(hours=1),
+            revocations=lambda: ring.revocations(KeyPurpose.GATEWAY_FEDERATION),
+            history=lambda: ring.records(KeyPurpose.GATEWAY_FEDERATION),
         )
         resolver = Resolver(
             world=self.world,
@@ -211,8 +341,11 @@ class Federation:
             charter=load_charter(store, self.document, self.charter.sha256),
             peers=list(peers.values()),
             own_entities=[issuer.entity, gateway],
+            gateway=gateway,
             anchor=anchor,
+            on_own_revocations=lambda known: _take_revocations(ring, ids, known),
         )
+        ring.on_change(resolver.publish_own)
         ledger = Ledger(store, self.world)
         service = RelyingService(
             identity=f"{ids.gateway}/services/counter",
@@ -233,6 +366,7 @@ class Federation:
             province=province,
             ids=ids,
             keys=keys,
+            ring=ring,
             store=store,
             issuer=issuer,
             anchor=anchor,
@@ -243,12 +377,19 @@ class Federation:
             service=service,
         )
 
-    def settle(self) -> None:
-        """Let every province publish and refresh until everyone has heard everyone."""
-        for node in self.nodes.values():
+    @staticmethod
+    def members(province: Province) -> Sequence[tuple[str, KeyRole]]:
+        """A province's members, each with the role of the key that people enrolled."""
+        ids = entity_ids(province)
+        return [(ids.issuer, "issuer-federation"), (ids.gateway, "gateway-federation")]
+
+    def settle(self, *provinces: Province) -> None:
+        """Let every province, or some, publish and refresh until everyone has heard everyone."""
+        nodes = [self.nodes[province] for province in provinces or Province]
+        for node in nodes:
             node.resolver.publish_own()
         for _round in range(2):
-            for node in self.nodes.values():
+            for node in nodes:
                 node.resolver.refresh()
 
     def restart(self, province: Province) -> Node:
@@ -256,6 +397,40 @@ class Federation:
         self.nodes[province].close()
         self.nodes[province] = self.build(province)
         return self.nodes[province]
+
+    def silence(self, province: Province, others: Sequence[Province] = tuple(Province)) -> list[MemoryPeer]:
+        """Cut a province off from hearing others, or some of them."""
+        peers = [peer for each, peer in self[province].peers.items() if each in others]
+        for peer in peers:
+            peer.down = True
+        return peers
+
+    # -- keys ----------------------------------------------------------------------------------------------------------
+
+    def new_key(self, province: Province, purpose: KeyPurpose = KeyPurpose.CREDENTIAL) -> str:
+        """Stage and publish another key of a province; gives its kid."""
+        ring = self[province].ring
+        (staged,) = ring.stage(purpose, Author())
+        kid = staged.key.kid
+        ring.change(purpose, lambda records, now: key_schedule.publish(records, kid, now), Author())
+        return kid
+
+    def activate(self, province: Province, kid: str, purpose: KeyPurpose = KeyPurpose.CREDENTIAL) -> None:
+        """Let a published key sign, whether others hold it or not."""
+        ring = self[province].ring
+        ring.change(purpose, lambda records, now: key_schedule.activate(records, kid, now), Author())
+
+    def revoke(
+        self,
+        province: Province,
+        kid: str,
+        reason: RevocationReason = RevocationReason.COMPROMISED,
+        purpose: KeyPurpose = KeyPurpose.CREDENTIAL,
+    ) -> None:
+        """Revoke a key of a province, and let it say so."""
+        revocation = Revocation(revoked_at=self.clock.now, reason=reason)
+        ring = self[province].ring
+        ring.change(purpose, lambda records, now: key_schedule.revoke(records, kid, revocation, now), Author())
 
     def close(self) -> None:
         for node in self.nodes.values():
@@ -319,3 +494,25 @@ class Federation:
         return node.verifier.verify(
             node.caller, matter_code=matter, presentation=presentation, nonce=nonce, request_id=""
         )
+
+
+_PURPOSES = {
+    KeyPurpose.CREDENTIAL: "issuer",
+    KeyPurpose.STATUS: "issuer",
+    KeyPurpose.ISSUER_FEDERATION: "issuer",
+    KeyPurpose.GATEWAY_FEDERATION: "gateway",
+}
+
+
+def _take_revocations(ring: KeyRing, ids: EntityIds, known: Mapping[tuple[str, str], Revocation]) -> None:
+    """Revoke the keys that others know as revoked, as ``Rotation`` does."""
+    for purpose, role in _PURPOSES.items():
+        for record in ring.records(purpose):
+            kid = record.key.kid
+            revocation = known.get((getattr(ids, role), kid))
+            if revocation is not None and record.state is not KeyState.REVOKED:
+                ring.change(purpose, partial(_revoke, kid, revocation), Author())
+
+
+def _revoke(kid: str, revocation: Revocation, records: Records, now: datetime) -> Change:
+    return key_schedule.revoke(records, kid, revocation, now)

@@ -338,13 +338,12 @@ def test_a_peer_cannot_speak_for_an_entity_of_another_province(federation: Feder
 
 def rotate_credential_key(federation: Federation, province: Province) -> None:
     """Give a province's issuer a new credential key, and let the province and all anchors but Anhui's hear of it."""
-    federation.keys[province] = {**federation.keys[province], "issuer-credential": generate_key()}
     federation.clock.advance(timedelta(minutes=1))
-    federation.restart(province)
-    federation[province].resolver.publish_own()
-    for node in federation.nodes.values():
-        if node.province is not AH:
-            node.resolver.refresh()
+    federation.activate(province, federation.new_key(province))
+    for _ in range(2):
+        for node in federation.nodes.values():
+            if node.province is not AH:
+                node.resolver.refresh()
 
 
 def test_a_key_published_since_the_last_refresh_is_found_by_one_forced_refresh(federation: Federation) -> None:
@@ -354,7 +353,7 @@ def test_a_key_published_since_the_last_refresh_is_found_by_one_forced_refresh(f
 
 
 def test_a_new_key_after_a_restart_in_the_same_second_is_attested(federation: Federation) -> None:
-    federation.keys[SH] = {**federation.keys[SH], "issuer-credential": generate_key()}
+    federation.activate(SH, federation.new_key(SH))
     federation.restart(SH)
     federation.settle()
     accepted(federation.verify(*federation.present(federation.issue())))
@@ -408,8 +407,7 @@ def test_case_52_a_member_the_charter_no_longer_names_is_unknown(
 ) -> None:
     wallet = federation.issue(ZJ)
     document = next_charter(federation, signers, **without_zhejiang(federation))
-    peer = federation[AH].peers[SH]
-    peer.charter = lambda version: document if version == 2 else ""  # type: ignore[method-assign]
+    federation[AH].peers[SH].charters[2] = document
     federation[AH].resolver.refresh()
     answer = federation.verify(*federation.present(wallet))
     if followed:
@@ -422,7 +420,7 @@ def test_case_52_a_member_the_charter_no_longer_names_is_unknown(
 
 def test_a_followed_charter_survives_a_restart(federation: Federation) -> None:
     document = next_charter(federation, (SH, JS, AH))
-    federation[AH].peers[SH].charter = lambda version: document if version == 2 else ""  # type: ignore[method-assign]
+    federation[AH].peers[SH].charters[2] = document
     federation[AH].resolver.refresh()
     assert federation[AH].resolver.view.charter.version == 2
     federation.restart(AH)

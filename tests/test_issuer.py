@@ -10,14 +10,20 @@ import pytest
 from google.protobuf import struct_pb2
 
 from gateway import wire
+from gateway.core import key_schedule
+from gateway.core.charter import ISSUER_TYPE
 from gateway.core.claims import Authentication
 from gateway.core.encoding import write_json
 from gateway.core.jose import Algorithm, generate_key
 from gateway.core.key_binding import HOLDER_ALGORITHMS
-from gateway.core.reasons import InvalidRequest
+from gateway.core.key_schedule import KeyPurpose
+from gateway.core.memory import Revocation, RevocationReason
+from gateway.core.publication import KEY_PROOFS
+from gateway.core.reasons import InvalidRequest, Unavailable
+from gateway.keyring import Author
 from gateway.lab.charter import LICENCE_DISPLAY, RESIDENT_ID
 from gateway.verifier import Acceptance
-from tests.federation import AH, SH, XU_CLAIMS, Federation
+from tests.federation import AH, SH, START, XU_CLAIMS, Federation, payload
 
 Issue = Callable[..., str]
 
@@ -136,6 +142,62 @@ def test_an_audience_is_an_entity_identifier(federation: Federation, audience: s
 )
 def test_an_audience_that_no_service_can_have_is_refused(federation: Federation, audience: str) -> None:
     assert refused_field(lambda: assertion(federation, audience=audience)) == "audience"
+
+
+# -- which key signs --------------------------------------------------------------------------------------------------
+
+
+def said(federation: Federation) -> Any:
+    """What Shanghai's issuer says of itself, by its configuration."""
+    issuer = federation[SH].ids.issuer
+    federation[SH].resolver.publish_own()
+    token = federation[SH].resolver.document(issuer, issuer)
+    assert token is not None
+    return payload(token)["metadata"][ISSUER_TYPE]
+
+
+def revoke(federation: Federation) -> None:
+    ring = federation[SH].ring
+    kid = ring.sign_until(KeyPurpose.CREDENTIAL, START).public.kid
+    compromised = Revocation(revoked_at=START, reason=RevocationReason.COMPROMISED)
+    ring.change(
+        KeyPurpose.CREDENTIAL, lambda records, now: key_schedule.revoke(records, kid, compromised, now), Author()
+    )
+
+
+@pytest.mark.parametrize("issue", [credential, assertion])
+def test_while_no_key_may_sign_nothing_is_issued(federation: Federation, issue: Issue) -> None:
+    assert issue(federation)
+    revoke(federation)
+    with pytest.raises(Unavailable):
+        issue(federation)
+
+
+@pytest.mark.parametrize(("issue", "life"), [(credential, timedelta(days=30)), (assertion, timedelta(minutes=1))])
+def test_until_when_a_key_is_needed_is_noted_with_what_it_signs(
+    federation: Federation, issue: Issue, life: timedelta
+) -> None:
+    issue(federation)
+    (record,) = federation[SH].ring.records(KeyPurpose.CREDENTIAL)
+    assert record.signed_until is not None
+    assert START + life <= record.signed_until <= START + life + timedelta(days=1)
+
+
+def test_the_configuration_names_each_key_with_its_proof(federation: Federation) -> None:
+    ring, before = federation[SH].ring, said(federation)
+    (staged,) = ring.stage(KeyPurpose.CREDENTIAL, Author())
+    kid = staged.key.kid
+    assert said(federation) == before
+    ring.change(KeyPurpose.CREDENTIAL, lambda records, now: key_schedule.publish(records, kid, now), Author())
+    after = said(federation)
+    kids = [key["kid"] for name in ("jwks", "status_jwks") for key in after[name]["keys"]]
+    assert set(kids) == set(after[KEY_PROOFS]) == {*before[KEY_PROOFS], kid}
+    assert {name: after[KEY_PROOFS][name] for name in before[KEY_PROOFS]} == before[KEY_PROOFS]  # not signed anew
+
+
+def test_an_issuer_without_a_key_to_show_leaves_the_set_out(federation: Federation) -> None:
+    revoke(federation)
+    assert "jwks" not in said(federation)
 
 
 def claims_of(number: float) -> struct_pb2.Struct:

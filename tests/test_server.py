@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,20 +26,21 @@ from recognition.v1 import (
     verification_pb2_grpc,
 )
 
+from gateway.certificates import ChannelMaterial
 from gateway.clock import system_world
+from gateway.core.acknowledgement import ACKNOWLEDGEMENT_TYPE, make
 from gateway.core.encoding import write_json
-from gateway.core.jose import generate_key
+from gateway.core.jose import generate_key, sign_compact
+from gateway.guard import STREAMS_PER_DOMAIN
 from gateway.lab.charter import HUKOU_MIGRATION, LICENCE_DISPLAY, RESIDENT_ID, entity_ids
-from gateway.server import (
-    MAX_REQUEST_BYTES,
-    FederationServicer,
-    IssuanceServicer,
-    Listener,
-    VerificationServicer,
-)
+from gateway.peers import GrpcPeer, PeerError, TrustOffer
+from gateway.server.federation import FederationServicer
+from gateway.server.issuance import IssuanceServicer
+from gateway.server.listener import MAX_REQUEST_BYTES, Listener
+from gateway.server.verification import VerificationServicer
 from gateway.storage import LedgerEntry
 from gateway.tls import CallerReader, create_ca, issue_certificate
-from tests.federation import AH, SH, START, XU_ID_NUMBER, Federation
+from tests.federation import AH, JS, SH, START, XU_ID_NUMBER, Federation, payload
 
 VERIFY = "/recognition.v1.VerificationService/VerifyCredential"
 ALLOWED = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED}
@@ -98,13 +100,12 @@ def edge(federation: Federation) -> Iterator[Edge]:
     callers = CallerReader({ca[0]: (node.ids.gateway, node.ids.issuer)})
     listener = Listener(
         address="localhost:0",
-        certificate=certificate,
-        private_key=key,
-        client_cas=ca[0],
+        material=lambda: ChannelMaterial(certificate=certificate, private_key=key, cas=ca[0]),
         callers=callers,
         threads=8,
         max_concurrent_calls=16,
         world=WORLD,
+        streams=STREAMS_PER_DOMAIN,
     )
     listener.add_verification(VerificationServicer(node.verifier, callers, WORLD))
     listener.add_issuance(IssuanceServicer(node.issuer, [SYSTEM], callers, WORLD))
@@ -467,6 +468,209 @@ def test_case_117_nobody_makes_a_subordinate_statement_about_itself(edge: Edge) 
     assert code is grpc.StatusCode.INVALID_ARGUMENT
 
 
+# -- streams of trust documents ---------------------------------------------------------------------------------------
+
+
+def watch(channel: grpc.Channel) -> Any:
+    stub: Any = federation_pb2_grpc.FederationServiceStub(channel)
+    return stub.WatchTrust(federation_pb2.WatchTrustRequest())
+
+
+def ended(call: Any, codes: set[grpc.StatusCode]) -> bool:
+    """Read a stream to its end, and say whether it ended as expected."""
+    with pytest.raises(grpc.RpcError) as caught:
+        for _ in call:
+            pass
+    return caught.value.code() in codes
+
+
+def wait_for_streams(edge: Edge, count: int) -> None:
+    streams: Any = edge.listener._guard._streams
+    deadline = time.monotonic() + 20
+    while len(streams._open) != count:
+        assert time.monotonic() < deadline, "streams were not given back in time"
+        threading.Event().wait(0.01)
+
+
+def test_a_watcher_gets_everything_at_once_and_again_when_something_changes(edge: Edge) -> None:
+    resolver = edge.federation[AH].resolver
+    with edge.service() as channel:
+        call = watch(channel)
+        first = next(call).state
+        assert list(first.statements) == list(resolver.state().statements)
+        assert first.charter_version == 1
+        assert first.refresh_hint.seconds == 60
+        kid = edge.federation.new_key(AH)
+        second = next(call).state
+        assert kid in str([payload(token) for token in second.statements])
+        edge.federation.revoke(AH, kid)
+        states = iter(lambda: next(call).state, None)
+        assert list(next(state for state in states if state.events).events) == list(resolver.state().events)
+        call.cancel()
+    wait_for_streams(edge, 0)
+
+
+def test_asked_once_the_same_comes(edge: Edge) -> None:
+    with edge.service() as channel:
+        stub = federation_pb2_grpc.FederationServiceStub(channel)
+        state = stub.GetTrust(federation_pb2.GetTrustRequest(), timeout=10).state
+    assert list(state.statements) == list(edge.federation[AH].resolver.state().statements)
+
+
+def test_many_watchers_share_one_encoding(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[TrustOffer] = []
+    encode = FederationServicer._state
+
+    def counted(self: FederationServicer, state: TrustOffer) -> federation_pb2.TrustState:
+        made.append(state)
+        return encode(self, state)
+
+    monkeypatch.setattr(FederationServicer, "_state", counted)
+    monkeypatch.setattr("gateway.server.federation.ENCODED_AGE", timedelta(hours=1))
+    with edge.service() as channel:
+        calls = [watch(channel) for _ in range(STREAMS_PER_DOMAIN)]
+        assert len({next(call).SerializeToString() for call in calls}) == 1
+        for call in calls:
+            call.cancel()
+    assert len(made) == 1
+
+
+def test_one_stream_too_many_ends_the_callers_own_oldest(edge: Edge) -> None:
+    with edge.service() as channel:
+        calls = [watch(channel) for _ in range(STREAMS_PER_DOMAIN)]
+        for call in calls:
+            next(call)
+        assert ended(watch(channel), {grpc.StatusCode.RESOURCE_EXHAUSTED})
+        assert ended(calls[0], {grpc.StatusCode.CANCELLED})
+        wait_for_streams(edge, STREAMS_PER_DOMAIN - 1)
+        again = watch(channel)
+        assert next(again).state.statements
+        for call in (*calls, again):
+            call.cancel()
+
+
+def test_streams_take_no_thread_from_other_calls(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    with edge.service() as channel, ThreadPoolExecutor(8) as pool:
+        calls = [watch(channel) for _ in range(STREAMS_PER_DOMAIN)]
+        for call in calls:
+            next(call)
+        barrier = threading.Barrier(8)
+        verifier = edge.federation[AH].verifier
+        make_challenge = verifier.create_challenge
+
+        def together(*arguments: Any) -> Any:
+            barrier.wait(20)  # passes only when eight calls run at one time
+            return make_challenge(*arguments)
+
+        monkeypatch.setattr(verifier, "create_challenge", together)
+        stub = verification_pb2_grpc.VerificationServiceStub(channel)
+        request = verification_pb2.CreateChallengeRequest(matter=HUKOU_MIGRATION)
+        assert len(list(pool.map(lambda _: stub.CreateChallenge(request, timeout=30), range(8)))) == 8
+        for call in calls:
+            call.cancel()
+
+
+def test_a_stream_whose_request_never_comes_is_ended(edge: Edge) -> None:
+    never = threading.Event()
+    with edge.service() as channel:
+        method = channel.stream_stream(
+            "/recognition.v1.FederationService/WatchTrust", request_serializer=bytes, response_deserializer=bytes
+        )
+        assert ended(method(iter(lambda: never.wait(60) and b"", b"")), {grpc.StatusCode.CANCELLED})
+        never.set()
+    wait_for_streams(edge, 0)
+
+
+def test_a_reader_that_stops_reading_is_cut_off(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.guard.UNREAD_SECONDS", 0.2)
+    state = federation_pb2.TrustState(statements=["A" * 1_000_000] * 32)
+    big = federation_pb2.WatchTrustResponse(state=state).SerializeToString()
+    monkeypatch.setattr(FederationServicer, "_encode", lambda *_arguments: big)
+    with edge.service() as channel:
+        call = watch(channel)
+        wait_for_streams(edge, 1)
+        wait_for_streams(edge, 0)
+        assert ended(call, {grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED})
+
+
+def test_a_caller_that_leaves_gives_its_thread_back(edge: Edge) -> None:
+    for _ in range(3 * STREAMS_PER_DOMAIN):
+        with edge.service() as channel:
+            call = watch(channel)
+            next(call)
+        wait_for_streams(edge, 0)
+
+
+def test_draining_ends_streams_at_once(edge: Edge) -> None:
+    with edge.service() as channel:
+        call = watch(channel)
+        next(call)
+        began = time.monotonic()
+        edge.listener.stop(60)()
+        assert time.monotonic() - began < 30
+        assert ended(call, {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE})
+
+
+def test_nothing_is_handed_out_before_the_start_is_over(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge.federation[AH].resolver, "_ready", False)
+    with edge.service() as channel:
+        stub = federation_pb2_grpc.FederationServiceStub(channel)
+        code, _ = failure(lambda: stub.GetTrust(federation_pb2.GetTrustRequest(), timeout=10))
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert ended(watch(channel), {grpc.StatusCode.UNAVAILABLE})
+
+
+# -- a peer over the wire ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def peer(edge: Edge) -> Iterator[GrpcPeer]:
+    """Anhui as another gateway sees it."""
+    certificate, key = client_certificate(edge.ca, edge.federation[AH].ids.gateway)
+    made = GrpcPeer(
+        province=AH,
+        gateway=entity_ids(AH).gateway,
+        address=f"localhost:{edge.listener.port}",
+        material=lambda: ChannelMaterial(certificate=certificate, private_key=key, cas=edge.ca[0]),
+    )
+    yield made
+    made.close()
+
+
+def test_a_peer_gives_what_it_holds_as_it_is(edge: Edge, peer: GrpcPeer) -> None:
+    resolver = edge.federation[AH].resolver
+    assert peer.charter(0) == edge.federation.document
+    assert peer.trust() == resolver.state()
+    stream = peer.watch()
+    assert next(stream) == resolver.state()
+    kid = edge.federation.new_key(AH)
+    assert kid in str([payload(token) for token in next(stream).statements])
+    stream.cancel()
+    with pytest.raises(PeerError):
+        next(stream)
+
+
+def test_what_a_peer_has_not_is_told_from_a_peer_that_is_not_there(edge: Edge, peer: GrpcPeer) -> None:
+    with pytest.raises(PeerError) as caught:
+        peer.charter(7)
+    assert caught.value.reachable
+    edge.listener.stop(0)()
+    with pytest.raises(PeerError) as caught:
+        peer.trust()
+    assert not caught.value.reachable
+
+
+def test_an_acknowledgement_is_taken_over_the_wire_and_a_forged_one_is_not(edge: Edge, peer: GrpcPeer) -> None:
+    federation, gateway = edge.federation, entity_ids(SH).gateway
+    claims = make(federation[SH].resolver.view, gateway, federation.clock.now + timedelta(seconds=1))
+    peer.acknowledge(sign_compact(ACKNOWLEDGEMENT_TYPE, claims, federation.keys[SH]["gateway-federation"]))
+    word, _ = federation[AH].resolver.acknowledgements()[gateway]
+    assert int(word.issued_at.timestamp()) == claims["iat"]
+    with pytest.raises(PeerError) as caught:
+        peer.acknowledge(sign_compact(ACKNOWLEDGEMENT_TYPE, claims, federation.keys[JS]["gateway-federation"]))
+    assert caught.value.reachable
+
+
 # -- case 112: nothing leaks ------------------------------------------------------------------------------------------
 
 
@@ -529,9 +733,7 @@ def test_a_taken_address_is_an_error_at_once(edge: Edge) -> None:
     with pytest.raises(OSError, match="listen"):
         Listener(
             address=f"localhost:{edge.listener.port}",
-            certificate=certificate,
-            private_key=key,
-            client_cas=edge.ca[0],
+            material=lambda: ChannelMaterial(certificate=certificate, private_key=key, cas=edge.ca[0]),
             callers=CallerReader({edge.ca[0]: (edge.federation[AH].ids.gateway,)}),
             threads=1,
             max_concurrent_calls=1,

@@ -226,6 +226,49 @@ def retire_due(records: Records, timing: Timing, now: datetime) -> Change:
     return tuple(replace(each, state=KeyState.RETIRED, retired_at=now) for each in due)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What our own statement, as others hold it, says of the keys of one purpose."""
+
+    at: datetime
+    kids: frozenset[str]
+    signer: str
+    """The key that signed it, when that is one of this purpose; else empty."""
+
+
+def recover(records: Records, said: Said, signed_until: datetime, now: datetime) -> Change:
+    """Take from a statement of ours what a backup that was put back does not remember.
+
+    A key that the statement names and the records hold for unheard of was published after the backup was made. It may
+    have signed, so it drains; if it signed the statement, it goes on signing. A key that was published before the
+    statement was made and is not in it was withdrawn since, and nobody would attest it again.
+
+    Args:
+        records: the keys.
+        said: the newest statement of ours that anybody holds.
+        signed_until: the latest that anything a key signed may be good.
+        now: the time.
+    """
+    change = []
+    for record in records:
+        kid = record.key.kid
+        if record.state is KeyState.STAGED and kid in said.kids:
+            drains = replace(record, published_at=now, activated_at=now, signed_until=signed_until)
+            if kid == said.signer:
+                change.append(replace(drains, state=KeyState.ACTIVE))
+            else:
+                change.append(replace(drains, state=KeyState.DRAINING, drained_at=now))
+        elif record.state in _TOLD and kid not in said.kids and (record.published_at or now) < said.at <= now:
+            change.append(replace(record, state=KeyState.RETIRED, retired_at=now))
+    current = active(records)
+    changed = {each.key.kid for each in change}
+    if current is not None and current.key.kid not in changed and any(each.state is KeyState.ACTIVE for each in change):
+        change.append(replace(current, state=KeyState.DRAINING, drained_at=now, signed_until=signed_until))
+    elif current is not None and current.key.kid not in changed and change:
+        change.append(replace(current, signed_until=signed_until))  # nor is it remembered what this one signed
+    return tuple(change)
+
+
 def _in_state(records: Records, kid: str, state: KeyState) -> KeyRecord:
     record = find(records, kid)
     if record.state is not state:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from gateway.core.publication import Attested
+from gateway.core.key_schedule import KeyRecord
+from gateway.core.memory import Documents, TrustMemory
+from gateway.core.vouching import MemberRecord
 
 
 class StorageError(Exception):
@@ -68,11 +70,14 @@ class LedgerStore(Protocol):
 class TrustStore(Protocol):
     """What a gateway must still know after a restart."""
 
-    def load_documents(self) -> Mapping[tuple[str, str], str]:
-        """Load the statements held, by (issuer, subject)."""
+    def load_memory(self) -> TrustMemory:
+        """Load all that is remembered of the federation."""
 
-    def save_documents(self, documents: Mapping[tuple[str, str], str]) -> None:
-        """Write statements; those not named stay."""
+    def save_memory(self, change: TrustMemory) -> None:
+        """Add a change, in one durable transaction; see ``core.memory.merge`` for what adding means."""
+
+    def reset_clock_floor(self) -> None:
+        """Forget the clock floor: people have established that the clock had run ahead."""
 
     def load_charters(self) -> Mapping[int, str]:
         """Load the charters held, by version, oldest first."""
@@ -80,12 +85,70 @@ class TrustStore(Protocol):
     def save_charter(self, version: int, document: str) -> None:
         """Write a charter; a version once written stays as it is."""
 
+    def save_view(self, taken_at: datetime, summary: str) -> None:
+        """Remember what the trust view was from a time on, for looking back. The same as the last is not repeated."""
 
-class AttestationStore(Protocol):
+    def load_view(self, at: datetime) -> tuple[datetime, str] | None:
+        """Give the summary in force at a time and since when; None: nothing is known of that time."""
+
+
+class AnchorStore(Protocol):
     """What an anchor remembers of the members it vouches for."""
 
-    def load_attested(self) -> Mapping[str, Attested]:
-        """Load what is attested for each member."""
+    def load_members(self) -> Mapping[str, MemberRecord]:
+        """Load what is remembered of each member."""
 
-    def save_vouching(self, member: str, attested: Attested, place: tuple[str, str], statement: str) -> None:
-        """Write what is attested for a member and the statement that says so, together."""
+    def save_anchor(self, members: Mapping[str, MemberRecord], documents: Documents) -> None:
+        """Write what is remembered of some members and the statements that go with it, together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """One administrator's wish to activate a key early, waiting for another's."""
+
+    kid: str
+    administrator: str
+    justification: str
+    asked_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyEvent:
+    """One change to the keys, for the history."""
+
+    at: datetime
+    kid: str
+    purpose: str
+    event: str
+    """The state reached, or what was done."""
+    administrator: str
+    """Who did it; empty: the scheduler."""
+    detail: str = ""
+
+
+class KeyStateStore(Protocol):
+    """Where the lives of this province's keys are written down."""
+
+    def load_keys(self) -> Sequence[KeyRecord]:
+        """Load all keys that ever were, oldest first."""
+
+    def save_keys(self, keys: Sequence[KeyRecord], events: Sequence[KeyEvent], request_id: str = "") -> None:
+        """Write keys, what happened to them, and that a request was carried out, in one durable transaction."""
+
+    def raise_signed_until(self, kid: str, until: datetime) -> None:
+        """Note that a key signs something valid until then. Never lowers what is noted."""
+
+    def is_done(self, request_id: str) -> bool:
+        """Whether a request was carried out."""
+
+    def load_key_events(self, kid: str | None = None) -> Sequence[KeyEvent]:
+        """Load the history of one key, or of all, oldest first."""
+
+    def load_override(self, kid: str) -> Override | None:
+        """Load the wish that waits for approval."""
+
+    def save_override(self, override: Override) -> None:
+        """Write a wish, in place of one there was for the key."""
+
+    def accepted_count(self, issuer: str, kid: str, since: datetime | None) -> int:
+        """Count the presentations signed with a key that were accepted here."""

@@ -14,10 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from gateway.core.publication import Attested
-from gateway.storage import AuditEntry, LedgerEntry, StorageError
+from gateway.core.jose import import_jwk
+from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState
+from gateway.core.memory import Documents, Equivocation, Revocation, RevocationReason, TrustMemory, Withdrawal
+from gateway.core.vouching import MemberRecord, PendingChange, Suspension
+from gateway.storage import AuditEntry, KeyEvent, LedgerEntry, Override, StorageError
 
 # Numbered, forward only. A version once released is never edited; changes are appended.
 _MIGRATIONS: Final = (
@@ -26,9 +29,34 @@ _MIGRATIONS: Final = (
         issuer TEXT NOT NULL, subject TEXT NOT NULL, token TEXT NOT NULL, PRIMARY KEY (issuer, subject)
     ) WITHOUT ROWID;
     CREATE TABLE charters (version INTEGER PRIMARY KEY, document TEXT NOT NULL);
-    CREATE TABLE attested (
-        member TEXT PRIMARY KEY, federation_keys TEXT NOT NULL, credential_keys TEXT NOT NULL,
-        issued_at INTEGER NOT NULL, digest TEXT NOT NULL
+    CREATE TABLE events (member TEXT PRIMARY KEY, token TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE revocations (
+        member TEXT NOT NULL, kid TEXT NOT NULL, revoked_at INTEGER NOT NULL, reason TEXT NOT NULL,
+        compromised_since INTEGER, PRIMARY KEY (member, kid)
+    ) WITHOUT ROWID;
+    CREATE TABLE withdrawals (
+        anchor TEXT NOT NULL, member TEXT NOT NULL, revoked_at INTEGER NOT NULL, reason TEXT NOT NULL,
+        PRIMARY KEY (anchor, member)
+    ) WITHOUT ROWID;
+    CREATE TABLE equivocations (
+        anchor TEXT NOT NULL, signer TEXT NOT NULL, one TEXT NOT NULL, other TEXT NOT NULL,
+        PRIMARY KEY (anchor, signer)
+    ) WITHOUT ROWID;
+    CREATE TABLE clock_floor (only INTEGER PRIMARY KEY CHECK (only = 0), at INTEGER NOT NULL);
+    CREATE TABLE views (taken_at INTEGER PRIMARY KEY, summary TEXT NOT NULL);
+    CREATE TABLE members (member TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE keys (
+        position INTEGER PRIMARY KEY AUTOINCREMENT, kid TEXT NOT NULL UNIQUE, purpose TEXT NOT NULL, jwk TEXT NOT NULL,
+        state TEXT NOT NULL, staged_at INTEGER NOT NULL, published_at INTEGER, activated_at INTEGER, drained_at INTEGER,
+        retired_at INTEGER, revoked_at INTEGER, reason TEXT, compromised_since INTEGER, signed_until INTEGER
+    );
+    CREATE TABLE key_events (
+        position INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, kid TEXT NOT NULL, purpose TEXT NOT NULL,
+        event TEXT NOT NULL, administrator TEXT NOT NULL, detail TEXT NOT NULL
+    );
+    CREATE TABLE requests (request_id TEXT PRIMARY KEY, done_at INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE overrides (
+        kid TEXT PRIMARY KEY, administrator TEXT NOT NULL, justification TEXT NOT NULL, asked_at INTEGER NOT NULL
     ) WITHOUT ROWID;
     CREATE TABLE replays (replay_key TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
     CREATE INDEX replays_until ON replays (until);
@@ -44,6 +72,24 @@ _INSERT_AUDIT: Final = (
     " view_id, request_id) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 )
 _BUSY_SECONDS: Final = 5.0
+_KEY_TIMES: Final = (
+    "staged_at",
+    "published_at",
+    "activated_at",
+    "drained_at",
+    "retired_at",
+    "revoked_at",
+    "compromised_since",
+    "signed_until",
+)
+_KEY_COLUMNS: Final = ("kid", "purpose", "jwk", "state", "reason", *_KEY_TIMES)
+_SELECT_KEYS: Final = f"SELECT {', '.join(_KEY_COLUMNS)} FROM keys ORDER BY position"  # noqa: S608 - our own names
+# What signing wrote meanwhile is not undone by whoever read the record before.
+_UPSERT_KEY: Final = (  # names of columns, all ours
+    f"INSERT INTO keys ({', '.join(_KEY_COLUMNS)}) VALUES ({', '.join('?' * len(_KEY_COLUMNS))})"  # noqa: S608
+    " ON CONFLICT (kid) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _KEY_COLUMNS if name not in ("kid", "signed_until"))
+)
 
 
 class SqliteStore:
@@ -124,20 +170,78 @@ class SqliteStore:
 
     # -- trust ---------------------------------------------------------------------------------------------------------
 
-    def load_documents(self) -> Mapping[tuple[str, str], str]:
-        """Load the statements held; see ``TrustStore``."""
+    def load_memory(self) -> TrustMemory:
+        """Load what is remembered; see ``TrustStore``."""
         with self._lock, _wrapped():
-            rows = self._connection.execute("SELECT issuer, subject, token FROM documents").fetchall()
-        return {(issuer, subject): token for issuer, subject, token in rows}
-
-    def save_documents(self, documents: Mapping[tuple[str, str], str]) -> None:
-        """Write statements; see ``TrustStore``."""
-        with self._lock, self._transaction(self._connection) as db:
-            db.executemany(
-                "INSERT INTO documents (issuer, subject, token) VALUES (?, ?, ?)"
-                " ON CONFLICT (issuer, subject) DO UPDATE SET token = excluded.token",
-                [(issuer, subject, token) for (issuer, subject), token in documents.items()],
+            read = self._connection.execute
+            floor = read("SELECT at FROM clock_floor").fetchone()
+            return TrustMemory(
+                documents={
+                    (issuer, subject): token
+                    for issuer, subject, token in read("SELECT issuer, subject, token FROM documents")
+                },
+                events=dict(read("SELECT member, token FROM events").fetchall()),
+                revocations={
+                    (member, kid): Revocation(
+                        revoked_at=_instant(at),
+                        reason=RevocationReason(reason),
+                        compromised_since=_maybe_instant(since),
+                    )
+                    for member, kid, at, reason, since in read(
+                        "SELECT member, kid, revoked_at, reason, compromised_since FROM revocations"
+                    )
+                },
+                withdrawals={
+                    (anchor, member): Withdrawal(revoked_at=_instant(at), reason=reason)
+                    for anchor, member, at, reason in read("SELECT anchor, member, revoked_at, reason FROM withdrawals")
+                },
+                equivocations={
+                    (anchor, signer): Equivocation(one=one, other=other)
+                    for anchor, signer, one, other in read("SELECT anchor, signer, one, other FROM equivocations")
+                },
+                clock_floor=None if floor is None else _instant(floor[0]),
             )
+
+    def save_memory(self, change: TrustMemory) -> None:
+        """Add to what is remembered; see ``TrustStore``."""
+        with self._lock, self._transaction(self._connection) as db:
+            _save_documents(db, change.documents)
+            db.executemany(
+                "INSERT INTO events (member, token) VALUES (?, ?)"
+                " ON CONFLICT (member) DO UPDATE SET token = excluded.token",
+                list(change.events.items()),
+            )
+            db.executemany(
+                # Sticky, but for the one change there may be: that a key superseded turns out to be compromised.
+                "INSERT INTO revocations (member, kid, revoked_at, reason, compromised_since) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (member, kid) DO UPDATE SET revoked_at = excluded.revoked_at, reason = excluded.reason,"
+                " compromised_since = excluded.compromised_since"
+                " WHERE reason = 'superseded' AND excluded.reason = 'compromised'",
+                [
+                    (*place, _seconds(each.revoked_at), each.reason.value, _maybe_seconds(each.compromised_since))
+                    for place, each in change.revocations.items()
+                ],
+            )
+            db.executemany(
+                "INSERT INTO withdrawals (anchor, member, revoked_at, reason) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                [(*place, _seconds(each.revoked_at), each.reason) for place, each in change.withdrawals.items()],
+            )
+            db.executemany(
+                "INSERT INTO equivocations (anchor, signer, one, other) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                [(*place, each.one, each.other) for place, each in change.equivocations.items()],
+            )
+            if change.clock_floor is not None:
+                db.execute(
+                    "INSERT INTO clock_floor (only, at) VALUES (0, ?)"
+                    " ON CONFLICT (only) DO UPDATE SET at = max(at, excluded.at)",
+                    (_seconds(change.clock_floor),),
+                )
+
+    def reset_clock_floor(self) -> None:
+        """Forget the clock floor; see ``TrustStore``."""
+        with self._lock, self._transaction(self._connection) as db:
+            db.execute("DELETE FROM clock_floor")
 
     def load_charters(self) -> Mapping[int, str]:
         """Load the charters held; see ``TrustStore``."""
@@ -152,45 +256,124 @@ class SqliteStore:
                 "INSERT INTO charters (version, document) VALUES (?, ?) ON CONFLICT DO NOTHING", (version, document)
             )
 
+    def save_view(self, taken_at: datetime, summary: str) -> None:
+        """Remember a view; see ``TrustStore``."""
+        with self._lock, self._transaction(self._connection) as db:
+            last = db.execute("SELECT summary FROM views ORDER BY taken_at DESC LIMIT 1").fetchone()
+            if last is None or last[0] != summary:
+                db.execute(
+                    "INSERT INTO views (taken_at, summary) VALUES (?, ?)"
+                    " ON CONFLICT (taken_at) DO UPDATE SET summary = excluded.summary",
+                    (_milliseconds(taken_at), summary),
+                )
+
+    def load_view(self, at: datetime) -> tuple[datetime, str] | None:
+        """Give the view in force at a time; see ``TrustStore``."""
+        with self._lock, _wrapped():
+            row = self._connection.execute(
+                "SELECT taken_at, summary FROM views WHERE taken_at <= ? ORDER BY taken_at DESC LIMIT 1",
+                (_milliseconds(at),),
+            ).fetchone()
+        return None if row is None else (datetime.fromtimestamp(row[0] / 1000, UTC), row[1])
+
     # -- anchor --------------------------------------------------------------------------------------------------------
 
-    def load_attested(self) -> Mapping[str, Attested]:
-        """Load what the anchor attested; see ``AttestationStore``."""
+    def load_members(self) -> Mapping[str, MemberRecord]:
+        """Load what the anchor remembers; see ``AnchorStore``."""
         with self._lock, _wrapped():
-            rows = self._connection.execute(
-                "SELECT member, federation_keys, credential_keys, issued_at, digest FROM attested"
-            ).fetchall()
-        return {
-            member: Attested(
-                federation_keys=frozenset(json.loads(federation_keys)),
-                credential_keys=frozenset(json.loads(credential_keys)),
-                issued_at=datetime.fromtimestamp(issued_at, UTC),
-                digest=digest,
-            )
-            for member, federation_keys, credential_keys, issued_at, digest in rows
-        }
+            rows = self._connection.execute("SELECT member, record FROM members").fetchall()
+        return {member: _read_member(json.loads(record)) for member, record in rows}
 
-    def save_vouching(self, member: str, attested: Attested, place: tuple[str, str], statement: str) -> None:
-        """Write what is attested and the statement; see ``AttestationStore``."""
-        row = (
-            member,
-            json.dumps(sorted(attested.federation_keys)),
-            json.dumps(sorted(attested.credential_keys)),
-            int(attested.issued_at.timestamp()) if attested.issued_at is not None else 0,
-            attested.digest,
-        )
+    def save_anchor(self, members: Mapping[str, MemberRecord], documents: Documents) -> None:
+        """Write what the anchor remembers and says; see ``AnchorStore``."""
+        with self._lock, self._transaction(self._connection) as db:
+            db.executemany(
+                "INSERT INTO members (member, record) VALUES (?, ?)"
+                " ON CONFLICT (member) DO UPDATE SET record = excluded.record",
+                [(member, json.dumps(_member(record))) for member, record in members.items()],
+            )
+            _save_documents(db, documents)
+
+    # -- keys ----------------------------------------------------------------------------------------------------------
+
+    def load_keys(self) -> Sequence[KeyRecord]:
+        """Load the keys; see ``KeyStateStore``."""
+        with self._lock, _wrapped():
+            rows = self._connection.execute(_SELECT_KEYS).fetchall()
+        return [_read_key(row) for row in rows]
+
+    def save_keys(self, keys: Sequence[KeyRecord], events: Sequence[KeyEvent], request_id: str = "") -> None:
+        """Write keys and what happened to them; see ``KeyStateStore``."""
+        with self._lock, self._transaction(self._connection) as db:
+            db.executemany(_UPSERT_KEY, [_key_row(key) for key in keys])
+            db.executemany(
+                "INSERT INTO key_events (at, kid, purpose, event, administrator, detail) VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (_seconds(each.at), each.kid, each.purpose, each.event, each.administrator, each.detail)
+                    for each in events
+                ],
+            )
+            if request_id:
+                db.execute(
+                    "INSERT INTO requests (request_id, done_at) VALUES (?, ?)",
+                    (request_id, max((_seconds(each.at) for each in events), default=0)),
+                )
+
+    def raise_signed_until(self, kid: str, until: datetime) -> None:
+        """Note until when what a key signs is valid; see ``KeyStateStore``."""
         with self._lock, self._transaction(self._connection) as db:
             db.execute(
-                "INSERT INTO attested (member, federation_keys, credential_keys, issued_at, digest)"
-                " VALUES (?, ?, ?, ?, ?) ON CONFLICT (member) DO UPDATE SET federation_keys = excluded.federation_keys,"
-                " credential_keys = excluded.credential_keys, issued_at = excluded.issued_at, digest = excluded.digest",
-                row,
+                "UPDATE keys SET signed_until = max(coalesce(signed_until, 0), ?) WHERE kid = ?", (_seconds(until), kid)
             )
+
+    def is_done(self, request_id: str) -> bool:
+        """Whether a request was carried out; see ``KeyStateStore``."""
+        with self._lock, _wrapped():
+            row = self._connection.execute("SELECT 1 FROM requests WHERE request_id = ?", (request_id,)).fetchone()
+        return row is not None
+
+    def load_key_events(self, kid: str | None = None) -> Sequence[KeyEvent]:
+        """Load the history; see ``KeyStateStore``."""
+        with self._lock, _wrapped():
+            rows = self._connection.execute(
+                "SELECT at, kid, purpose, event, administrator, detail FROM key_events"
+                " WHERE ?1 IS NULL OR kid = ?1 ORDER BY position",
+                (kid,),
+            ).fetchall()
+        return [
+            KeyEvent(at=_instant(at), kid=of, purpose=purpose, event=event, administrator=who, detail=detail)
+            for at, of, purpose, event, who, detail in rows
+        ]
+
+    def load_override(self, kid: str) -> Override | None:
+        """Load a wish; see ``KeyStateStore``."""
+        with self._lock, _wrapped():
+            row = self._connection.execute(
+                "SELECT administrator, justification, asked_at FROM overrides WHERE kid = ?", (kid,)
+            ).fetchone()
+        if row is None:
+            return None
+        return Override(kid=kid, administrator=row[0], justification=row[1], asked_at=_instant(row[2]))
+
+    def save_override(self, override: Override) -> None:
+        """Write a wish; see ``KeyStateStore``."""
+        with self._lock, self._transaction(self._connection) as db:
             db.execute(
-                "INSERT INTO documents (issuer, subject, token) VALUES (?, ?, ?)"
-                " ON CONFLICT (issuer, subject) DO UPDATE SET token = excluded.token",
-                (*place, statement),
+                "INSERT INTO overrides (kid, administrator, justification, asked_at) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (kid) DO UPDATE SET administrator = excluded.administrator,"
+                " justification = excluded.justification, asked_at = excluded.asked_at",
+                (override.kid, override.administrator, override.justification, _seconds(override.asked_at)),
             )
+
+    def accepted_count(self, issuer: str, kid: str, since: datetime | None) -> int:
+        """Count what was accepted; see ``KeyStateStore``."""
+        with self._lock, _wrapped():
+            row = self._connection.execute(
+                "SELECT count(*) FROM audit WHERE verdict = 'accepted' AND issuer = ? AND kid = ? AND decided_at >= ?",
+                (issuer, kid, 0 if since is None else _milliseconds(since)),
+            ).fetchone()
+        count: int = row[0]
+        return count
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
@@ -245,4 +428,104 @@ def _audit_row(entry: AuditEntry) -> tuple[object, ...]:
         entry.charter_version,
         entry.view_id,
         entry.request_id,
+    )
+
+
+# -- rows -------------------------------------------------------------------------------------------------------------
+
+
+def _save_documents(db: sqlite3.Connection, documents: Documents) -> None:
+    db.executemany(
+        "INSERT INTO documents (issuer, subject, token) VALUES (?, ?, ?)"
+        " ON CONFLICT (issuer, subject) DO UPDATE SET token = excluded.token",
+        [(issuer, subject, token) for (issuer, subject), token in documents.items()],
+    )
+
+
+def _seconds(at: datetime) -> int:
+    return int(at.timestamp())
+
+
+def _milliseconds(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+def _maybe_seconds(at: datetime | None) -> int | None:
+    return None if at is None else _seconds(at)
+
+
+def _instant(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _maybe_instant(seconds: int | None) -> datetime | None:
+    return None if seconds is None else _instant(seconds)
+
+
+def _key_row(record: KeyRecord) -> tuple[object, ...]:
+    reason = None if record.reason is None else record.reason.value
+    return (
+        record.key.kid,
+        record.purpose.value,
+        json.dumps(dict(record.key.jwk)),
+        record.state.value,
+        reason,
+        *(_maybe_seconds(getattr(record, name)) for name in _KEY_TIMES),
+    )
+
+
+def _read_key(row: Sequence[Any]) -> KeyRecord:
+    _, purpose, jwk, state, reason, *times = row
+    moments: dict[str, Any] = {name: _maybe_instant(at) for name, at in zip(_KEY_TIMES, times, strict=True)}
+    return KeyRecord(
+        key=import_jwk(json.loads(jwk)),
+        purpose=KeyPurpose(purpose),
+        state=KeyState(state),
+        reason=None if reason is None else RevocationReason(reason),
+        **moments,
+    )
+
+
+def _member(record: MemberRecord) -> dict[str, Any]:
+    members: dict[str, Any] = {
+        **{name: sorted(getattr(record, name)) for name in _MEMBER_SETS},
+        "seq": record.seq,
+        "digest": record.digest,
+    }
+    if record.pending is not None:
+        members["pending"] = {
+            "change_id": record.pending.change_id,
+            "federation_keys": sorted(record.pending.federation_keys),
+            "credential_keys": sorted(record.pending.credential_keys),
+            "seen_at": _seconds(record.pending.seen_at),
+        }
+    if record.suspension is not None:
+        suspension = record.suspension
+        members["suspension"] = [_seconds(suspension.suspended_at), _seconds(suspension.until), suspension.reason]
+    if record.withdrawal is not None:
+        members["withdrawal"] = [_seconds(record.withdrawal.revoked_at), record.withdrawal.reason]
+    return members
+
+
+_MEMBER_SETS: Final = ("federation_keys", "credential_keys", "spent_keys", "approved", "rejected")
+
+
+def _read_member(members: dict[str, Any]) -> MemberRecord:
+    pending, suspension, withdrawal = (members.get(name) for name in ("pending", "suspension", "withdrawal"))
+    return MemberRecord(
+        **{name: frozenset(members[name]) for name in _MEMBER_SETS},
+        seq=members["seq"],
+        digest=members["digest"],
+        pending=PendingChange(
+            change_id=pending["change_id"],
+            federation_keys=frozenset(pending["federation_keys"]),
+            credential_keys=frozenset(pending["credential_keys"]),
+            seen_at=_instant(pending["seen_at"]),
+        )
+        if pending
+        else None,
+        suspension=Suspension(suspended_at=_instant(suspension[0]), until=_instant(suspension[1]), reason=suspension[2])
+        if suspension
+        else None,
+        withdrawal=Withdrawal(revoked_at=_instant(withdrawal[0]), reason=withdrawal[1]) if withdrawal else None,
     )

@@ -23,6 +23,7 @@ from gateway.core.key_schedule import (
     KeyState,
     Readiness,
     Records,
+    Said,
     StepKind,
     Timing,
 )
@@ -186,6 +187,44 @@ def test_a_superseded_key_is_shown_while_what_it_signed_counts() -> None:
     assert not shown({"signed_until": None})
     assert not shown({"purpose": KeyPurpose.ISSUER_FEDERATION})  # the next statement takes the place of the last
     assert not shown({}, NOW + 30 * DAY + MAX_CLOCK_SKEW)
+
+
+@pytest.mark.parametrize(
+    ("before", "said", "signer", "after"),
+    [
+        # Nothing to learn: as it was said, or said before the change that a crash cut short.
+        ((A, P), {0, 1}, None, (A, P)),
+        ((A, S), {0}, None, (A, S)),
+        ((D, A, R), {0, 1, 2}, None, (D, A, R)),
+        # Published since the backup, perhaps used.
+        ((A, S), {0, 1}, None, (A, D)),
+        ((A, P, S), {0, 1, 2}, None, (A, P, D)),
+        # Withdrawn since.
+        ((A, P, S), {1, 2}, None, (R, P, D)),
+        # A federation key that has taken over since goes on.
+        ((A, S), {0, 1}, 1, (D, A)),
+        ((A, S), {1}, 1, (R, A)),
+    ],
+)
+def test_a_restored_backup_learns_from_what_was_said_since(
+    before: tuple[KeyState, ...], said: set[int], signer: int | None, after: tuple[KeyState, ...]
+) -> None:
+    records = [record(number, state) for number, state in enumerate(before)]
+    statement = Said(
+        at=NOW - MINUTE,
+        kids=frozenset(key(number).kid for number in said),
+        signer="" if signer is None else key(signer).kid,
+    )
+    change = key_schedule.recover(records, statement, NOW + DAY, NOW)
+    assert states(records, change) == list(after)
+    assert all(each.signed_until == NOW + DAY for each in change if each.state in (A, D))
+
+
+def test_what_was_published_after_a_statement_is_not_missed_in_it() -> None:
+    records = [record(0, A), replace(record(1, P), published_at=NOW - MINUTE)]
+    for at, expected in ((NOW - MINUTE, (A, P)), (NOW - MINUTE + timedelta(seconds=1), (A, R))):
+        said = Said(at=at, kids=frozenset({key(0).kid}), signer="")
+        assert states(records, key_schedule.recover(records, said, NOW, NOW)) == list(expected)
 
 
 # -- when -------------------------------------------------------------------------------------------------------------
