@@ -9,19 +9,26 @@ from pathlib import Path
 import pytest
 
 from gateway.config import (
+    Administrator,
     AdminListener,
     AnchorEnrolment,
+    AnchorPolicy,
     CharterPin,
     Config,
     ConfigError,
     Entities,
     FederationListener,
     IdentitySystem,
+    KeyStoreOptions,
     Limits,
     Listeners,
     Peer,
+    Pkcs11,
     Refresh,
     RelyingService,
+    Role,
+    RotationPolicy,
+    SecretSource,
     TlsFiles,
     VerificationListener,
 )
@@ -29,6 +36,7 @@ from gateway.config.reader import load_config
 from gateway.config.writer import render_config
 from gateway.core.encoding import sha256_b64url
 from gateway.core.identifiers import Province
+from gateway.core.vouching import Approval
 
 PIN = sha256_b64url(b"charter")
 THUMBPRINT = sha256_b64url(b"key")
@@ -73,9 +81,22 @@ sector = "household"
 matters = ["HK-QY", "HK-CX"]
 [[identity_systems]]
 identity = "https://issuer.ah.mrg.example/systems/counter"
+[[administrators]]
+identity = "https://gateway.ah.mrg.example/administrators/admin-1"
+roles = ["keys", "anchor"]
+[[administrators]]
+identity = "https://gateway.ah.mrg.example/administrators/admin-2"
+roles = ["keys"]
 [[anchor_enrolments]]
 entity_id = "https://issuer.sh.mrg.example"
 federation_key = "{THUMBPRINT}"
+[anchor]
+approve = "manual"
+[rotation]
+credential_days = 30
+status_days = 31
+federation_days = 0
+standby = false
 [refresh]
 interval_seconds = 30
 [limits]
@@ -149,6 +170,17 @@ def expected(folder: Path) -> Config:
             ),
         ),
         identity_systems=(IdentitySystem(identity="https://issuer.ah.mrg.example/systems/counter"),),
+        administrators=(
+            Administrator(
+                identity="https://gateway.ah.mrg.example/administrators/admin-1",
+                roles=frozenset({Role.KEYS, Role.ANCHOR}),
+            ),
+            Administrator(
+                identity="https://gateway.ah.mrg.example/administrators/admin-2", roles=frozenset({Role.KEYS})
+            ),
+        ),
+        anchor=AnchorPolicy(approve=Approval.MANUAL),
+        rotation=RotationPolicy(credential_days=30, status_days=31, federation_days=0, standby=False),
         anchor_enrolments=(AnchorEnrolment(entity_id="https://issuer.sh.mrg.example", federation_key=THUMBPRINT),),
         refresh=Refresh(interval_seconds=30),
         limits=Limits(threads=8, max_concurrent_calls=16),
@@ -310,6 +342,28 @@ MISTAKES = {
         "identity_systems[0].identity",
     ),
     "identity system twice": ("[refresh]", f"{SECOND_SYSTEM}[refresh]", "identity_systems[1].identity"),
+    "administrator outside the gateway": (
+        "https://gateway.ah.mrg.example/administrators/admin-1",
+        "https://issuer.ah.mrg.example/administrators/admin-1",
+        "administrators[0].identity",
+    ),
+    "administrator twice": ("administrators/admin-2", "administrators/admin-1", "administrators[1].identity"),
+    "administrator that is a service": (
+        "https://gateway.ah.mrg.example/administrators/admin-2",
+        "https://gateway.ah.mrg.example/services/shushan-household",
+        "administrators[1].identity",
+    ),
+    "administrator without a role": ('["keys", "anchor"]', "[]", "administrators[0].roles"),
+    "administrator whose roles are no list": ('["keys", "anchor"]', '"keys"', "administrators[0].roles"),
+    "administrator who audits": ('["keys", "anchor"]', '["keys", "audit"]', "administrators[0].roles[1]"),
+    "administrator with a role twice": ('["keys", "anchor"]', '["keys", "keys"]', "administrators[0].roles"),
+    "approval unknown": ('"manual"', '"never"', "anchor.approve"),
+    "approval not text": ('"manual"', "true", "anchor.approve"),
+    "rotation below nothing": ("credential_days = 30", "credential_days = -1", "rotation.credential_days"),
+    "rotation too seldom": ("status_days = 31", "status_days = 1096", "rotation.status_days"),
+    "rotation not of a number": ("federation_days = 0", "federation_days = false", "rotation.federation_days"),
+    "rotation misspelt": ("federation_days = 0", "federation_day = 0", "rotation.federation_day"),
+    "stand-by not a truth": ("standby = false", "standby = 0", "rotation.standby"),
     "enrolment without an anchor": ('anchor = "https://anchor.ah.mrg.example"\n', "", "anchor_enrolments"),
     "enrolment of no entity": ("https://issuer.sh.mrg.example", "issuer.sh", "anchor_enrolments[0].entity_id"),
     "enrolment without a thumbprint": (THUMBPRINT, "abc", "anchor_enrolments[0].federation_key"),
@@ -469,3 +523,98 @@ def test_paths_are_written_relative_to_the_file_so_that_a_folder_can_move(folder
 
     assert str(folder) not in render_config(config)
     assert 'database = "/var/lib/gateway.sqlite"' in render_config(elsewhere)
+
+
+# -- the key store ----------------------------------------------------------------------------------------------------
+
+TOKEN = '[key_store.pkcs11]\nmodule = "module.so"\ntoken = "mrg"\n'
+
+
+def key_store(folder: Path, text: str) -> KeyStoreOptions:
+    for name in ("passphrase", "pin", "module.so"):
+        (folder / name).touch()
+    file = folder / "gateway.toml"
+    file.write_text(f"{GOOD}{text}", "utf-8")
+    return load_config(file).key_store
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", KeyStoreOptions()),
+        ("[key_store]\n", KeyStoreOptions()),
+        (
+            '[key_store]\npassphrase_file = "passphrase"\n',
+            KeyStoreOptions(passphrase=SecretSource(file=Path("passphrase"))),
+        ),
+        ('[key_store]\npassphrase_env = "MRG_KEYS"\n', KeyStoreOptions(passphrase=SecretSource(env="MRG_KEYS"))),
+        (
+            '[key_store]\npassphrase_credential = "mrg.keys"\n',
+            KeyStoreOptions(passphrase=SecretSource(credential="mrg.keys")),
+        ),
+        (
+            f'{TOKEN}pin_file = "pin"\n',
+            KeyStoreOptions(pkcs11=Pkcs11(module=Path("module.so"), token="mrg", pin=SecretSource(file=Path("pin")))),
+        ),
+        (
+            f'[key_store]\npassphrase_env = "MRG_KEYS"\n{TOKEN}pin_credential = "pin"\n',
+            KeyStoreOptions(
+                passphrase=SecretSource(env="MRG_KEYS"),
+                pkcs11=Pkcs11(module=Path("module.so"), token="mrg", pin=SecretSource(credential="pin")),
+            ),
+        ),
+    ],
+)
+def test_key_store_is_read_and_written_back_the_same(folder: Path, text: str, expected: KeyStoreOptions) -> None:
+    read = key_store(folder, text)
+
+    assert read == absolute(folder, expected)
+    config = replace(load_config(folder / "gateway.toml"), key_store=read)
+    (folder / "gateway.toml").write_text(render_config(config), "utf-8")
+    assert load_config(folder / "gateway.toml") == config
+
+
+def absolute(folder: Path, options: KeyStoreOptions) -> KeyStoreOptions:
+    def source(given: SecretSource) -> SecretSource:
+        return given if given.file is None else replace(given, file=folder / given.file)
+
+    token = options.pkcs11
+    return KeyStoreOptions(
+        passphrase=None if options.passphrase is None else source(options.passphrase),
+        pkcs11=None if token is None else replace(token, module=folder / token.module, pin=source(token.pin)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[key_store]\npassphrase = "correct horse battery staple"\n', "key_store.passphrase"),
+        ('[key_store]\npassphrase_file = "nowhere"\n', "key_store.passphrase_file"),
+        ('[key_store]\npassphrase_env = "a b"\n', "key_store.passphrase_env"),
+        ('[key_store]\npassphrase_env = ""\n', "key_store.passphrase_env"),
+        ('[key_store]\npassphrase_credential = "../pin"\n', "key_store.passphrase_credential"),
+        ('[key_store]\npassphrase_credential = ".."\n', "key_store.passphrase_credential"),
+        ('[key_store]\npassphrase_file = "pin"\npassphrase_env = "A"\n', "key_store.passphrase_env"),
+        (TOKEN, "key_store.pkcs11.pin_file"),
+        (f'{TOKEN}pin = "1234"\n', "key_store.pkcs11.pin"),
+        (f'{TOKEN}pin_env = "PIN"\npin_credential = "pin"\n', "key_store.pkcs11.pin_credential"),
+        ('[key_store.pkcs11]\ntoken = "mrg"\npin_env = "PIN"\n', "key_store.pkcs11.module"),
+        ('[key_store.pkcs11]\nmodule = "module.so"\npin_env = "PIN"\n', "key_store.pkcs11.token"),
+        (f'{TOKEN}pin_env = "PIN"\n'.replace("module.so", "nowhere.so"), "key_store.pkcs11.module"),
+        (f'{TOKEN}pin_env = "PIN"\n'.replace('"mrg"', f'"{"m" * 33}"'), "key_store.pkcs11.token"),
+    ],
+)
+def test_mistake_in_the_key_store_is_told_by_its_key(folder: Path, text: str, key: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        key_store(folder, text)
+
+    assert raised.value.key == key
+
+
+@pytest.mark.parametrize("text", ['[key_store]\npassphrase = "correct horse"\n', f'{TOKEN}pin = "1234"\n'])
+def test_secret_written_into_the_configuration_is_not_repeated(folder: Path, text: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        key_store(folder, text)
+
+    assert "correct horse" not in str(raised.value)
+    assert "1234" not in str(raised.value)

@@ -253,7 +253,7 @@ def test_one_lab_runs_in_one_folder_only(up: Up) -> None:
 def test_software_of_another_vendor_can_be_an_issuer_with_the_labs_key(up: Up) -> None:
     """Nothing of ours but the file: cryptography reads the key, PyJWT signs."""
     _, document = ask("lab", "keys", "--dir", up.folder)
-    (entry,) = (key for key in document["keys"] if (key["province"], key["role"]) == ("zj", "issuer-credential"))
+    entry = next(key for key in document["keys"] if (key["province"], key["role"]) == ("zj", "issuer-credential"))
     key = load_pem_private_key(Path(entry["file"]).read_bytes(), None)
     now = int(time.clock_gettime(time.CLOCK_REALTIME))
     claims = {

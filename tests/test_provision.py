@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tomllib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,13 +13,13 @@ from typing import Any
 import pytest
 
 from gateway.clock import World, system_world
-from gateway.config import reader
+from gateway.config import KeyStoreOptions, Role, SecretSource, reader
 from gateway.config.reader import load_config
 from gateway.core.charter import add_signature, draft, parse_charter, unsigned, verify_pinned, verify_successor
 from gateway.core.identifiers import Province
 from gateway.core.jose import generate_key
 from gateway.core.reasons import NotPermitted
-from gateway.keystore import KeyStore
+from gateway.keystore.file import FileKeyStore
 from gateway.lab.charter import charter_claims as lab_claims
 from gateway.lab.charter import entity_ids
 from gateway.provision import ProvisionError
@@ -57,6 +58,9 @@ def answers(province: Province, **changes: Any) -> Answers:
     )
 
 
+CLIENTS = ("counter", "identity", "admin-1", "admin-2")
+
+
 class Delta:
     """Four provinces that have exchanged cards, and the charter they signed."""
 
@@ -69,7 +73,7 @@ class Delta:
         self.document = unsigned(draft(self.claims()))
         for province in Province:
             self.document = add_signature(
-                self.document, KeyStore.open(folder / province.code / "keys").signer("anchor-federation")
+                self.document, FileKeyStore.open(folder / province.code / "keys").sole("anchor-federation")
             )
 
     def claims(self) -> dict[str, Any]:
@@ -101,7 +105,7 @@ def test_a_province_gets_all_its_files(tmp_path: Path) -> None:
     made = {str(file) for file in contents(tmp_path) if file.parts[0] != "keys"}
     assert made == {
         *("card.json", "province.json", "tls/ca.pem", "tls/ca.key", "tls/server.pem", "tls/server.key"),
-        *(f"clients/{name}.{kind}" for name in ("counter", "identity") for kind in ("pem", "key", "toml")),
+        *(f"clients/{name}.{kind}" for name in CLIENTS for kind in ("pem", "key", "toml")),
     }
     assert (tmp_path / "keys").stat().st_mode & 0o077 == 0
     for key in (*tmp_path.glob("**/*.key"), *tmp_path.glob("keys/*")):
@@ -130,6 +134,24 @@ def test_a_second_run_adds_what_is_missing_and_touches_no_key(tmp_path: Path) ->
     assert changed_files == {"card.json", "province.json"}
 
 
+def test_a_second_run_after_a_rotation_keeps_the_card(tmp_path: Path) -> None:
+    first = create_province(tmp_path, answers(AH), WORLD)
+    FileKeyStore.open(tmp_path / "keys").generate("gateway-federation")
+    assert create_province(tmp_path, answers(AH), WORLD) == first
+
+
+def test_keys_can_be_encrypted_from_the_start(tmp_path: Path) -> None:
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text("correct horse battery staple")
+    passphrase.chmod(0o600)
+    protected = KeyStoreOptions(passphrase=SecretSource(file=passphrase))
+    folder = tmp_path / "ah"
+    create_province(folder, answers(AH, key_store=protected), WORLD)
+    assert all(b"ENCRYPTED" in file.read_bytes() for file in (folder / "keys").glob("*.pem"))
+    with pytest.raises(ProvisionError):
+        create_province(folder, answers(AH), WORLD)
+
+
 @pytest.mark.parametrize(("gone", "left"), [("tls/ca.key", "ca.pem"), ("clients/counter.pem", "counter.key")])
 def test_half_a_pair_is_not_guessed_at(tmp_path: Path, gone: str, left: str) -> None:
     create_province(tmp_path, answers(AH), WORLD)
@@ -150,9 +172,29 @@ def test_a_client_has_a_name_fit_for_a_file(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "ah").exists()
 
 
-def test_two_clients_cannot_share_a_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["counter", "admin-2"])
+def test_two_clients_cannot_share_a_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(ProvisionError, match=r"systems\[0\]"):
-        create_province(tmp_path / "ah", answers(AH, systems=("counter",)), WORLD)
+        create_province(tmp_path / "ah", answers(AH, systems=(name,)), WORLD)
+
+
+@pytest.mark.parametrize(
+    ("listens", "reached"),
+    [
+        ("127.0.0.1:7002", "127.0.0.1:7002"),
+        ("0.0.0.0:7002", "gateway.ah.mrg.example:7002"),
+        ("[::]:7002", "gateway.ah.mrg.example:7002"),
+        ("admin.ah.mrg.example:7002", "admin.ah.mrg.example:7002"),
+    ],
+)
+def test_administrators_call_the_admin_listener_and_services_do_not(tmp_path: Path, listens: str, reached: str) -> None:
+    create_province(tmp_path, answers(AH, admin_address=listens), WORLD)
+    addresses = {
+        name: tomllib.loads((tmp_path / f"clients/{name}.toml").read_text())["address"]
+        for name in ("admin-1", "admin-2", "counter")
+    }
+    verification = answers(AH).reached(answers(AH).verification_address)
+    assert addresses == {"admin-1": reached, "admin-2": reached, "counter": verification}
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -170,6 +212,8 @@ def test_clients_are_known_by_their_identity_and_the_gateway_by_its_own(tmp_path
         "tls/server.pem": ids.gateway,
         "clients/counter.pem": f"{ids.gateway}/services/counter",
         "clients/identity.pem": f"{ids.issuer}/systems/identity",
+        "clients/admin-1.pem": f"{ids.gateway}/administrators/admin-1",
+        "clients/admin-2.pem": f"{ids.gateway}/administrators/admin-2",
     }
     for file, identity in identities.items():
         assert reader.read((tmp_path / file).read_bytes(), NOW).identity == identity
@@ -284,7 +328,7 @@ def test_cards_make_the_next_charter(delta: Delta) -> None:
     document = unsigned(draft(claims))
     for province in (SH, JS, ZJ):
         document = add_signature(
-            document, KeyStore.open(delta.folder / province.code / "keys").signer("anchor-federation")
+            document, FileKeyStore.open(delta.folder / province.code / "keys").sole("anchor-federation")
         )
     assert verify_successor(current, document).version == 2
 
@@ -304,6 +348,10 @@ def test_a_completed_province_has_a_configuration_that_holds(delta: Delta) -> No
         entity for p in Province for entity in (entity_ids(p).issuer, entity_ids(p).gateway)
     }
     assert [service.identity for service in config.relying_services] == [f"{entity_ids(ZJ).gateway}/services/counter"]
+    assert [(each.identity, each.roles) for each in config.administrators] == [
+        (f"{entity_ids(ZJ).gateway}/administrators/admin-{number}", frozenset({Role.KEYS, Role.ANCHOR}))
+        for number in (1, 2)
+    ]
 
 
 PEERS = [(SH, 7001), (JS, 7011), (AH, 7031)]
@@ -400,7 +448,7 @@ def test_the_charter_must_be_the_one_people_compared(delta: Delta) -> None:
 
 def test_the_charter_must_have_its_quorum(delta: Delta) -> None:
     document = add_signature(
-        unsigned(draft(delta.claims())), KeyStore.open(delta.folder / "sh" / "keys").signer("anchor-federation")
+        unsigned(draft(delta.claims())), FileKeyStore.open(delta.folder / "sh" / "keys").sole("anchor-federation")
     )
     with pytest.raises(ProvisionError, match="1 of 3"):
         delta.complete(ZJ, charter_document=document)

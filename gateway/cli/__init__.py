@@ -15,7 +15,7 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.cli import charter, holder, issuance, lab, serving, setup, trust, verification
+from gateway.cli import anchor, charter, doctor, holder, issuance, keys, lab, serving, setup, trust, verification
 from gateway.cli.console import ExitCode, Failure, exit_codes, report, write_line
 
 NAME: Final = "mrg"
@@ -53,7 +53,10 @@ app.command("verify", epilog=verification.VERIFY_EXIT_CODES, short_help="Ask for
     verification.verify
 )
 app.add_typer(trust.app, name="trust")
+app.command("doctor", epilog=doctor.EXIT_CODES, short_help="Find what is wrong, and how to mend it.")(doctor.doctor)
 app.add_typer(charter.app, name="charter")
+app.add_typer(keys.app, name="keys")
+app.add_typer(anchor.app, name="anchor")
 app.add_typer(lab.app, name="lab")
 
 

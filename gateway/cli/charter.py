@@ -1,61 +1,77 @@
-"""``mrg charter``: the ceremony by which provinces come to one charter.
+"""``mrg charter``: the ceremony by which provinces come to one charter, and to the next one.
 
-Somebody drafts it from the provinces' cards (``create``). Each province looks at it (``show``, ``diff``), signs it
-where its anchor key lies (``sign``, offline) and passes the file on. Everybody reads the digest to each other over the
-telephone and compares it with ``verify``; that digest, and nothing else, is what a gateway is configured with.
+Somebody drafts it (``create``), from the provinces' cards or from the charter before. Each province looks at it
+(``show``, ``diff``), signs it where its anchor key lies (``sign``, offline) and passes the file on, or all sign copies
+at once and somebody puts them together (``merge``). Everybody reads the digest to each other over the telephone and
+compares it with ``verify``; that digest, and nothing else, is what a gateway is configured with. A later charter needs
+no configuration: one province takes it in (``install``), the others follow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
-from rich.text import Text
 
-from gateway.cli import drafting, files, options
+from gateway.cli import drafting, files, installing, options
+from gateway.cli.anchor_keys import (
+    ConfigOption,
+    KeyOption,
+    KeysOption,
+    PassphraseOption,
+    anchor_signers,
+    sign_with_all,
+)
+from gateway.cli.charter_screen import (
+    Progress,
+    caution_documents,
+    identity,
+    payload,
+    show_before_signing,
+    show_cautions,
+    show_changes,
+    show_content,
+    show_verified,
+)
 from gateway.cli.console import (
-    Cell,
     ExitCode,
     Failure,
     Lang,
-    Screen,
     at_terminal,
     confirm,
     exit_codes,
     groups,
     instant,
-    span,
+    stderr,
     stdout,
-    until,
     write_document,
 )
-from gateway.cli.drafting import payload, read_charter
+from gateway.cli.drafting import read_charter
 from gateway.core.charter import (
     Charter,
-    ThresholdResult,
     UnverifiedCharter,
-    add_signature,
     count_signatures,
+    merge_signatures,
     parse_charter,
     require_unexpired,
     verify_pinned,
     verify_successor,
 )
-from gateway.core.charter_diff import Change, diff
+from gateway.core.charter_diff import cautions, diff
+from gateway.core.encoding import write_json
 from gateway.core.reasons import Rejected
-from gateway.core.texts import Language
-from gateway.keystore import KeyStore, KeyStoreError
 
 _DONE: Final = exit_codes({ExitCode.OK: "done"})
-_STYLES: Final = {"+": "green", "-": "red", "~": "yellow"}
 
-app = typer.Typer(no_args_is_help=True, help="Draft, sign, compare and inspect the charter (章程).")
-app.command("create", epilog=_DONE, short_help="Draft a charter from the provinces' cards.")(drafting.create)
+app = typer.Typer(no_args_is_help=True, help="Draft, sign, compare, inspect and install the charter (章程).")
+app.command(
+    "create", epilog=_DONE, short_help="Draft a charter from the provinces' cards, or the next version of one."
+)(drafting.create)
 
 _File = Annotated[Path, typer.Argument(metavar="CHARTER.json")]
+_Files = Annotated[list[Path], typer.Argument(metavar="CHARTER.json...")]
 _Previous = Annotated[
     Path | None, typer.Option(metavar="OLD.json", help="The charter now in force, which this one is to follow.")
 ]
@@ -65,7 +81,10 @@ _Previous = Annotated[
 def sign(
     file: _File,
     *,
-    keys: Annotated[Path, typer.Option(metavar="DIR", help="The province's key store, with its anchor's key.")],
+    keys: KeysOption = None,
+    key: KeyOption = None,
+    config: ConfigOption = None,
+    passphrase_file: PassphraseOption = None,
     previous: _Previous = None,
     yes: Annotated[bool, typer.Option("--yes", help="Sign without asking.")] = False,
     out: Annotated[
@@ -75,43 +94,77 @@ def sign(
 ) -> None:
     """Sign a charter as this province's anchor. Offline: it needs the file and the key, and no network.
 
-    On a terminal, what is about to be signed is shown first, and asked about. Where nobody can be asked, it takes
-    --yes, from somebody who has read mrg charter show.
+    While an anchor changes keys it signs with each that either charter lists. With --config, the charter now in force
+    is read from the province's own database unless --previous names another. On a terminal, what is about to be signed
+    is shown first, and asked about. Where nobody can be asked, it takes --yes, from somebody who has read mrg charter
+    show.
     """
     parsed = read_charter(file)
-    old = None if previous is None else read_charter(previous).unverified
-    if old is not None and (parsed.unverified.version, parsed.unverified.prev_sha256) != (old.version + 1, old.sha256):
-        raise Failure(
-            f"{file}: does not follow {previous}",
-            fix="draft it with mrg charter create --previous, from the charter that is in force",
-        )
-    if not yes:
-        if as_json or not at_terminal():
-            raise Failure(
-                "--yes is missing, and there is nobody to ask",
-                fix=f"read what you are about to sign with mrg charter show {file}, then sign it with --yes",
-            )
-        _show_before_signing(parsed, old)
-        if not confirm("Sign it for your province?"):
-            raise Failure(
-                "not signed; nothing was changed", fix="sign it once your province agrees to it", code=ExitCode.NO
-            )
-    document = _signed(parsed.unverified, keys, old, file)
-    files.write_text(out or file, document, mode=files.PUBLIC)
+    old = _held_before(parsed.unverified, config) if previous is None and config is not None else _before(previous)
+    _check_follows(parsed.unverified, old, file, previous)
+    with anchor_signers(keys, key, config, passphrase_file) as signers:
+        if not yes:
+            _ask(parsed, old, file, as_json=as_json)
+        document, kids = sign_with_all(parsed, signers, old)
+    target = out or file
+    files.write_text(target, document, mode=files.PUBLIC)
     signed = parse_charter(document)
-    progress = count_signatures(signed, signed.unverified)
+    progress = _progress(signed, old)
     if as_json:
         write_document(
-            {"file": str(out or file), "sha256": signed.unverified.sha256, "signatures": _progress(progress)}
+            {
+                "file": str(target),
+                "sha256": signed.unverified.sha256,
+                "kids": list(kids),
+                **progress.documents,
+            }
         )
         return
     stdout().facts(
         [
-            *_identity(signed.unverified),
-            ("Signed", _counted(progress)),
-            ("Next", _next_signature(progress, out or file)),
+            *identity(signed.unverified),
+            *(("Signed with" if not i else "", kid) for i, kid in enumerate(kids)),
+            *progress.facts,
+            ("Next", progress.next(target, previous)),
         ]
     )
+
+
+@app.command(epilog=_DONE)
+def merge(
+    charters: _Files,
+    *,
+    out: Annotated[Path, typer.Option(help="Where to write the one charter that has all the signatures.")],
+    previous: _Previous = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Put copies of one charter together that several provinces signed in parallel.
+
+    Copies of different charters are refused: compare the digests to find out whose draft is another.
+    """
+    copies = [read_charter(file) for file in charters]
+    for file, copy in zip(charters, copies, strict=True):
+        if copy.unverified.sha256 != copies[0].unverified.sha256:
+            raise Failure(
+                f"{file}: is not a copy of {charters[0]}: its digest is {copy.unverified.sha256},"
+                f" not {copies[0].unverified.sha256}",
+                fix="find out which of them the provinces agreed on, and have that one signed again",
+            )
+    old = _before(previous)
+    _check_follows(copies[0].unverified, old, charters[0], previous)
+    if out.exists() and read_charter(out).unverified.sha256 != copies[0].unverified.sha256:
+        raise Failure(f"{out}: exists already, and is another charter", fix="name another file with --out")
+    try:
+        document = merge_signatures([copy.unverified.document for copy in copies])
+    except Rejected as error:
+        raise Failure(error.detail, fix="leave copies out that add nothing") from error
+    files.write_text(out, document, mode=files.PUBLIC)
+    merged = parse_charter(document)
+    progress = _progress(merged, old)
+    if as_json:
+        write_document({"file": str(out), "sha256": merged.unverified.sha256, **progress.documents})
+        return
+    stdout().facts([*identity(merged.unverified), *progress.facts, ("Next", progress.next(out, previous))])
 
 
 @app.command(epilog=exit_codes({ExitCode.OK: "acceptable", ExitCode.NO: "not acceptable (yet): the reason is shown"}))
@@ -129,16 +182,17 @@ def verify(
     """Check a charter's signatures and expiry, and show its digest for people to compare by voice.
 
     With --sha256, also that it is the one that was compared. With --previous, that it may follow that one, which you
-    must trust already. With neither, anybody could have written it: compare the digest.
+    must trust already; who signed is then counted for the old anchors and for the new ones. With neither, anybody could
+    have written it: compare the digest.
     """
     parsed = read_charter(file)
     charter = parsed.unverified
-    old = None if previous is None else read_charter(previous)
+    old = _before(previous)
     now = options.world(lab_clock).now()
     pinned = None if sha256 is None else drafting.digest(sha256, "--sha256") == charter.sha256
-    problem = _problem(charter, None if old is None else old.unverified, now, pinned=pinned)
-    own = count_signatures(parsed, charter)
-    handover = None if old is None else count_signatures(parsed, old.unverified)
+    problem = _problem(charter, old, now, pinned=pinned)
+    progress = _progress(parsed, old)
+    minded = cautions(old, charter)
     if as_json:
         write_document(
             {
@@ -146,15 +200,16 @@ def verify(
                 "version": charter.version,
                 "sha256": charter.sha256,
                 "pinned": pinned,
-                "signatures": _progress(own),
-                "previous_signatures": None if handover is None else _progress(handover),
+                **progress.documents,
                 "expires_at": instant(charter.expires_at),
                 "acceptable": problem is None,
                 "problem": problem,
+                "cautions": caution_documents(minded),
             }
         )
     else:
-        _show_verified(stdout(), charter, own, handover, now, pinned=pinned, problem=problem)
+        show_verified(stdout(), charter, progress, now, pinned=pinned, problem=problem)
+        show_cautions(stdout(), minded)
     raise typer.Exit(ExitCode.OK if problem is None else ExitCode.NO)
 
 
@@ -162,21 +217,26 @@ def verify(
 def show(
     file: _File,
     *,
+    agreement: Annotated[
+        bool, typer.Option("--agreement", help="Print the agreement alone, as JSON: to be edited for the next charter.")
+    ] = False,
     lang: options.LangOption = Lang.BOTH,
     lab_clock: options.LabClockOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Show what a charter says, whoever signed it."""
     parsed = read_charter(file)
-    progress = count_signatures(parsed, parsed.unverified)
+    progress = _progress(parsed, None)
+    if agreement:
+        write_document(payload(parsed)["agreement"])
+        return
     if as_json:
-        write_document(
-            {"sha256": parsed.unverified.sha256, "signatures": _progress(progress), "payload": payload(parsed)}
-        )
+        signatures = progress.documents["signatures"]
+        write_document({"sha256": parsed.unverified.sha256, "signatures": signatures, "payload": payload(parsed)})
         return
     screen = stdout()
-    screen.facts([*_identity(parsed.unverified), ("Signed", _counted(progress))])
-    _show_content(screen, parsed, options.world(lab_clock).now(), lang)
+    screen.facts([*identity(parsed.unverified), *progress.facts])
+    show_content(screen, parsed, options.world(lab_clock).now(), lang)
 
 
 @app.command("diff", epilog=exit_codes({ExitCode.OK: "done, whether they differ or not"}))
@@ -193,23 +253,92 @@ def compare(
         listed = [{"path": each.path, "before": each.before, "after": each.after} for each in changes]
         write_document({"old": before.sha256, "new": after.sha256, "changes": listed})
         return
-    _show_changes(stdout(), changes)
+    show_changes(stdout(), changes)
 
 
-def _signed(charter: Charter, keys: Path, old: Charter | None, file: Path) -> str:
-    if (keys / "keys").is_dir():  # the province's folder was given, which is what mrg init takes
-        keys = keys / "keys"
-    try:
-        return add_signature(charter.document, KeyStore.open(keys).signer("anchor-federation"), previous=old)
-    except KeyStoreError as error:
-        raise Failure(str(error), fix="give the folder of this province's keys with --keys") from error
-    except Rejected as error:
+@app.command("key", epilog=_DONE)
+def public_key(
+    *,
+    keys: KeysOption = None,
+    key: KeyOption = None,
+    config: ConfigOption = None,
+    passphrase_file: PassphraseOption = None,
+    kid: Annotated[
+        list[str] | None, typer.Option(metavar="KID", help="Only this one of several keys; repeatable.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where to write the public keys, as a JWK Set.")],
+    as_json: options.JsonOption = False,
+) -> None:
+    """Write the public half of this anchor's keys, for mrg charter create --add-anchor-key.
+
+    Read the thumbprints to whoever drafts the charter: the file alone proves nothing.
+    """
+    with anchor_signers(keys, key, config, passphrase_file) as signers:
+        public = {name: signer.public for name, signer in signers.items() if kid is None or name in kid}
+    for name in set(kid or ()) - public.keys():
+        raise Failure(f"--kid {name}: the anchor has no such key", fix=f"give one of {' '.join(sorted(signers))}")
+    files.write_text(
+        out, write_json({"keys": [dict(each.jwk) for each in public.values()]}).decode("utf-8"), mode=files.PUBLIC
+    )
+    if as_json:
+        write_document({"file": str(out), "kids": list(public)})
+        return
+    stdout().facts([("File", str(out)), *(("Thumbprint", groups(name)) for name in public)])
+
+
+app.command(
+    "export", epilog=_DONE, short_help="Write the charter that this province holds to a file, to draft the next from."
+)(installing.export)
+app.command("install", epilog=installing.EXIT_CODES, short_help="Take a signed charter into this province's gateway.")(
+    installing.install
+)
+
+
+# -- before signing ---------------------------------------------------------------------------------------------------
+
+
+def _before(previous: Path | None) -> Charter | None:
+    return None if previous is None else read_charter(previous).unverified
+
+
+def _held_before(charter: Charter, config: Path) -> Charter | None:
+    """Give the charter that the configured gateway holds, unless it is the very one: that may be signed late."""
+    held = installing.held(options.configuration(config))
+    return None if held.sha256 == charter.sha256 else held
+
+
+def _check_follows(charter: Charter, old: Charter | None, file: Path, previous: Path | None) -> None:
+    if old is None or (charter.version, charter.prev_sha256) == (old.version + 1, old.sha256):
+        return
+    name = previous or f"version {old.version}, which this province holds"
+    raise Failure(
+        f"{file}: does not follow {name}",
+        fix="draft it with mrg charter create --previous, from the charter that is in force",
+    )
+
+
+def _ask(parsed: UnverifiedCharter, old: Charter | None, file: Path, *, as_json: bool) -> None:
+    if as_json or not at_terminal():
         raise Failure(
-            f"{file}: {error.detail}", fix="sign with the anchor's key that the charter names; see mrg charter show"
-        ) from error
+            "--yes is missing, and there is nobody to ask",
+            fix=f"read what you are about to sign with mrg charter show {file}, then sign it with --yes",
+        )
+    show_before_signing(parsed, old, options.world(None).now())
+    if parsed.unverified.version > 1 and old is None:
+        stderr().line("What it changes is not shown: give the charter now in force with --previous.")
+    if not confirm("Sign it for your province?"):
+        raise Failure(
+            "not signed; nothing was changed", fix="sign it once your province agrees to it", code=ExitCode.NO
+        )
 
 
 # -- judging ----------------------------------------------------------------------------------------------------------
+
+
+def _progress(parsed: UnverifiedCharter, old: Charter | None) -> Progress:
+    return Progress(
+        new=count_signatures(parsed, parsed.unverified), old=None if old is None else count_signatures(parsed, old)
+    )
 
 
 def _problem(charter: Charter, old: Charter | None, now: datetime, *, pinned: bool | None) -> str | None:
@@ -225,158 +354,3 @@ def _problem(charter: Charter, old: Charter | None, now: datetime, *, pinned: bo
     except Rejected as error:
         return error.detail
     return None
-
-
-def _progress(result: ThresholdResult) -> dict[str, Any]:
-    return {
-        "required": result.required,
-        "signed": [anchor.province.code for anchor in result.signed],
-        "missing": [anchor.province.code for anchor in result.missing],
-        "met": result.met,
-    }
-
-
-# -- showing ----------------------------------------------------------------------------------------------------------
-
-
-def _identity(charter: Charter) -> list[tuple[str, Cell]]:
-    return [("Charter", f"version {charter.version}"), ("Digest", charter.sha256)]
-
-
-def _counted(result: ThresholdResult) -> str:
-    missing = " ".join(anchor.province.code for anchor in result.missing)
-    count = len(result.signed)
-    # Once there are enough, nobody is missing, though somebody may still sign.
-    rest = f"; {'not signed by' if result.met else 'missing'} {missing}" if missing else ""
-    return f"{count} {'signature' if count == 1 else 'signatures'}, {result.required} needed{rest}"
-
-
-def _next_signature(progress: ThresholdResult, file: Path) -> str:
-    if not progress.met:
-        return f"pass the file to {' '.join(anchor.province.code for anchor in progress.missing)}, to sign it too"
-    return f"compare the digest with the other provinces: mrg charter verify {file}"
-
-
-def _show_verified(
-    screen: Screen,
-    charter: Charter,
-    own: ThresholdResult,
-    handover: ThresholdResult | None,
-    now: datetime,
-    *,
-    pinned: bool | None,
-    problem: str | None,
-) -> None:
-    verdict = Text("acceptable", "bold green")
-    if problem is not None:
-        verdict = Text(f"not acceptable: {problem}", "bold red")
-    elif pinned is None and handover is None:
-        verdict = Text("the signatures hold; compare the digest before anything rests on it", "bold yellow")
-    compared = {None: "not compared; give --sha256", True: "the one given", False: "NOT the one given"}[pinned]
-    screen.facts(
-        [
-            *_identity(charter),
-            ("Read aloud", groups(drafting.hexadecimal(charter.sha256))),
-            ("Compared", compared),
-            ("Signed", _counted(own)),
-            *([("Handed over", _counted(handover))] if handover is not None else []),
-            ("Expires", until(charter.expires_at, now)),
-            ("Result", verdict),
-        ]
-    )
-
-
-def _show_before_signing(parsed: UnverifiedCharter, old: Charter | None) -> None:
-    screen, charter = stdout(), parsed.unverified
-    screen.facts([*_identity(charter), ("Read aloud", groups(drafting.hexadecimal(charter.sha256)))])
-    _show_content(screen, parsed, options.world(None).now(), Lang.BOTH)
-    if old is not None:
-        screen.line()
-        screen.line(f"What changes from version {old.version}")
-        _show_changes(screen, diff(old, charter))
-
-
-def _show_changes(screen: Screen, changes: tuple[Change, ...]) -> None:
-    for change in changes:
-        screen.line(Text(str(change), _STYLES[str(change)[0]]))
-    if not changes:
-        screen.line("no difference in meaning")
-
-
-def _show_content(screen: Screen, parsed: UnverifiedCharter, now: datetime, lang: Lang) -> None:
-    """Show everything that a signature is for."""
-    charter = parsed.unverified
-    screen.facts(
-        [
-            ("Follows", charter.prev_sha256 or "none: it is the first"),
-            ("Issued", instant(charter.issued_at) or ""),
-            ("Expires", until(charter.expires_at, now)),
-            ("Quorum", f"{charter.quorum} of {len(charter.anchors)} anchors"),
-        ]
-    )
-    _show_parties(screen, charter, lang)
-    _show_agreement(screen, payload(parsed)["agreement"], lang)
-
-
-def _show_parties(screen: Screen, charter: Charter, lang: Lang) -> None:
-    screen.table(
-        "Anchors",
-        ("Province", "Entity", "Key", "Algorithm"),
-        [
-            (anchor.province.code, anchor.entity_id, key.kid, key.algorithm.value)
-            for anchor in charter.anchors
-            for key in anchor.keys.values()
-        ],
-    )
-    screen.table(
-        "Members",
-        ("Province", "Entity", "Role", "Name"),
-        [
-            (
-                member.province.code,
-                member.entity_id,
-                " ".join(sorted(member.entity_types)),
-                lang.pick(member.name_zh, member.name_en),
-            )
-            for member in charter.members
-        ],
-    )
-
-
-def _show_agreement(screen: Screen, agreement: Mapping[str, Any], lang: Lang) -> None:
-    # As written, whatever members there are: what was left out here would be signed unseen.
-    _show_terms(screen, "Agreement", agreement, lang, besides={"matters", "issuers"})
-    for matter in agreement["matters"]:
-        _show_terms(screen, f"Matter {matter['code']}", matter, lang, besides={"code"})
-    for issuer in agreement["issuers"]:
-        _show_terms(screen, f"Issuer {issuer['entity_id']}", issuer, lang, besides={"entity_id"})
-
-
-def _show_terms(screen: Screen, title: str, terms: Mapping[str, Any], lang: Lang, *, besides: Collection[str]) -> None:
-    hidden = {*besides, *(f"name_{language.value}" for language in Language if language not in lang.languages)}
-    screen.line()
-    screen.line(Text(title, "bold"))
-    screen.facts(fact for name, value in terms.items() if name not in hidden for fact in _term(name, value))
-
-
-def _term(name: str, value: Any) -> Iterator[tuple[str, Cell]]:
-    shown = f"  {name.removesuffix('_seconds').replace('_', ' ')}"
-    if isinstance(value, Mapping) and any(isinstance(each, Mapping) for each in value.values()):
-        for i, (key, entry) in enumerate(value.items()):
-            yield "" if i else shown, f"{key} = {_plain(entry)}"
-    elif name.endswith("_seconds"):
-        yield shown, f"{value} s ({span(timedelta(seconds=value))})"
-    else:
-        yield shown, _plain(value)
-
-
-def _plain(value: Any) -> str:
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case list():
-            return " ".join(map(_plain, value)) or "none"
-        case Mapping():
-            return " ".join(f"{key.upper()}{_plain(entry)}" for key, entry in value.items())
-        case _:
-            return str(value)

@@ -1,7 +1,7 @@
 """Calling a gateway: who we are, where it is, how long we wait, and what it means when the call fails.
 
-A client profile is a small TOML file; provisioning writes one for each service backend and identity system. Paths in it
-count from its own folder::
+A client profile is a small TOML file; provisioning writes one for each service backend, identity system and
+administrator. Paths in it count from its own folder::
 
     address = "127.0.0.1:7443"
     ca = "ca.pem"                        # the CA that signed the gateway's certificate
@@ -9,7 +9,8 @@ count from its own folder::
     private_key = "counter-key.pem"
 
 Each of the four can be given as an option instead, which wins. A failed call ends in ``ExitCode.NOT_ASKED``: there is
-no verdict, and nobody may take the failure for one.
+no verdict, and nobody may take the failure for one. Only where the gateway heard an administrator out and refuses as
+things stand, the answer is ``ExitCode.NO``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from __future__ import annotations
 import functools
 import inspect
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +35,7 @@ from gateway.cli.console import ExitCode, Failure, printable
 
 _MAX_PROFILE_BYTES: Final = 65_536
 _MAX_DETAIL: Final = 300
+_MAX_LISTED: Final = 100
 _MEMBERS: Final = ("address", "ca", "certificate", "private_key")
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -47,7 +50,7 @@ _OPTIONS: Final[Mapping[str, tuple[Any, object]]] = {
         None,
     ),
     "address": (
-        Annotated[str | None, typer.Option(help="The gateway's verification listener, host:port.")],
+        Annotated[str | None, typer.Option(help="The gateway's listener for such callers, host:port.")],
         None,
     ),
     "ca": (
@@ -126,32 +129,57 @@ def _read_pem(path: str, option: str) -> bytes:
     return content
 
 
-class Gateway:
-    """The gateway a command calls: one question, one connection."""
+class Connection:
+    """An open connection, for as many questions as a command has."""
 
-    def __init__(self, client: Client, timeout: float) -> None:
+    def __init__(self, channel: grpc.Channel, client: Client, timeout: float) -> None:
+        self._channel = channel
         self._client = client
         self._timeout = timeout
 
     def ask(
         self, method: Callable[[grpc.Channel], grpc.UnaryUnaryMultiCallable[_Request, _Response]], request: _Request
     ) -> _Response:
-        """Make one call over mutual TLS.
+        """Make one call.
 
         Raises:
             Failure: the gateway was not reached or would not hear the question.
         """
+        try:
+            return method(self._channel)(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise _failure(error, self._client) from error
+
+
+class Gateway:
+    """The gateway a command calls."""
+
+    def __init__(self, client: Client, timeout: float) -> None:
+        self._client = client
+        self._timeout = timeout
+
+    @contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """Give a connection over mutual TLS. It is made at the first question."""
         client = self._client
         credentials = grpc.ssl_channel_credentials(
             root_certificates=client.ca, private_key=client.private_key, certificate_chain=client.certificate
         )
         # Trying again is the decision of whoever sees the exit code.
         options = (("grpc.enable_retries", 0),)
-        try:
-            with grpc.secure_channel(client.address, credentials, options=options) as channel:
-                return method(channel)(request, timeout=self._timeout)
-        except grpc.RpcError as error:
-            raise _failure(error, client) from error
+        with grpc.secure_channel(client.address, credentials, options=options) as channel:
+            yield Connection(channel, client, self._timeout)
+
+    def ask(
+        self, method: Callable[[grpc.Channel], grpc.UnaryUnaryMultiCallable[_Request, _Response]], request: _Request
+    ) -> _Response:
+        """Make the one call that a command makes.
+
+        Raises:
+            Failure: the gateway was not reached or would not hear the question.
+        """
+        with self.connected() as connection:
+            return connection.ask(method, request)
 
 
 def calls_gateway(command: Callable[..., None]) -> Callable[..., None]:
@@ -187,15 +215,24 @@ _FIXES: Final = {
     "INVALID_REQUEST": "correct what the message names, and ask again",
     "NOT_PERMITTED": (
         "have the province's administrator register the URI in this certificate: under [[relying_services]] with the"
-        " matter for verification, under [[identity_systems]] for issuance"
+        " matter for verification, under [[identity_systems]] for issuance, under [[administrators]] with the role for"
+        " keys or for the anchor's members"
     ),
+    "WRONG_STATE": "change first what the message names, then ask again",
+    "CONFLICT": "things have changed since; look at them again, then decide again",
+    "NOT_HELD": "look up what there is with the list command of this group, and name one of those",
     "OVERLOADED": "wait as long as the gateway asks, and ask again",
     "UNAVAILABLE": "ask again in a moment; if it stays so, the gateway's log names what it could not write",
     "INTERNAL": "give the reference to the gateway's administrator; it stands in the gateway's log",
 }
+_ANSWERED_NO: Final = frozenset({"WRONG_STATE", "CONFLICT"})
+"""The question was understood and permitted; as things stand the answer is no."""
 _STATUS_FIXES: Final = {
     grpc.StatusCode.DEADLINE_EXCEEDED: "ask again, with a longer --timeout if the gateway is known to be slow",
-    grpc.StatusCode.UNIMPLEMENTED: "this gateway does not offer that; issuance needs a gateway with an issuer",
+    grpc.StatusCode.UNIMPLEMENTED: (
+        "this gateway does not offer that here: issuance needs a gateway with an issuer; keys and members are asked"
+        " about on the admin listener"
+    ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: "wait a moment and ask again",
 }
 _NOT_REACHED: Final = (
@@ -213,6 +250,13 @@ def _failure(error: Exception, client: Client) -> Failure:
         return Failure("the call failed", fix="ask again", code=ExitCode.NOT_ASKED)
     code, said = error.code(), printable(error.details() or "")[:_MAX_DETAIL]
     info, extra = _details(error)
+    if info in _ANSWERED_NO:
+        return Failure(
+            f"the gateway at {client.address} refuses: {said}",
+            fix=_FIXES[info],
+            code=ExitCode.NO,
+            details={"reason": info, "status": code.name, **extra},
+        )
     if info:
         return Failure(
             f"the gateway at {client.address} did not take the question: {said} ({info})",
@@ -231,20 +275,23 @@ def _failure(error: Exception, client: Client) -> Failure:
     )
 
 
-def _details(error: grpc.Call) -> tuple[str, Mapping[str, str]]:
+def _details(error: grpc.Call) -> tuple[str, Mapping[str, Any]]:
     """Give the reason of the ErrorInfo, and what else a program may want to know."""
-    reason, extra = "", {}
+    reason = ""
+    extra: dict[str, Any] = {}
     try:
         status = rpc_status.from_call(error)
     except ValueError:  # whoever answered contradicts itself; the status alone counts
         status = None
     for packed in status.details if status is not None else ():
         info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-        retry = error_details_pb2.RetryInfo()
+        retry, blocked = error_details_pb2.RetryInfo(), error_details_pb2.PreconditionFailure()
         if packed.Unpack(info):
             reason = printable(info.reason)
         elif packed.Unpack(request) and request.field_violations:
             extra["field"] = printable(request.field_violations[0].field)
         elif packed.Unpack(retry):
             extra["retry_after_seconds"] = str(retry.retry_delay.ToTimedelta().total_seconds())
+        elif packed.Unpack(blocked):
+            extra["blockers"] = [printable(each.description)[:_MAX_DETAIL] for each in blocked.violations[:_MAX_LISTED]]
     return reason, extra

@@ -12,13 +12,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
-from typing import Any, Final, TextIO, TypeAlias
+from typing import Any, Final, Self, TextIO, TypeAlias
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -63,7 +65,7 @@ class Failure(Exception):  # noqa: N818 - what is at fault is seldom this progra
         *,
         fix: str,
         code: ExitCode = ExitCode.USAGE,
-        details: Mapping[str, str] | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         """Say what is wrong and what to do about it.
 
@@ -132,12 +134,17 @@ class Screen:
         self._stream = stream
         self._console = Console(file=stream, highlight=False, markup=False, emoji=False) if stream.isatty() else None
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person looks on."""
+        return self._console is not None
+
     def line(self, text: Cell = "") -> None:
         """Write one line."""
         if self._console is None:
             _write(self._stream, _text(text).plain)
         else:
-            self._console.print(_text(text), soft_wrap=True)
+            self._show(_text(text), soft_wrap=True)
 
     def facts(self, facts: Iterable[tuple[str, Cell]]) -> None:
         """Write names and values, one pair a line; a name left empty continues the value above."""
@@ -151,7 +158,7 @@ class Screen:
         grid.add_column(overflow="fold")
         for name, value in rows:
             grid.add_row(name, value)
-        self._console.print(grid)
+        self._show(grid)
 
     def table(
         self, title: str, headings: Sequence[str], rows: Iterable[Sequence[Cell]], *, whole: Collection[str] = ()
@@ -172,8 +179,44 @@ class Screen:
             )  # half a key or an identifier is of no use
         for row in cells:
             table.add_row(*row)
-        self._console.print()
-        self._console.print(table)
+        self._show(Text())
+        self._show(table)
+
+    def _show(self, drawn: RenderableType, *, soft_wrap: bool = False) -> None:
+        if self._console is not None:
+            self._console.print(drawn, soft_wrap=soft_wrap)
+
+
+class Board(AbstractContextManager["Board"]):
+    """A part of the terminal that is drawn again and again. Only where stdout is one."""
+
+    def __init__(self) -> None:
+        self._live = Live(console=Console(highlight=False, markup=False, emoji=False), auto_refresh=False)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def draw(self, paint: Callable[[Screen], None]) -> None:
+        """Draw it anew, in place of what was there."""
+        canvas = _Canvas(sys.stdout)
+        paint(canvas)
+        self._live.update(Group(*canvas.drawn), refresh=True)
+
+
+class _Canvas(Screen):
+    """A screen that keeps what is written instead of writing it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.drawn: list[RenderableType] = []
+
+    def _show(self, drawn: RenderableType, *, soft_wrap: bool = False) -> None:
+        del soft_wrap  # a board is as wide as the terminal
+        self.drawn.append(drawn)
 
 
 def stdout() -> Screen:

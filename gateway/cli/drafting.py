@@ -1,42 +1,44 @@
-"""``mrg charter create``: from the provinces' cards and an agreement to a charter that nobody has signed yet.
+"""``mrg charter create``: from cards and an agreement, or from the charter before, to one that nobody has signed yet.
 
-Also what all charter commands share: reading a charter from a file, and the two spellings of its digest. The
-configuration holds it in base64url; people read it to each other in hexadecimal, which has no capitals to mishear.
+Also what all charter commands share: reading a charter from a file, and a digest from the command line.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.cli import files, options
-from gateway.cli.console import Failure, instant, stdout, write_document
+from gateway.cli import charter_screen, files, options
+from gateway.cli.amending import Changes, amend
+from gateway.cli.charter_screen import Draft, payload
+from gateway.cli.console import Failure, write_document
 from gateway.core.charter import (
     MAX_DOCUMENT_CHARS,
     MAX_LIFETIME,
-    Charter,
     UnverifiedCharter,
     draft,
     parse_charter,
     unsigned,
 )
-from gateway.core.encoding import JsonLimits, b64url_decode, b64url_encode, parse_json_object
+from gateway.core.encoding import JsonLimits, b64url_encode, parse_json_object
 from gateway.core.identifiers import Province
 from gateway.core.reasons import Rejected
 from gateway.lab import charter as lab_charter
 from gateway.provision import ProvisionError
 from gateway.provision.cards import Card, charter_claims, check_apart, read_card
 
+USUAL_LIFETIME: Final = timedelta(days=180)
+
 _HEXADECIMAL: Final = re.compile(r"[0-9a-f]{64}")
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _LIMITS: Final = JsonLimits(max_bytes=MAX_DOCUMENT_CHARS, max_depth=8, max_members=50_000)
 _NO_PATHS: Final[list[Path]] = []
+_NO_TEXTS: Final[list[str]] = []
 _NO_PROVINCES: Final[list[Province]] = []
 
 
@@ -57,12 +59,6 @@ def read_charter(file: Path) -> UnverifiedCharter:
         ) from error
 
 
-def payload(charter: UnverifiedCharter) -> dict[str, Any]:
-    """Give a charter's claims as they were written."""
-    claims: dict[str, Any] = json.loads(b64url_decode(charter.payload))
-    return claims
-
-
 def digest(text: str, option: str) -> str:
     """Read a digest in either spelling, spaces allowed; gives base64url.
 
@@ -77,15 +73,12 @@ def digest(text: str, option: str) -> str:
     raise Failure(f"{option} is not a SHA-256 digest", fix="copy it from mrg charter verify, base64url or hexadecimal")
 
 
-def hexadecimal(sha256: str) -> str:
-    """Spell a base64url digest in hexadecimal."""
-    return b64url_decode(sha256).hex()
-
-
 # -- create -----------------------------------------------------------------------------------------------------------
 
 
-_Cards = Annotated[list[Path], typer.Option(metavar="CARD.json", help="A province's card; one for each.")]
+_Cards = Annotated[
+    list[Path], typer.Option(metavar="CARD.json", help="A province's card: it takes part with all it has; repeatable.")
+]
 _AgreementFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="The recognition agreement, JSON. Default: the previous one's.")
 ]
@@ -93,14 +86,38 @@ _Quorum = Annotated[
     int | None,
     typer.Option(min=1, help="How many anchors must agree. Default: the previous one's, or the least there may be."),
 ]
-_Days = Annotated[int, typer.Option(min=1, max=MAX_LIFETIME.days, help="For how long it is good.")]
+_Days = Annotated[
+    int | None,
+    typer.Option(min=1, max=MAX_LIFETIME.days, help=f"For how long it is good. Default: {USUAL_LIFETIME.days}."),
+]
+_Expires = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Until when it is good, in place of --days; RFC 3339 with a zone.")
+]
 _Previous = Annotated[
     Path | None,
-    typer.Option(metavar="OLD.json", help="The charter it follows: provinces without a card stay as they are there."),
+    typer.Option(metavar="OLD.json", help="The charter it follows: what no option names stays as it is there."),
 ]
 _Leaving = Annotated[
-    list[Province], typer.Option(metavar="PROVINCE", help="With --previous: a province that leaves; repeatable.")
+    list[Province],
+    typer.Option(metavar="PROVINCE", help="A province that leaves, with its anchor, members and terms; repeatable."),
 ]
+_AddMember = Annotated[
+    list[Path],
+    typer.Option(metavar="FILE", help="A member as the charter writes it, or a card without its anchor; repeatable."),
+]
+_RemoveMember = Annotated[
+    list[str], typer.Option(metavar="ENTITY", help="A member that leaves, with the terms for it; repeatable.")
+]
+_AddAnchor = Annotated[
+    list[Path], typer.Option(metavar="CARD.json", help="A card whose anchor, and nothing else, joins; repeatable.")
+]
+_RemoveAnchor = Annotated[
+    list[str], typer.Option(metavar="PROVINCE", help="An anchor that leaves; its members stay; repeatable.")
+]
+_AddAnchorKey = Annotated[
+    list[str], typer.Option(metavar="PROVINCE=FILE", help="A further key of an anchor: JWK or card; repeatable.")
+]
+_RemoveAnchorKey = Annotated[list[str], typer.Option(metavar="KID", help="A key that its anchor drops; repeatable.")]
 _Example = Annotated[
     bool, typer.Option("--example-agreement", help="Print the lab's agreement to start from, for the cards given.")
 ]
@@ -112,39 +129,68 @@ def create(
     card: _Cards = _NO_PATHS,
     agreement: _AgreementFile = None,
     quorum: _Quorum = None,
-    days: _Days = 180,
+    days: _Days = None,
+    expires: _Expires = None,
     previous: _Previous = None,
     leaving: _Leaving = _NO_PROVINCES,
+    add_member: _AddMember = _NO_PATHS,
+    remove_member: _RemoveMember = _NO_TEXTS,
+    add_anchor: _AddAnchor = _NO_PATHS,
+    remove_anchor: _RemoveAnchor = _NO_TEXTS,
+    add_anchor_key: _AddAnchorKey = _NO_TEXTS,
+    remove_anchor_key: _RemoveAnchorKey = _NO_TEXTS,
     example_agreement: _Example = False,
     out: _Draft = Path("charter.json"),
     lab_clock: options.ExplicitLabClockOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Draft a charter that nobody has signed yet, or the next version of one.
+    """Draft a charter that nobody has signed yet, or with --previous the next version of one.
 
     Compare the fingerprint of every card with its province by voice before: whoever's key is in the charter is an
-    anchor. An existing file is never written over.
+    anchor. To replace an anchor whose key is lost, remove and add it in one draft. An existing file is never written
+    over.
     """
     cards = list(read_cards(card).values())
     if example_agreement:
         _print_example(cards)
         return
-    if leaving and previous is None:
-        raise Failure("--leaving needs the charter that is left", fix="give it with --previous")
+    changes = Changes(
+        leaving=leaving,
+        remove_member=remove_member,
+        add_member=add_member,
+        remove_anchor=remove_anchor,
+        add_anchor=add_anchor,
+        remove_anchor_key=remove_anchor_key,
+        add_anchor_key=add_anchor_key,
+    )
+    if changes.option is not None and previous is None:
+        raise Failure(f"{changes.option} needs the charter that is changed", fix="give it with --previous")
     old = None if previous is None else read_charter(previous)
+    now = options.world(lab_clock).now().replace(microsecond=0)  # as charters are dated
     claims = charter_claims(
         cards,
         _agreement(agreement, old),
         quorum=quorum or 0,  # when none is given, it is counted once all anchors are known
-        now=options.world(lab_clock).now(),
-        lifetime=timedelta(days=days),
+        now=now,
+        lifetime=_lifetime(days, expires, now),
         previous=None if old is None else old.unverified,
     )
-    document = _document(_completed(claims, old, frozenset(leaving)))
+    try:
+        amended, said = amend(_with_the_rest(claims, old), changes)
+    except ProvisionError as error:
+        raise provision_failure(error) from error
+    document = _document(_with_quorum(amended, old))
     if out.exists():
         raise Failure(f"{out}: exists already", fix="move it away, or name another file with --out")
     files.write_text(out, document, mode=files.PUBLIC)
-    _show_draft(parse_charter(document).unverified, out, previous, as_json=as_json)
+    drafted = Draft(
+        file=out,
+        charter=parse_charter(document).unverified,
+        previous=previous,
+        old=None if old is None else old.unverified,
+        said=said,
+    )
+    charter_screen.show_draft(drafted, as_json=as_json)
 
 
 def _print_example(cards: Sequence[Card]) -> None:
@@ -172,28 +218,46 @@ def provision_failure(error: ProvisionError) -> Failure:
     return Failure(f"{place}: {error.problem}", fix=error.fix)
 
 
-def _completed(
-    claims: Mapping[str, Any], old: UnverifiedCharter | None, leaving: Collection[Province]
-) -> Mapping[str, Any]:
-    """Add what stays as it was in the charter before, and the quorum where none was given."""
-    entries = {name: list(claims[name]) for name in ("anchors", "members")}
-    if old is not None:
-        # A province has one anchor, which its card replaces; of its members, a card replaces those of the same name.
-        given = {entry["province"] for entry in entries["anchors"]} | {
-            entry["entity_id"] for entry in entries["members"]
-        }
-        for name, identity in (("anchors", "province"), ("members", "entity_id")):
-            entries[name] += [
-                entry
-                for entry in payload(old)[name]
-                if entry[identity] not in given and Province(entry["province"]) not in leaving
-            ]
-            entries[name].sort(key=_by_province)
-    if not entries["anchors"]:
-        raise Failure("--card is missing", fix="give the card of each province that takes part")
-    least = len(entries["anchors"]) // 2 + 1
-    usual = least if old is None else max(old.unverified.quorum, least)
-    return {**claims, **entries, "quorum": claims["quorum"] or usual}
+def _lifetime(days: int | None, expires: str | None, now: datetime) -> timedelta:
+    if expires is None:
+        return USUAL_LIFETIME if days is None else timedelta(days=days)
+    if days is not None:
+        raise Failure("--days and --expires say the same thing twice", fix="give one of them")
+    lifetime = options.moment(expires, "--expires", now) - now
+    if not timedelta(0) < lifetime <= MAX_LIFETIME:
+        raise Failure(
+            f"--expires is not within {MAX_LIFETIME.days} days from now", fix="give a moment in the future, but nearer"
+        )
+    return lifetime
+
+
+def _with_the_rest(claims: Mapping[str, Any], old: UnverifiedCharter | None) -> Mapping[str, Any]:
+    """Add what stays as it was in the charter before."""
+    if old is None:
+        if not claims["anchors"]:
+            raise Failure("--card is missing", fix="give the card of each province that takes part")
+        return claims
+    # A province has one anchor, which its card replaces; of its members, a card replaces those of the same name.
+    given = {entry["province"] for entry in claims["anchors"]} | {entry["entity_id"] for entry in claims["members"]}
+    entries = {
+        name: [*claims[name], *(entry for entry in payload(old)[name] if entry[identity] not in given)]
+        for name, identity in (("anchors", "province"), ("members", "entity_id"))
+    }
+    return {**claims, **entries}
+
+
+def _with_quorum(claims: Mapping[str, Any], old: UnverifiedCharter | None) -> Mapping[str, Any]:
+    """Put in the quorum where none was given: what it was, within what it may be."""
+    anchors = len(claims["anchors"])
+    least = anchors // 2 + 1
+    given: int = claims["quorum"]
+    if given and not least <= given <= anchors:
+        raise Failure(
+            f"--quorum {given}: of {anchors} anchors it must be more than half and no more than all",
+            fix=f"give {least}" + (f" to {anchors}" if anchors > least else ""),
+        )
+    usual = least if old is None else min(max(old.unverified.quorum, least), anchors)
+    return {**claims, "quorum": given or usual}
 
 
 def _document(claims: Mapping[str, Any]) -> str:
@@ -204,10 +268,6 @@ def _document(claims: Mapping[str, Any]) -> str:
             f"the charter would not be acceptable: {error.detail}",
             fix="correct the agreement, or the options, and try again",
         ) from error
-
-
-def _by_province(entry: Mapping[str, Any]) -> int:
-    return [province.code for province in Province].index(entry["province"])
 
 
 def _agreement(file: Path | None, old: UnverifiedCharter | None) -> Mapping[str, Any]:
@@ -223,30 +283,3 @@ def _agreement(file: Path | None, old: UnverifiedCharter | None) -> Mapping[str,
         return parse_json_object(files.read_text(file, "agreement", limit=MAX_DOCUMENT_CHARS).encode("utf-8"), _LIMITS)
     except Rejected as error:
         raise Failure(f"{file}: {error.detail}", fix="correct the JSON of the agreement") from error
-
-
-def _show_draft(charter: Charter, file: Path, previous: Path | None, *, as_json: bool) -> None:
-    if as_json:
-        write_document(
-            {
-                "file": str(file),
-                "version": charter.version,
-                "sha256": charter.sha256,
-                "quorum": charter.quorum,
-                "anchors": [anchor.province.code for anchor in charter.anchors],
-                "expires_at": instant(charter.expires_at),
-            }
-        )
-        return
-    before = "" if previous is None else f" --previous {previous}"
-    stdout().facts(
-        [
-            ("Draft", str(file)),
-            ("Charter", f"version {charter.version}, unsigned"),
-            ("Digest", charter.sha256),
-            ("Quorum", f"{charter.quorum} of {' '.join(anchor.province.code for anchor in charter.anchors)}"),
-            ("Expires", instant(charter.expires_at) or ""),
-            ("Next", f"each province looks at it: mrg charter show {file}"),
-            ("", f"and signs it: mrg charter sign {file} --keys DIR/keys{before}"),
-        ]
-    )

@@ -34,7 +34,8 @@ from gateway.cli.console import (
 )
 from gateway.cli.lab_screen import mark, progress, show_next, shown, written
 from gateway.core.identifiers import Province
-from gateway.keystore import KeyRole, KeyStore
+from gateway.keystore import KeyRole
+from gateway.keystore.file import FileKeyStore
 from gateway.lab.callers import connect, read_profile
 from gateway.lab.cast import COURT, HUKOU
 from gateway.lab.charter import RESIDENT_ID, entity_ids
@@ -42,7 +43,7 @@ from gateway.lab.day import play
 from gateway.lab.federation import Lab, is_serving
 from gateway.lab.folder import DEFAULT, LabError, LabFolder, find_lab, prepare_lab, running_pid
 from gateway.lab.stage import Step
-from gateway.server import FEDERATION_SERVICE
+from gateway.server.listener import FEDERATION_SERVICE
 
 app = typer.Typer(no_args_is_help=True, help="Four provinces on this machine, to see and to try (实验环境).")
 
@@ -120,11 +121,18 @@ def clock(
     directory: _Dir = DEFAULT,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Show the lab's clock, or set it for all its processes at once. TLS goes by the machine's clock all the same."""
+    """Show the lab's clock, or set it for all its processes at once. TLS goes by the machine's clock all the same.
+
+    A province does not believe a clock that goes back behind what it has seen attested. The lab's are told to, as by
+    mrg trust reset-clock.
+    """
     folder = _find(directory)
     with _lab_errors():
         if change:
-            folder.set_offset(_shifted(change, folder.offset))
+            before, after = folder.offset, _shifted(change, folder.offset)
+            folder.set_offset(after)
+            if after < before:
+                folder.forget_clock_floors()
         offset, now = folder.offset, instant(folder.world().now())
     if as_json:
         write_document({"offset_seconds": offset, "now": now})
@@ -182,7 +190,7 @@ def keys(
 ) -> None:
     """Show where the lab's private keys are and what each is for, so that other software can play a part in the lab."""
     folder = _find(directory)
-    found = [_key(folder, province, role) for province in Province for role in _ROLES]
+    found = [key for province in Province for role in _ROLES for key in _keys(folder, province, role)]
     if as_json:
         write_document({"directory": str(folder.path), "clock": str(folder.clock), "keys": found})
         return
@@ -192,7 +200,7 @@ def keys(
         (lang.pick("实体", "Entity"), lang.pick("用途", "Signs"), lang.pick("文件", "File"), "kid"),
         [(key["entity"], lang.pick(*_ROLES[key["role"]]), key["file"], key["kid"]) for key in found],
     )
-    issuer = folder.keys(Province.SHANGHAI) / "issuer-credential.pem"
+    issuer = next(key["file"] for key in found if (key["province"], key["role"]) == ("sh", "issuer-credential"))
     for line in (
         "",
         lang.pick(
@@ -308,6 +316,7 @@ def _serve(lab: Lab, lang: Lang, ending: _Ending) -> None:
 
 _ROLES: Final[dict[KeyRole, tuple[str, str]]] = {
     "issuer-credential": ("凭证与断言", "credentials and assertions"),
+    "issuer-status": ("状态列表", "status lists"),
     "issuer-federation": ("签发机构的实体声明", "the issuer's entity configuration"),
     "anchor-federation": ("章程与下级声明", "the charter and subordinate statements"),
     "gateway-federation": ("网关的实体声明", "the gateway's entity configuration"),
@@ -339,16 +348,23 @@ def _recognised(folder: LabFolder, province: Province) -> dict[str, bool] | None
         channel.close()
 
 
-def _key(folder: LabFolder, province: Province, role: KeyRole) -> dict[str, Any]:
+def _keys(folder: LabFolder, province: Province, role: KeyRole) -> list[dict[str, Any]]:
+    """The keys of a role, oldest first: the one that signs, as long as nothing was rotated, and then the next."""
     ids = entity_ids(province)
-    public = KeyStore.open(folder.keys(province)).signer(role).public
-    return {
-        "province": province.code,
-        "entity": {"anchor": ids.anchor, "issuer": ids.issuer, "gateway": ids.gateway}[role.partition("-")[0]],
-        "role": role,
-        "file": str(folder.keys(province) / f"{role}.pem"),
-        "format": "PKCS#8 PEM",
-        "algorithm": public.algorithm.value,
-        "kid": public.kid,
-        "jwk": dict(public.jwk),
-    }
+    found = [
+        (folder.keys(province) / f"{role}.{kid}.pem", signer.public)
+        for kid, signer in FileKeyStore.open(folder.keys(province)).keys(role).items()
+    ]
+    return [
+        {
+            "province": province.code,
+            "entity": {"anchor": ids.anchor, "issuer": ids.issuer, "gateway": ids.gateway}[role.partition("-")[0]],
+            "role": role,
+            "file": str(file),
+            "format": "PKCS#8 PEM",
+            "algorithm": public.algorithm.value,
+            "kid": public.kid,
+            "jwk": dict(public.jwk),
+        }
+        for file, public in sorted(found, key=lambda each: each[0].stat().st_mtime_ns)
+    ]

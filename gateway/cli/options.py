@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from gateway.cli.console import Failure, Lang
+from gateway.cli.console import ExitCode, Failure, Lang, at_terminal, confirm
 from gateway.clock import World, lab_world, system_world
 from gateway.config import Config, ConfigError
 from gateway.config.reader import load_config
@@ -25,9 +26,13 @@ ExplicitLabClockOption = Annotated[
     Path | None, typer.Option("--lab-clock", metavar="FILE", help="Only in the lab: the lab's clock file.")
 ]
 ConfigOption = Annotated[Path, typer.Option("--config", help="The province's configuration, gateway.toml.")]
+CheckOption = Annotated[bool, typer.Option("--check", help="Check whether it could be done, and change nothing.")]
 OutOption = Annotated[
     Path | None, typer.Option("--out", help="Write the result to this file instead of standard output.")
 ]
+
+# A digest in base64url may begin with a dash, and is no option then.
+ANY_KID: Final = {"ignore_unknown_options": True}
 
 CONFIG_FIX: Final = "change what the message names; nothing was started"
 _LIFETIME: Final = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)")
@@ -60,7 +65,7 @@ def configuration(file: Path) -> Config:
         raise Failure(str(error), fix=CONFIG_FIX) from error
 
 
-def lifetime(text: str | None) -> timedelta | None:
+def lifetime(text: str | None, option: str = "--lifetime") -> timedelta | None:
     """Read a length of time: 300s, 15m, 12h, 30d.
 
     Raises:
@@ -70,7 +75,7 @@ def lifetime(text: str | None) -> timedelta | None:
         return None
     match = _LIFETIME.fullmatch(text)
     if match is None:
-        raise Failure("--lifetime is not a length of time", fix="write for example 300s, 15m, 12h or 30d")
+        raise Failure(f"{option} is not a length of time", fix="write for example 300s, 15m, 12h or 30d")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
@@ -89,3 +94,22 @@ def moment(text: str | None, option: str, now: datetime) -> datetime:
     if read is None or read.tzinfo is None:
         raise Failure(f"{option} is not a moment with its zone", fix="write for example 2026-11-23T09:30:00+08:00")
     return read.astimezone(UTC)
+
+
+def ask_person(show: Callable[[], None], question: str, otherwise: str, *, as_json: bool) -> None:
+    """Show a person what would happen and ask for a yes.
+
+    Args:
+        show: shows it.
+        question: asks for a yes.
+        otherwise: what to do where there is nobody to ask.
+        as_json: a program called; it is not asked.
+
+    Raises:
+        Failure: the answer was no, or there is nobody to ask.
+    """
+    if as_json or not at_terminal():
+        raise Failure("--yes is missing, and there is nobody to ask", fix=otherwise)
+    show()
+    if not confirm(question):
+        raise Failure("not done; nothing was changed", fix="run the command again when you are sure", code=ExitCode.NO)

@@ -18,9 +18,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.cli import drafting, files, options
+from gateway.cli import charter_screen, drafting, files, options
 from gateway.cli.console import ExitCode, Failure, ask, at_terminal, exit_codes, groups, stderr, stdout, write_document
 from gateway.clock import system_world
+from gateway.config import KeyStoreOptions, Pkcs11, SecretSource
 from gateway.core.charter import MAX_DOCUMENT_CHARS
 from gateway.core.identifiers import Province, check_entity_id
 from gateway.provision import ProvisionError
@@ -32,7 +33,6 @@ from gateway.provision.province import CARD_FILE, complete_province, create_prov
 EXIT_CODES: Final = exit_codes({ExitCode.OK: "done; what to do next is shown"})
 
 _HOST_AND_PORT: Final = re.compile(r"(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[1-9][0-9]{0,4})")
-_WILDCARDS: Final = frozenset({"0.0.0.0", "[::]"})  # noqa: S104 - to leave them out of certificates
 _NO_TEXTS: Final[list[str]] = []
 _NO_PATHS: Final[list[Path]] = []
 
@@ -44,7 +44,7 @@ _Anchor = Annotated[str | None, typer.Option(help="The trust anchor's entity ide
 _Reached = Annotated[str | None, typer.Option(help="Host under which others reach this gateway. Default: its own.")]
 _Verification = Annotated[str | None, typer.Option(help="Where service backends call. Default: 0.0.0.0:7443.")]
 _Federation = Annotated[str | None, typer.Option(help="Where other provinces call. Default: 0.0.0.0:7444.")]
-_Admin = Annotated[str | None, typer.Option(help="Where operators ask for health. Default: 127.0.0.1:7445.")]
+_Admin = Annotated[str | None, typer.Option(help="Where administrators call. Default: 127.0.0.1:7445.")]
 _Dns = Annotated[list[str], typer.Option(metavar="HOST", help="Further host in the gateway's certificate; repeatable.")]
 _Ip = Annotated[list[str], typer.Option(metavar="IP", help="Further address in the gateway's certificate; repeatable.")]
 _Service = Annotated[
@@ -52,6 +52,13 @@ _Service = Annotated[
 ]
 _System = Annotated[list[str], typer.Option(metavar="NAME", help="An identity system; repeatable.")]
 _Refresh = Annotated[int | None, typer.Option(min=1, help="Seconds between refreshes of trust data. Default: 60.")]
+_Passphrase = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Encrypt the private keys; their passphrase is in this file, for you alone."),
+]
+_Module = Annotated[Path | None, typer.Option(metavar="LIBRARY", help="Make the keys in a token: its PKCS#11 library.")]
+_Token = Annotated[str | None, typer.Option(metavar="LABEL", help="The token's label.")]
+_Pin = Annotated[Path | None, typer.Option(metavar="FILE", help="The token's PIN is in this file, for you alone.")]
 _Charter = Annotated[Path | None, typer.Option(metavar="CHARTER.json", help="Second run: the charter, signed.")]
 _Digest = Annotated[str | None, typer.Option(metavar="PIN", help="Second run: its digest, as people compared it.")]
 _Cards = Annotated[
@@ -76,6 +83,10 @@ def init(
     service: _Service = _NO_TEXTS,
     system: _System = _NO_TEXTS,
     refresh_seconds: _Refresh = None,
+    passphrase_file: _Passphrase = None,
+    pkcs11_module: _Module = None,
+    pkcs11_token: _Token = None,
+    pin_file: _Pin = None,
     charter: _Charter = None,
     charter_sha256: _Digest = None,
     card: _Cards = _NO_PATHS,
@@ -98,6 +109,7 @@ def init(
         "services": tuple(map(_service, service)) or None,
         "systems": tuple(system) or None,
         "refresh_seconds": refresh_seconds,
+        "key_store": _key_store(passphrase_file, pkcs11_module, pkcs11_token, pin_file),
     }
     try:
         if charter is None:
@@ -134,6 +146,21 @@ def _decide(
     return Answers(**known, dns_names=names, ip_addresses=numbers)
 
 
+def _key_store(
+    passphrase: Path | None, module: Path | None, token: str | None, pin: Path | None
+) -> KeyStoreOptions | None:
+    """What protects the keys; None when no option says. Paths become absolute, to be found from anywhere later on."""
+    source = None if passphrase is None else SecretSource(file=passphrase.absolute())
+    if module is None and token is None and pin is None:
+        return None if source is None else KeyStoreOptions(passphrase=source)
+    if module is None or token is None or pin is None:
+        raise Failure(
+            "a token takes a library, a label and a PIN", fix="give --pkcs11-module, --pkcs11-token and --pin-file"
+        )
+    place = SecretSource(file=pin.absolute())
+    return KeyStoreOptions(passphrase=source, pkcs11=Pkcs11(module=module.absolute(), token=token, pin=place))
+
+
 def _suggest_sibling(role: str) -> Callable[[Mapping[str, Any]], str]:
     def suggest(known: Mapping[str, Any]) -> str:
         gateway: str = known["gateway"]
@@ -156,7 +183,7 @@ _QUESTIONS: Final[Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str], bo
     "reached_at": ("Host under which others reach this gateway", _suggest_host, True),
     "verification_address": ("Where service backends call", lambda _: "0.0.0.0:7443", True),
     "federation_address": ("Where other provinces call", lambda _: "0.0.0.0:7444", True),
-    "admin_address": ("Where operators ask for health", lambda _: "127.0.0.1:7445", True),
+    "admin_address": ("Where administrators call", lambda _: "127.0.0.1:7445", True),
     "services": ("Service backends", lambda _: "", True),
     "systems": ("Identity systems that may have credentials issued (names)", lambda _: "", True),
     "refresh_seconds": ("Seconds between refreshes of trust data", lambda _: "60", True),
@@ -235,7 +262,7 @@ def _sort_hosts(hosts: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
     names: dict[str, None] = {}
     numbers: dict[str, None] = {}
     for host in hosts:
-        if host in _WILDCARDS:
+        if host in decisions.WILDCARDS:
             continue
         bare = host.strip("[]")
         try:
@@ -251,15 +278,16 @@ def _sort_hosts(hosts: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
 def _show_created(directory: Path, card: Card, decided: Answers, *, as_json: bool) -> None:
     file = directory / CARD_FILE
     if as_json:
-        profiles = {name: str(directory / "clients" / f"{name}.toml") for name in decided.clients}
         write_document(
             {
                 "step": "created",
                 "directory": str(directory),
                 "province": card.province.code,
                 "card": str(file),
+                "key_protection": decided.key_store.protection,
                 "fingerprint": card.fingerprint,
-                "clients": profiles,
+                "clients": _profiles(directory, decided.clients),
+                "administrators": _profiles(directory, decided.administrators),
             }
         )
         return
@@ -268,9 +296,11 @@ def _show_created(directory: Path, card: Card, decided: Answers, *, as_json: boo
         [
             ("Province", f"{card.province.code} {card.province.name_zh} {card.province.name_en}"),
             ("Card", str(file)),
+            ("Keys", _PROTECTION[decided.key_store.protection]),
             ("Fingerprint", card.fingerprint),
-            ("Read aloud", groups(drafting.hexadecimal(card.fingerprint))),
-            *(("Client profile", str(directory / "clients" / f"{name}.toml")) for name in decided.clients),
+            ("Read aloud", groups(charter_screen.hexadecimal(card.fingerprint))),
+            *(("Client profile", file) for file in _profiles(directory, decided.clients).values()),
+            *(("Administrator", file) for file in _profiles(directory, decided.administrators).values()),
         ]
     )
     screen.line()
@@ -279,9 +309,21 @@ def _show_created(directory: Path, card: Card, decided: Answers, *, as_json: boo
         f"1. Send {file} to the other provinces; collect theirs.",
         "2. Read the fingerprints to each other over the telephone.",
         "3. One province drafts the charter, all sign it: mrg charter create, sign, verify.",
-        f"4. mrg init {directory} --charter charter.json --charter-sha256 PIN --card OTHER.json ...",
+        "4. Give each administrator their three files of clients/: profile, certificate and key.",
+        f"5. mrg init {directory} --charter charter.json --charter-sha256 PIN --card OTHER.json ...",
     ):
         screen.line(line)
+
+
+_PROTECTION: Final = {
+    "none": "in files that are NOT encrypted; mrg init --passphrase-file encrypts those of a new province",
+    "passphrase": "in files, encrypted",
+    "token": "in the token, which they cannot leave",
+}
+
+
+def _profiles(directory: Path, names: Iterable[str]) -> dict[str, str]:
+    return {name: str(directory / "clients" / f"{name}.toml") for name in names}
 
 
 def _complete(directory: Path, charter: Path, pin: str, cards: Sequence[Path], *, replace: bool, as_json: bool) -> None:

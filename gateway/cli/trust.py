@@ -1,20 +1,20 @@
-"""``mrg trust show``: who is recognised by which anchors, from this province's own store.
+"""``mrg trust``: who is recognised by which anchors, now and in the past, from this province's own store.
 
-It asks nobody and changes nothing, so it works while the gateway is down, and tells why. What it shows is the view that
-the gateway would build now from what it holds: the same code, the same documents.
+It asks nobody, so it works while the gateway is down, and tells why. What ``show`` shows is the view that the gateway
+would build now from what it holds: the same code, the same documents. Looking changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.text import Text
 
-from gateway.cli import options
+from gateway.cli import lookback, options
 from gateway.cli.console import (
     Cell,
     ExitCode,
@@ -28,24 +28,39 @@ from gateway.cli.console import (
     until,
     write_document,
 )
+from gateway.cli.lookback import look_back
+from gateway.cli.store import ReadOnly, open_store
 from gateway.config import Config
 from gateway.core.charter import Charter
 from gateway.core.identifiers import Province
+from gateway.core.memory import TrustMemory
 from gateway.core.reasons import Rejected
 from gateway.core.texts import text
-from gateway.core.trust import AnchorState, Problem, RecognisedIssuer, TrustedKey, TrustView, build_view
+from gateway.core.trust import (
+    Alarm,
+    AnchorState,
+    Problem,
+    RecognisedIssuer,
+    TrustedKey,
+    TrustView,
+    build_view,
+    is_regressed,
+)
 from gateway.resolver import load_charter
-from gateway.storage import StorageError
-from gateway.storage.sqlite import SqliteStore
 
 app = typer.Typer(no_args_is_help=True, help="Look at the trust data that this province holds.")
 
 EXIT_CODES: Final = exit_codes(
     {
         ExitCode.OK: "every issuer is recognised by fresh trust data",
-        ExitCode.CANNOT_TELL: "some issuer cannot be recognised now, or only by trust data that is stale",
+        ExitCode.CANNOT_TELL: (
+            "some issuer cannot be recognised now, or only by stale trust data; with --as-of: nothing is known of that"
+            " time"
+        ),
     }
 )
+app.command("diff", epilog=lookback.DIFF_EXIT_CODES)(lookback.diff)
+app.command("reset-clock", epilog=lookback.RESET_EXIT_CODES)(lookback.reset_clock)
 
 
 class Freshness(StrEnum):
@@ -70,6 +85,9 @@ _STYLES: Final[Mapping[Freshness, str]] = {
 def show(
     *,
     config: options.ConfigOption,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", metavar="TIME", help="What the gateway trusted at that time (RFC 3339).")
+    ] = None,
     lang: options.LangOption = Lang.BOTH,
     lab_clock: options.LabClockOption = None,
     as_json: options.JsonOption = False,
@@ -79,62 +97,41 @@ def show(
     Reads the province's own database; the gateway may be running, stopped or broken.
     """
     now = options.world(lab_clock).now()
-    view = load_view(options.configuration(config), now)
-    fresh = now < view.charter.expires_at and all(
-        _issuer_freshness(issuer, now) is Freshness.FRESH for issuer in view.issuers.values()
+    loaded = options.configuration(config)
+    if as_of is not None:
+        look_back(loaded, options.moment(as_of, "--as-of", now), lang, as_json=as_json)
+        return
+    view, memory = load_view(loaded, now)
+    fresh = (
+        now < view.charter.expires_at
+        and not is_regressed(view.clock_floor, now)
+        and all(issuer_freshness(issuer, now) is Freshness.FRESH for issuer in view.issuers.values())
     )
     if as_json:
-        write_document({"fresh": fresh, **_document(view, now)})
+        write_document({"fresh": fresh, **_document(view, memory, now)})
     else:
-        _show(stdout(), view, now, lang)
+        _show(stdout(), view, memory, now, lang)
     raise typer.Exit(ExitCode.OK if fresh else ExitCode.CANNOT_TELL)
 
 
-def load_view(config: Config, now: datetime) -> TrustView:
-    """Build the view from what the province's store holds.
+def load_view(config: Config, now: datetime) -> tuple[TrustView, TrustMemory]:
+    """Build the view from what the province's store holds, and give that too.
 
     Raises:
         Failure: the store or the charter cannot be read.
     """
-    if not config.database.is_file():
-        raise Failure(f"{config.database}: there is no database yet", fix="start the gateway once: mrg serve --config")
-    try:
-        store = SqliteStore(config.database)
-    except StorageError as error:
-        raise Failure(f"{config.database}: {error}", fix="check the file and its permissions") from error
-    try:
-        charter = load_charter(_ReadOnly(store), config.charter.file.read_text("utf-8"), config.charter.sha256)
-        return build_view(charter, store.load_documents(), now)
-    except Rejected as error:
-        raise Failure(
-            f"{config.charter.file}: {error.detail}",
-            fix="compare the file and the digest in the configuration with the other provinces: mrg charter verify",
-        ) from error
-    except (OSError, ValueError) as error:
-        raise Failure(f"{config.charter.file}: cannot be read", fix="put the charter's file back") from error
-    except StorageError as error:
-        raise Failure(f"{config.database}: {error}", fix="check the file and its permissions") from error
-    finally:
-        store.close()
-
-
-class _ReadOnly:
-    """The store without its writing half: looking must work on a full disk, and must not change what is looked at."""
-
-    def __init__(self, store: SqliteStore) -> None:
-        self._store = store
-
-    def load_documents(self) -> Mapping[tuple[str, str], str]:
-        return self._store.load_documents()
-
-    def save_documents(self, documents: Mapping[tuple[str, str], str]) -> None:
-        pass
-
-    def load_charters(self) -> Mapping[int, str]:
-        return self._store.load_charters()
-
-    def save_charter(self, version: int, document: str) -> None:
-        pass
+    with open_store(config) as store:
+        try:
+            charter = load_charter(ReadOnly(store), config.charter.file.read_text("utf-8"), config.charter.sha256)
+        except Rejected as error:
+            raise Failure(
+                f"{config.charter.file}: {error.detail}",
+                fix="compare the file and the digest in the configuration with the other provinces: mrg charter verify",
+            ) from error
+        except (OSError, ValueError) as error:
+            raise Failure(f"{config.charter.file}: cannot be read", fix="put the charter's file back") from error
+        memory = store.load_memory()
+    return build_view(charter, memory, now), memory
 
 
 # -- how fresh --------------------------------------------------------------------------------------------------------
@@ -146,8 +143,8 @@ def _key_freshness(key: TrustedKey, now: datetime) -> Freshness:
     return Freshness.STALE if now < key.stale_until else Freshness.EXPIRED
 
 
-def _issuer_freshness(issuer: RecognisedIssuer, now: datetime) -> Freshness:
-    """The best of its keys: one good key is enough to recognise what was signed with it."""
+def issuer_freshness(issuer: RecognisedIssuer, now: datetime) -> Freshness:
+    """Give the best of its keys: one good key is enough to recognise what was signed with it."""
     states = {_key_freshness(key, now) for key in issuer.keys.values()}
     return next((state for state in Freshness if state in states), Freshness.MISSING)
 
@@ -163,7 +160,7 @@ def _anchor_freshness(anchor: AnchorState, charter: Charter, now: datetime) -> F
 # -- the document -----------------------------------------------------------------------------------------------------
 
 
-def _document(view: TrustView, now: datetime) -> dict[str, Any]:
+def _document(view: TrustView, memory: TrustMemory, now: datetime) -> dict[str, Any]:
     charter, confirmed_at = view.charter, view.confirmed_at()
     return {
         "now": instant(now),
@@ -189,11 +186,34 @@ def _document(view: TrustView, now: datetime) -> dict[str, Any]:
             for anchor in view.anchors
         ],
         "issuers": [_issuer_document(issuer, now) for issuer in view.issuers.values()],
-        "problems": [
-            {"issuer": each.issuer, "subject": each.subject, "reason": each.reason.value, "detail": each.detail}
-            for each in view.problems
+        "revoked_keys": [
+            {
+                "entity_id": member,
+                "kid": kid,
+                "reason": each.reason.value,
+                "revoked_at": instant(each.revoked_at),
+                "compromised_since": instant(each.compromised_since),
+            }
+            for (member, kid), each in sorted(memory.revocations.items())
         ],
+        "withdrawals": [
+            {"anchor": anchor, "entity_id": member, "revoked_at": instant(each.revoked_at), "reason": each.reason}
+            for (anchor, member), each in sorted(memory.withdrawals.items())
+        ],
+        "alarms": _problem_documents(view.alarms),
+        "problems": _problem_documents(view.problems),
+        "clock": {
+            "floor": instant(view.clock_floor),
+            "regressed": is_regressed(view.clock_floor, now),
+        },
     }
+
+
+def _problem_documents(problems: Sequence[Problem | Alarm]) -> list[dict[str, str]]:
+    return [
+        {"issuer": each.issuer, "subject": each.subject, "reason": each.reason.value, "detail": each.detail}
+        for each in problems
+    ]
 
 
 def _issuer_document(issuer: RecognisedIssuer, now: datetime) -> dict[str, Any]:
@@ -202,27 +222,31 @@ def _issuer_document(issuer: RecognisedIssuer, now: datetime) -> dict[str, Any]:
         "province": issuer.province,
         "name_zh": issuer.name_zh,
         "name_en": issuer.name_en,
-        "state": _issuer_freshness(issuer, now).value,
+        "state": issuer_freshness(issuer, now).value,
         "credential_types": sorted(issuer.credential_types),
-        "vouched_for_by": sorted(vote.anchor for vote in issuer.votes),
-        "keys": [
-            {
-                "kid": kid,
-                "algorithm": key.key.algorithm.value,
-                "anchors": list(key.anchors),
-                "state": _key_freshness(key, now).value,
-                "fresh_until": instant(key.fresh_until),
-                "stale_until": instant(key.stale_until),
-            }
-            for kid, key in sorted(issuer.keys.items())
-        ],
+        "vouched_for_by": sorted(vote.anchor for vote in issuer.votes if not vote.withdrawn),
+        "withdrawn_by": sorted(vote.anchor for vote in issuer.votes if vote.withdrawn),
+        "keys": [_key_document(kid, key, now) for kid, key in sorted(issuer.keys.items())],
+        "status_keys": [_key_document(kid, key, now) for kid, key in sorted(issuer.status_keys.items())],
+    }
+
+
+def _key_document(kid: str, key: TrustedKey, now: datetime) -> dict[str, Any]:
+    return {
+        "kid": kid,
+        "algorithm": key.key.algorithm.value,
+        "anchors": list(key.anchors),
+        "state": _key_freshness(key, now).value,
+        "fresh_until": instant(key.fresh_until),
+        "stale_until": instant(key.stale_until),
+        "signed_before": instant(key.signed_before),
     }
 
 
 # -- for people -------------------------------------------------------------------------------------------------------
 
 
-def _show(screen: Screen, view: TrustView, now: datetime, lang: Lang) -> None:
+def _show(screen: Screen, view: TrustView, memory: TrustMemory, now: datetime, lang: Lang) -> None:
     charter, confirmed_at = view.charter, view.confirmed_at()
     screen.facts(
         [
@@ -230,6 +254,7 @@ def _show(screen: Screen, view: TrustView, now: datetime, lang: Lang) -> None:
             ("Quorum", f"{charter.quorum} of {len(charter.anchors)} anchors"),
             ("View", view.view_id),
             ("Confirmed", "never by a quorum" if confirmed_at is None else away(confirmed_at, now)),
+            ("Clock floor", _clock(view, now)),
         ]
     )
     screen.table(
@@ -247,10 +272,43 @@ def _show(screen: Screen, view: TrustView, now: datetime, lang: Lang) -> None:
     )
     screen.table(
         "Issuers",
-        ("Province", "Issuer", "State", "Anchors", "Key", "Algorithm", "Fresh", "Usable"),
+        ("Province", "Issuer", "State", "Anchors", "Signs", "Key", "Algorithm", "Fresh", "Usable"),
         [row for issuer in view.issuers.values() for row in _rows(issuer, charter, now, lang)],
     )
-    _show_problems(screen, view.problems, lang)
+    screen.table(
+        "Revoked keys: refused for good",
+        ("Member", "Key", "Reason", "Revoked", "Possibly known to others since"),
+        [
+            (
+                member,
+                kid,
+                Text(each.reason.value, "bold red"),
+                away(each.revoked_at, now),
+                instant(each.compromised_since) or "-",
+            )
+            for (member, kid), each in sorted(memory.revocations.items())
+        ],
+    )
+    screen.table(
+        "Withdrawn: an anchor vouches for a member no more",
+        ("Anchor", "Member", "Since", "Reason"),
+        [
+            (anchor, member, away(each.revoked_at, now), each.reason)
+            for (anchor, member), each in sorted(memory.withdrawals.items())
+        ],
+    )
+    _show_problems(screen, "Alarms: somebody has to look at these", view.alarms, lang)
+    _show_problems(screen, "Problems: chains and documents that do not count", view.problems, lang)
+
+
+def _clock(view: TrustView, now: datetime) -> Cell:
+    if view.clock_floor is None:
+        return "-"
+    if is_regressed(view.clock_floor, now):
+        return Text(
+            f"{until(view.clock_floor, now)}: our clock is behind it; mrg trust reset-clock says more", "bold red"
+        )
+    return until(view.clock_floor, now)
 
 
 def _rows(issuer: RecognisedIssuer, charter: Charter, now: datetime, lang: Lang) -> Iterator[tuple[Cell, ...]]:
@@ -258,14 +316,17 @@ def _rows(issuer: RecognisedIssuer, charter: Charter, now: datetime, lang: Lang)
     name = f"{province.code} {lang.pick(province.name_zh, province.name_en)}"
     total = len(charter.anchors)
     if not issuer.keys:
-        vouching = f"{len(issuer.votes)} of {total}"
-        yield name, issuer.entity_id, _styled(Freshness.MISSING), vouching, "-", "-", "-", "-"
-    for kid, key in sorted(issuer.keys.items()):
+        vouching = f"{sum(not vote.withdrawn for vote in issuer.votes)} of {total}"
+        yield name, issuer.entity_id, _styled(Freshness.MISSING), vouching, "-", "-", "-", "-", "-"
+    signing = [("credentials", *item) for item in sorted(issuer.keys.items())]
+    signing += [("status lists", *item) for item in sorted(issuer.status_keys.items())]
+    for what, kid, key in signing:
         yield (
             name,
             issuer.entity_id,
             _styled(_key_freshness(key, now)),
             f"{len(key.anchors)} of {total}",
+            what,
             kid,
             key.key.algorithm.value,
             away(key.fresh_until, now),
@@ -273,9 +334,9 @@ def _rows(issuer: RecognisedIssuer, charter: Charter, now: datetime, lang: Lang)
         )
 
 
-def _show_problems(screen: Screen, problems: tuple[Problem, ...], lang: Lang) -> None:
+def _show_problems(screen: Screen, title: str, problems: Sequence[Problem | Alarm], lang: Lang) -> None:
     screen.table(
-        "Problems: chains and documents that do not count",
+        title,
         ("Said by", "About", "Reason", "Detail", "Meaning"),
         [
             (

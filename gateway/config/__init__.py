@@ -8,14 +8,18 @@ which the configuration holds nothing but the digest.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from gateway.core.identifiers import Province
+from gateway.core.vouching import Approval
 
 MAX_REFRESH_SECONDS: Final = 3_600
 MAX_THREADS: Final = 256
 MAX_CONCURRENT_CALLS: Final = 10_000
+MAX_ROTATION_DAYS: Final = 1_095
+"""Three years: nobody who sets more means to rotate."""
 
 
 class ConfigError(ValueError):
@@ -79,7 +83,7 @@ class FederationListener:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminListener:
-    """Where operators ask for health."""
+    """Where administrators call, and operators ask for health."""
 
     address: str
     client_ca: Path
@@ -124,11 +128,85 @@ class IdentitySystem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecretSource:
+    """Where a passphrase or a PIN is: in exactly one of these three. What it is, no configuration says."""
+
+    file: Path | None = None
+    env: str | None = None
+    """A variable of the process."""
+    credential: str | None = None
+    """A credential that systemd lays out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pkcs11:
+    """The token that keys are made in, and never leave."""
+
+    module: Path
+    """The maker's PKCS#11 library."""
+    token: str
+    """The token's label."""
+    pin: SecretSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyStoreOptions:
+    """What the key store needs beside its folder."""
+
+    passphrase: SecretSource | None = None
+    """None: key files are not encrypted."""
+    pkcs11: Pkcs11 | None = None
+    """None: keys are files."""
+
+    @property
+    def protection(self) -> Literal["none", "passphrase", "token"]:
+        """What keeps a key that is made from now on from whoever gets hold of the disk."""
+        if self.pkcs11 is not None:
+            return "token"
+        return "none" if self.passphrase is None else "passphrase"
+
+
+class Role(StrEnum):
+    """What an administrator may do. Whoever is to check on administrators can be none, so there is no such role."""
+
+    KEYS = "keys"
+    """This province's own keys."""
+    ANCHOR = "anchor"
+    """The members that its anchor vouches for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Administrator:
+    """A person who may change things on the admin listener. Their identity is the URI of their certificate."""
+
+    identity: str
+    roles: frozenset[Role]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnchorEnrolment:
     """A member this province's anchor vouches for, with the thumbprint of its first federation key."""
 
     entity_id: str
     federation_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorPolicy:
+    """How this province's anchor takes to new keys of its members."""
+
+    approve: Approval = Approval.AUTO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotationPolicy:
+    """After how many days a key's successor is made and takes over; 0: only when an administrator says so."""
+
+    credential_days: int = 90
+    status_days: int = 90
+    federation_days: int = 365
+    standby: bool = True
+    """Keep the next key of each purpose published, so that it can take over at once should the present one leak."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +239,10 @@ class Config:
     peers: tuple[Peer, ...] = ()
     relying_services: tuple[RelyingService, ...] = ()
     identity_systems: tuple[IdentitySystem, ...] = ()
+    administrators: tuple[Administrator, ...] = ()
     anchor_enrolments: tuple[AnchorEnrolment, ...] = ()
+    anchor: AnchorPolicy = AnchorPolicy()
+    rotation: RotationPolicy = RotationPolicy()
+    key_store: KeyStoreOptions = KeyStoreOptions()
     refresh: Refresh = Refresh()
     limits: Limits = Limits()

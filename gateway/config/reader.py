@@ -4,7 +4,7 @@ A mistake in it is found before a port is opened, and told in one line that name
 unknown keys are refused (a misspelt optional key would otherwise be a silent default), files must exist, and what hangs
 together is compared: services lie under the gateway's identifier, since their certificates come from our CA and no CA
 may name anybody outside its own province; peers are other provinces; no two provinces share a CA, be it in two files;
-nobody is listed twice.
+nobody is listed twice; no program that serves citizens is an administrator.
 
 Relative paths count from the file's own folder.
 """
@@ -18,31 +18,41 @@ import re
 import tomllib
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from gateway.config import (
     MAX_CONCURRENT_CALLS,
     MAX_REFRESH_SECONDS,
+    MAX_ROTATION_DAYS,
     MAX_THREADS,
+    Administrator,
     AdminListener,
     AnchorEnrolment,
+    AnchorPolicy,
     CharterPin,
     Config,
     ConfigError,
     Entities,
     FederationListener,
     IdentitySystem,
+    KeyStoreOptions,
     Limits,
     Listeners,
     Peer,
+    Pkcs11,
     Refresh,
     RelyingService,
+    Role,
+    RotationPolicy,
+    SecretSource,
     TlsFiles,
     VerificationListener,
 )
 from gateway.core.agreement import MATTER_CODE
 from gateway.core.identifiers import Province, check_entity_id
+from gateway.core.vouching import Approval
 
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _ADDRESS: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]):(?P<port>0|[1-9][0-9]{{0,4}})")
@@ -51,6 +61,11 @@ _MAX_PORT: Final = 65_535
 _SHA256: Final = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
 _SECTOR: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _NAME: Final = re.compile(r"\S(?:.{0,98}\S)?")
+# What a variable is called in every shell; a credential's name is also a file's, and must not lead out of its folder.
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_CREDENTIAL: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
+# As long as a token's label can be.
+_TOKEN_LABEL: Final = re.compile(r"\S(?:.{0,30}\S)?")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _SYNTAX_ERROR_PLACE: Final = re.compile(r" \(at (?:line (?P<line>[0-9]+), column [0-9]+|end of document)\)$")
 _MAX_SHOWN: Final = 80
@@ -85,6 +100,7 @@ def load_config(file: Path) -> Config:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 _Read = TypeVar("_Read")
+_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +119,17 @@ class _Value:
             raise self.wrong(f"is not {rule}")
         return self.raw
 
-    def integer(self, high: int) -> int:
+    def integer(self, high: int, *, low: int = 1) -> int:
         # bool is an int to Python, not to TOML.
-        if not isinstance(self.raw, int) or isinstance(self.raw, bool) or not 1 <= self.raw <= high:
-            raise self.wrong(f"is not a whole number from 1 to {high}")
+        if not isinstance(self.raw, int) or isinstance(self.raw, bool) or not low <= self.raw <= high:
+            raise self.wrong(f"is not a whole number from {low} to {high}")
         return self.raw
+
+    def choice(self, kind: type[_Choice]) -> _Choice:
+        for each in kind:
+            if each.value == self.raw:
+                return each
+        raise self.wrong(f"is not one of {', '.join(each.value for each in kind)}")
 
     def boolean(self) -> bool:
         if not isinstance(self.raw, bool):
@@ -165,16 +187,25 @@ class _Value:
             raise self.wrong("names a matter twice; leave one out")
         return frozenset(read)
 
+    def roles(self) -> frozenset[Role]:
+        if not isinstance(self.raw, list) or not self.raw:
+            raise self.wrong(f"is not a list of roles with at least one in it; known: {', '.join(Role)}")
+        read = [_Value(self.file, f"{self.key}[{i}]", item).choice(Role) for i, item in enumerate(self.raw)]
+        if len(set(read)) != len(read):
+            raise self.wrong("names a role twice; leave one out")
+        return frozenset(read)
+
 
 class _Table:
     """One table of the file. Its keys are the fields of what is made from it; any other is refused first of all."""
 
-    def __init__(self, value: _Value, kind: type[Any], *, besides: str = "") -> None:
+    def __init__(self, value: _Value, kind: type[Any], *, besides: str = "", source: str = "") -> None:
         if not isinstance(value.raw, dict):
             raise value.wrong("is not a table; write its keys under a [header]")
         self._value = value
         self._raw = value.raw
-        known = [field.name for field in fields(kind) if field.name != besides]
+        known = [field.name for field in fields(kind) if field.name not in {besides, source}]
+        known += [f"{source}_{field.name}" for field in fields(SecretSource)] if source else []
         for name in self._raw:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)
@@ -189,6 +220,24 @@ class _Table:
 
     def optional_entity_id(self, name: str) -> str | None:
         return self.value(name).entity_id() if name in self._raw else None
+
+    def source(self, name: str) -> SecretSource | None:
+        """Where a secret is: a file, a variable or a credential; None where nothing says so."""
+        given = [key for key in (f"{name}_{field.name}" for field in fields(SecretSource)) if key in self._raw]
+        if not given:
+            return None
+        if len(given) > 1:
+            problem = f"is there beside {given[0]}; leave one out"
+            raise ConfigError(problem, file=self._value.file, key=self._path(given[1]))
+        value = self.value(given[0])
+        if given[0] == f"{name}_file":
+            return SecretSource(file=value.existing_file())
+        if given[0] == f"{name}_env":
+            return SecretSource(env=value.text(_VARIABLE, "the name of an environment variable"))
+        return SecretSource(credential=value.text(_CREDENTIAL, "the name of a systemd credential"))
+
+    def has(self, name: str) -> bool:
+        return name in self._raw
 
     def tables(self, name: str, read: Callable[[_Value], _Read]) -> tuple[_Read, ...]:
         found = self.value(name, [])
@@ -223,7 +272,11 @@ def _config(value: _Value) -> Config:
         peers=table.tables("peers", _peer),
         relying_services=table.tables("relying_services", _relying_service),
         identity_systems=table.tables("identity_systems", _identity_system),
+        administrators=table.tables("administrators", _administrator),
         anchor_enrolments=table.tables("anchor_enrolments", _anchor_enrolment),
+        anchor=_anchor(table.value("anchor", {})),
+        rotation=_rotation(table.value("rotation", {})),
+        key_store=_key_store(table.value("key_store", {})),
         refresh=_refresh(table.value("refresh", {})),
         limits=_limits(table.value("limits", {})),
     )
@@ -293,10 +346,55 @@ def _identity_system(value: _Value) -> IdentitySystem:
     return IdentitySystem(identity=_Table(value, IdentitySystem).value("identity").entity_id())
 
 
+def _administrator(value: _Value) -> Administrator:
+    table = _Table(value, Administrator)
+    return Administrator(identity=table.value("identity").entity_id(), roles=table.value("roles").roles())
+
+
 def _anchor_enrolment(value: _Value) -> AnchorEnrolment:
     table = _Table(value, AnchorEnrolment)
     return AnchorEnrolment(
         entity_id=table.value("entity_id").entity_id(), federation_key=table.value("federation_key").sha256()
+    )
+
+
+def _anchor(value: _Value) -> AnchorPolicy:
+    approve = _Table(value, AnchorPolicy).value("approve", AnchorPolicy().approve.value)
+    return AnchorPolicy(approve=approve.choice(Approval))
+
+
+def _rotation(value: _Value) -> RotationPolicy:
+    table, default = _Table(value, RotationPolicy), RotationPolicy()
+
+    def days(name: str, usual: int) -> int:
+        return table.value(name, usual).integer(MAX_ROTATION_DAYS, low=0)
+
+    return RotationPolicy(
+        credential_days=days("credential_days", default.credential_days),
+        status_days=days("status_days", default.status_days),
+        federation_days=days("federation_days", default.federation_days),
+        standby=table.value("standby", default.standby).boolean(),
+    )
+
+
+def _key_store(value: _Value) -> KeyStoreOptions:
+    table = _Table(value, KeyStoreOptions, source="passphrase")
+    return KeyStoreOptions(
+        passphrase=table.source("passphrase"),
+        pkcs11=_pkcs11(table.value("pkcs11")) if table.has("pkcs11") else None,
+    )
+
+
+def _pkcs11(value: _Value) -> Pkcs11:
+    table = _Table(value, Pkcs11, source="pin")
+    pin = table.source("pin")
+    if pin is None:
+        problem = "is missing; add it, or pin_env or pin_credential"
+        raise ConfigError(problem, file=value.file, key=f"{value.key}.pin_file")
+    return Pkcs11(
+        module=table.value("module").existing_file(),
+        token=table.value("token").text(_TOKEN_LABEL, "a token's label of 1 to 32 characters"),
+        pin=pin,
     )
 
 
@@ -338,7 +436,11 @@ def _check_whole(file: Path, config: Config) -> None:
     services = {f"relying_services[{i}].identity": each.identity for i, each in enumerate(config.relying_services)}
     systems = {f"identity_systems[{i}].identity": each.identity for i, each in enumerate(config.identity_systems)}
     _under(file, services, "entities.gateway", own.gateway)
+    administrators = {f"administrators[{i}].identity": each.identity for i, each in enumerate(config.administrators)}
     _under(file, systems, "entities.issuer", own.issuer)
+    _under(file, administrators, "entities.gateway", own.gateway)
+    # A service's certificate lies on a server; it must not open the keys to whoever breaks in there.
+    _distinct(file, services | administrators)
     if enrolments and own.anchor is None:
         raise ConfigError("need an anchor that vouches; set entities.anchor", file=file, key="anchor_enrolments")
     _distinct(file, {f"anchor_enrolments[{i}].entity_id": each.entity_id for i, each in enrolments})

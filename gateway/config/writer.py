@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from gateway.config import MAX_CONCURRENT_CALLS, MAX_REFRESH_SECONDS, MAX_THREADS, Config
+from gateway.config import (
+    MAX_CONCURRENT_CALLS,
+    MAX_REFRESH_SECONDS,
+    MAX_ROTATION_DAYS,
+    MAX_THREADS,
+    Config,
+    KeyStoreOptions,
+    Role,
+    SecretSource,
+)
 from gateway.core.identifiers import Province
+from gateway.core.vouching import Approval
 
 
 def render_config(config: Config) -> str:
@@ -52,12 +62,30 @@ client_ca = {path(listeners.verification.client_ca)}
 [listeners.federation]
 address = {_toml(listeners.federation.address)}
 
-# Health, for operators: keep it on the loopback address. Reflection stays off in production.
+# Administrators' calls and health, for operators: keep it on the loopback address. Reflection stays off in production.
 [listeners.admin]
 address = {_toml(listeners.admin.address)}
 client_ca = {path(listeners.admin.client_ca)}
 reflection = {str(listeners.admin.reflection).lower()}
 
+# How this province's anchor takes to new keys of a member under a signature it attested: {" or ".join(Approval)}.
+[anchor]
+approve = {_toml(config.anchor.approve)}
+
+# After how many days a key's successor is made and, once everybody holds it, takes over: 0 to {MAX_ROTATION_DAYS}.
+# 0: only when an administrator says so. standby keeps the next key published, for the day that the present one leaks.
+[rotation]
+credential_days = {config.rotation.credential_days}
+status_days = {config.rotation.status_days}
+federation_days = {config.rotation.federation_days}
+standby = {str(config.rotation.standby).lower()}
+
+# Keys are files in the folder above, encrypted where passphrase_file (a file for its owner alone), passphrase_env (a
+# variable) or passphrase_credential (of systemd) says where the passphrase is. Or they are made in a PKCS#11 token,
+# which they never leave: [key_store.pkcs11], with module (the library's path), token (its label), and pin_file, pin_env
+# or pin_credential.
+[key_store]
+{_key_store(config.key_store, path)}
 [refresh]
 interval_seconds = {config.refresh.interval_seconds}  # 1 to {MAX_REFRESH_SECONDS}
 
@@ -102,6 +130,15 @@ max_concurrent_calls = {config.limits.max_concurrent_calls}
         ({"identity": _toml(system.identity)} for system in config.identity_systems),
     )
     sections += _tables(
+        "administrators",
+        "One [[administrators]] per person who may change keys or members on the admin listener: the URI of their"
+        f"\n# certificate, under entities.gateway; roles are {' and '.join(map(_toml, Role))}.",
+        (
+            {"identity": _toml(each.identity), "roles": f"[{', '.join(map(_toml, sorted(each.roles)))}]"}
+            for each in config.administrators
+        ),
+    )
+    sections += _tables(
         "anchor_enrolments",
         "One [[anchor_enrolments]] per member this province's anchor vouches for, with the thumbprint (RFC 7638) of its"
         "\n# first federation key, compared by people.",
@@ -111,6 +148,25 @@ max_concurrent_calls = {config.limits.max_concurrent_calls}
         ),
     )
     return "\n".join(sections)
+
+
+def _key_store(options: KeyStoreOptions, path: Callable[[Path], str]) -> str:
+    lines = _secret("passphrase", options.passphrase, path)
+    if options.pkcs11 is not None:
+        lines += "\n[key_store.pkcs11]\n"
+        lines += f"module = {path(options.pkcs11.module)}\ntoken = {_toml(options.pkcs11.token)}\n"
+        lines += _secret("pin", options.pkcs11.pin, path)
+    return lines
+
+
+def _secret(name: str, source: SecretSource | None, path: Callable[[Path], str]) -> str:
+    if source is None:
+        return f"# {name}: none\n"
+    if source.file is not None:
+        return f"{name}_file = {path(source.file)}\n"
+    if source.env is not None:
+        return f"{name}_env = {_toml(source.env)}\n"
+    return f"{name}_credential = {_toml(source.credential or '')}\n"
 
 
 def _tables(name: str, comment: str, rows: Iterable[Mapping[str, str]]) -> Iterator[str]:

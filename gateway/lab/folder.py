@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import IO, Final
 
 from gateway.clock import MAX_LAB_OFFSET, World, lab_world, set_lab_offset, system_world
+from gateway.config import ConfigError
+from gateway.config.reader import load_config
 from gateway.core.charter import add_signature, draft, parse_charter, unsigned
 from gateway.core.identifiers import Province
-from gateway.keystore import KeyStore
+from gateway.keystore.file import FileKeyStore
 from gateway.lab.cast import XU, XU_FILE, identity_system, relying_services
 from gateway.lab.charter import charter_claims, entity_ids
 from gateway.provision import ProvisionError, files
@@ -39,6 +41,8 @@ from gateway.provision.province import (
     complete_province,
     create_province,
 )
+from gateway.storage import StorageError
+from gateway.storage.sqlite import SqliteStore
 
 DEFAULT: Final = Path(".lab")
 MARK: Final = "lab.json"
@@ -126,6 +130,21 @@ class LabFolder:
             raise LabError(str(error), "ten years either way is the most") from error
         except OSError as error:
             raise LabError(f"{self.clock}: cannot be written ({error.strerror})", "check its permissions") from error
+
+    def forget_clock_floors(self) -> None:
+        """Let every province believe a clock that was set back: who sets it here knows that it was set.
+
+        Raises:
+            LabError: a store cannot be used.
+        """
+        for province in Province:
+            try:
+                database = load_config(self.config(province)).database
+                if database.is_file():
+                    with closing(SqliteStore(database)) as store:
+                        store.reset_clock_floor()
+            except (ConfigError, StorageError) as error:
+                raise LabError(str(error), "make the lab anew with mrg lab up --fresh") from error
 
 
 def find_lab(path: Path) -> LabFolder:
@@ -297,7 +316,7 @@ def _answers(province: Province, ports: Sequence[int]) -> Answers:
 
 def _ceremony(folder: LabFolder) -> str:
     """Draft the charter, and have each province sign it with the key of its anchor, as people would in turn."""
-    signers = {province: KeyStore.open(folder.keys(province)).signer("anchor-federation") for province in Province}
+    signers = {province: FileKeyStore.open(folder.keys(province)).sole("anchor-federation") for province in Province}
     claims = charter_claims({province: signer.public for province, signer in signers.items()}, system_world().now())
     document = unsigned(draft(claims))
     for signer in signers.values():

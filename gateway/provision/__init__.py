@@ -3,8 +3,8 @@
 Two steps, because between them people talk to each other:
 
 1. ``province.create_province`` makes what a province can make alone: its keys, its CA and certificates, a client
-   profile for each service backend and identity system, and its card (``cards``). Cards travel by mail, their
-   fingerprints are read out over the telephone.
+   profile for each service backend, identity system and administrator, and its card (``cards``). Cards travel by mail,
+   their fingerprints are read out over the telephone.
 2. The provinces sign the charter. ``province.complete_province`` then holds charter and cards against each other and
    writes the configuration, after which ``mrg serve`` runs.
 

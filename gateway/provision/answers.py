@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.config import Refresh
+from gateway.config import KeyStoreOptions, Pkcs11, Refresh, SecretSource
 from gateway.core.agreement import MATTER_CODE
 from gateway.core.fields import Field
 from gateway.core.identifiers import Province
@@ -17,6 +17,10 @@ from gateway.provision import ProvisionError, files
 FILE: Final = "province.json"
 MAX_CLIENTS: Final = 10_000
 MAX_NAMES: Final = 100
+WILDCARDS: Final = frozenset({"0.0.0.0", "[::]"})  # noqa: S104 - recognised, not listened on
+PLAIN_KEYS: Final = KeyStoreOptions()
+ADMINISTRATORS: Final = ("admin-1", "admin-2")
+"""Two, because what is done against the rules of rotation takes the consent of a second one."""
 MAX_SECONDS: Final = 3_600
 # What gateway.toml demands of a service (gateway/config/reader.py); a test holds them against each other.
 _TITLE: Final = re.compile(r"\S(?:.{0,98}\S)?")
@@ -55,6 +59,8 @@ class Answers:
     systems: tuple[str, ...]
     """Names of the identity systems that may have credentials issued."""
     refresh_seconds: int = Refresh().interval_seconds
+    key_store: KeyStoreOptions = PLAIN_KEYS
+    """What protects the private keys; where a passphrase or PIN is, never what it is."""
 
     @property
     def clients(self) -> Mapping[str, str]:
@@ -63,6 +69,17 @@ class Answers:
             **{service.name: f"{self.gateway}/services/{service.name}" for service in self.services},
             **{system: f"{self.issuer}/systems/{system}" for system in self.systems},
         }
+
+    @property
+    def administrators(self) -> Mapping[str, str]:
+        """Name and identity of every administrator. They get certificates too, but no service's door is theirs."""
+        return {name: f"{self.gateway}/administrators/{name}" for name in ADMINISTRATORS}
+
+    @property
+    def admin_reached(self) -> str:
+        """Where administrators reach their listener, which is seldom where others reach the rest: it stays local."""
+        host = self.admin_address.rpartition(":")[0]
+        return self.reached(self.admin_address) if host in WILDCARDS else self.admin_address
 
     def reached(self, address: str) -> str:
         """Where a listener's address is reached from elsewhere."""
@@ -75,7 +92,7 @@ def check(answers: Answers, file: Path) -> None:
     Raises:
         ProvisionError: naming the key.
     """
-    seen: set[str] = set()
+    seen: set[str] = set(ADMINISTRATORS)
     named = [
         *((f"services[{i}].name", service.name) for i, service in enumerate(answers.services)),
         *((f"systems[{i}]", system) for i, system in enumerate(answers.systems)),
@@ -121,6 +138,7 @@ def write(folder: Path, answers: Answers) -> None:
         ],
         "systems": list(answers.systems),
         "refresh_seconds": answers.refresh_seconds,
+        _KEY_STORE: _key_store_claims(answers.key_store),
     }
     files.write(folder / FILE, files.pretty(claims), files.PUBLIC)
 
@@ -137,6 +155,7 @@ def read(folder: Path) -> Answers:
     return answers
 
 
+_KEY_STORE: Final = "key_store"
 _TEXTS: Final = (
     *("gateway", "issuer", "anchor"),
     *("verification_address", "federation_address", "admin_address", "reached_at"),
@@ -145,7 +164,9 @@ _TEXTS: Final = (
 
 def _answers(field: Field) -> Answers:
     lists = ("dns_names", "ip_addresses", "services", "systems")
-    members = field.members("province", "refresh_seconds", *_TEXTS, *lists)
+    # Left out by the first version, which knew one kind of key store.
+    optional = (_KEY_STORE,) if isinstance(field.value, dict) and _KEY_STORE in field.value else ()
+    members = field.members("province", "refresh_seconds", *_TEXTS, *lists, *optional)
     return Answers(
         province=province(members["province"]),
         gateway=members["gateway"].token(),
@@ -160,7 +181,51 @@ def _answers(field: Field) -> Answers:
         services=tuple(_service(item) for item in members["services"].items(0, MAX_CLIENTS)),
         systems=tuple(item.token() for item in members["systems"].items(0, MAX_CLIENTS)),
         refresh_seconds=members["refresh_seconds"].integer(1, MAX_SECONDS),
+        key_store=_key_store(members[_KEY_STORE]) if optional else PLAIN_KEYS,
     )
+
+
+def _key_store_claims(options: KeyStoreOptions) -> dict[str, Any]:
+    token = options.pkcs11
+    return {
+        "passphrase": _source_claims(options.passphrase),
+        "pkcs11": {}
+        if token is None
+        else {"module": str(token.module), "token": token.token, "pin": _source_claims(token.pin)},
+    }
+
+
+def _source_claims(source: SecretSource | None) -> dict[str, str]:
+    places = {} if source is None else {"file": source.file, "env": source.env, "credential": source.credential}
+    return {kind: str(place) for kind, place in places.items() if place is not None}
+
+
+def _key_store(field: Field) -> KeyStoreOptions:
+    members = field.members("passphrase", "pkcs11")
+    passphrase = _source(members["passphrase"])
+    if not members["pkcs11"].entries(0, 3):
+        return KeyStoreOptions(passphrase=passphrase)
+    token = members["pkcs11"].members("module", "token", "pin")
+    pin = _source(token["pin"])
+    if pin is None:
+        raise token["pin"].invalid("must say where the PIN is")
+    return KeyStoreOptions(
+        passphrase=passphrase, pkcs11=Pkcs11(module=Path(token["module"].text()), token=token["token"].text(), pin=pin)
+    )
+
+
+def _source(field: Field) -> SecretSource | None:
+    for kind, place in field.entries(0, 1):
+        match kind:
+            case "file":
+                return SecretSource(file=Path(place.text()))
+            case "env":
+                return SecretSource(env=place.token())
+            case "credential":
+                return SecretSource(credential=place.token())
+            case _:
+                raise field.invalid("must name a file, env or credential")
+    return None
 
 
 def _service(field: Field) -> Service:

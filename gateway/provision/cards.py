@@ -194,21 +194,24 @@ def charter_claims(
         "prev_sha256": None if previous is None else previous.sha256,
         "iat": issued_at,
         "exp": issued_at + int(lifetime.total_seconds()),
-        "anchors": [
-            {
-                "entity_id": card.anchor,
-                "province": card.province.code,
-                "jwks": {"keys": [dict(card.anchor_key.jwk)]},
-            }
-            for card in ordered
-        ],
+        "anchors": [anchor_entry(card) for card in ordered],
         "quorum": quorum,
-        "members": [member for card in ordered for member in _members(card)],
+        "members": [member for card in ordered for member in member_entries(card)],
         "agreement": dict(agreement),
     }
 
 
-def _members(card: Card) -> Sequence[Mapping[str, Any]]:
+def anchor_entry(card: Card) -> dict[str, Any]:
+    """Write the anchor of a card as a charter names it."""
+    return {
+        "entity_id": card.anchor,
+        "province": card.province.code,
+        "jwks": {"keys": [dict(card.anchor_key.jwk)]},
+    }
+
+
+def member_entries(card: Card) -> Sequence[dict[str, Any]]:
+    """Write the issuer and the gateway of a card as a charter names them."""
     province = card.province
     return (
         {

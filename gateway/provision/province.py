@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Final
 
 from gateway.clock import World
 from gateway.config import (
+    Administrator,
     AdminListener,
     AnchorEnrolment,
     CharterPin,
@@ -25,6 +26,7 @@ from gateway.config import (
     Peer,
     Refresh,
     RelyingService,
+    Role,
     TlsFiles,
     VerificationListener,
 )
@@ -32,11 +34,13 @@ from gateway.config.reader import load_config
 from gateway.config.writer import render_config
 from gateway.core.charter import Charter, verify_pinned
 from gateway.core.identifiers import Province
+from gateway.core.jose import PublicKey
 from gateway.core.reasons import Rejected
-from gateway.keystore import KeyStore, KeyStoreError
+from gateway.keystore import KeyRole, KeyStore, KeyStoreError
+from gateway.keystore.opening import create_key_store, open_key_store
 from gateway.provision import ProvisionError, answers, files
 from gateway.provision.answers import Answers
-from gateway.provision.cards import Card, check_apart
+from gateway.provision.cards import Card, check_apart, read_card
 from gateway.tls import CA_LIFETIME, create_ca, issue_certificate
 
 CONFIG_FILE: Final = "gateway.toml"
@@ -69,18 +73,24 @@ def create_province(folder: Path, decided: Answers, world: World, validity: Vali
     for each in (folder, folder / "tls" / "peers", folder / "clients"):
         files.make_folder(each)
     try:
-        keys = KeyStore.create(folder / "keys", world)
+        keys = create_key_store(folder / "keys", decided.key_store, world)
     except KeyStoreError as error:
-        raise ProvisionError(error.file, "the key store cannot be used", error.fix) from error
-    begins = world.now() - validity.begins
-    _create_ca(folder, decided, begins, validity)
-    _create_certificates(folder, decided, begins, validity)
-    for name in decided.clients:
-        files.write(folder / "clients" / f"{name}.toml", _profile(folder, decided, name), files.PUBLIC)
-    card = _card(folder, decided, keys)
+        raise _unusable(error) from error
+    with closing(keys):
+        card = _make(folder, decided, keys, validity, world.now() - validity.begins)
     answers.write(folder, decided)
     files.write(folder / CARD_FILE, files.pretty(card.claims), files.PUBLIC)
     return card
+
+
+def _make(folder: Path, decided: Answers, keys: KeyStore, validity: Validity, begins: datetime) -> Card:
+    _create_ca(folder, decided, begins, validity)
+    _create_certificates(folder, decided, begins, validity)
+    addresses = dict.fromkeys(decided.clients, decided.reached(decided.verification_address))
+    addresses |= dict.fromkeys(decided.administrators, decided.admin_reached)
+    for name, address in addresses.items():
+        files.write(folder / "clients" / f"{name}.toml", _profile(folder, decided, name, address), files.PUBLIC)
+    return _card(folder, decided, keys)
 
 
 def _create_ca(folder: Path, decided: Answers, begins: datetime, validity: Validity) -> None:
@@ -95,7 +105,8 @@ def _create_certificates(folder: Path, decided: Answers, begins: datetime, valid
     # The gateway's own certificate serves its listeners and calls the peers.
     server = folder / "tls" / "server.pem"
     wanted = {server: decided.gateway}
-    wanted.update({folder / "clients" / f"{name}.pem": identity for name, identity in decided.clients.items()})
+    clients = {**decided.clients, **decided.administrators}
+    wanted.update({folder / "clients" / f"{name}.pem": identity for name, identity in clients.items()})
     for certificate, identity in wanted.items():
         key = certificate.with_suffix(".key")
         if files.pair_exists(certificate, key):
@@ -116,33 +127,47 @@ def _create_certificates(folder: Path, decided: Answers, begins: datetime, valid
         files.write_pair(certificate, key, made)
 
 
-def _profile(folder: Path, decided: Answers, name: str) -> bytes:
+def _profile(folder: Path, decided: Answers, name: str, address: str) -> bytes:
+    identity = decided.clients.get(name) or decided.administrators[name]
+    commands = "mrg keys, mrg anchor" if name in decided.administrators else "mrg verify, mrg issue and others"
     members = {
-        "address": decided.reached(decided.verification_address),
+        "address": address,
         "ca": os.path.relpath(folder / "tls" / "ca.pem", folder / "clients"),
         "certificate": f"{name}.pem",
         "private_key": f"{name}.key",
     }
     lines = [
-        f"# Client profile of {decided.clients[name]}",
-        "# for mrg verify, mrg issue and others: --as THIS_FILE. Paths count from this file's folder.",
+        f"# Client profile of {identity}",
+        f"# for {commands}: --as THIS_FILE. Paths count from this file's folder.",
         *(f"{key} = {json.dumps(value)}" for key, value in members.items()),
     ]
     return "\n".join((*lines, "")).encode()
 
 
 def _card(folder: Path, decided: Answers, keys: KeyStore) -> Card:
+    shown: frozenset[str] = frozenset()
+    with suppress(ProvisionError):
+        before = read_card(folder / CARD_FILE)
+        shown = frozenset({before.anchor_key.kid, before.issuer_federation_key, before.gateway_federation_key})
     return Card(
         province=decided.province,
         gateway=decided.gateway,
         issuer=decided.issuer,
         anchor=decided.anchor,
-        anchor_key=keys.signer("anchor-federation").public,
-        issuer_federation_key=keys.signer("issuer-federation").public.thumbprint,
-        gateway_federation_key=keys.signer("gateway-federation").public.thumbprint,
+        anchor_key=_first_key(keys, "anchor-federation", shown),
+        issuer_federation_key=_first_key(keys, "issuer-federation", shown).thumbprint,
+        gateway_federation_key=_first_key(keys, "gateway-federation", shown).thumbprint,
         federation_address=decided.reached(decided.federation_address),
         ca=(folder / "tls" / "ca.pem").read_text("ascii"),
     )
+
+
+def _first_key(keys: KeyStore, role: KeyRole, shown: frozenset[str]) -> PublicKey:
+    """The key of a role that goes on the card: the one that others were shown, also when there are later ones."""
+    for kid, signer in keys.keys(role).items():
+        if kid in shown:
+            return signer.public
+    return keys.sole(role).public
 
 
 # -- step 2 -----------------------------------------------------------------------------------------------------------
@@ -189,12 +214,17 @@ def complete_province(
 
 def _own_card(folder: Path, decided: Answers) -> Card:
     try:
-        return _card(folder, decided, KeyStore.open(folder / "keys"))
+        with closing(open_key_store(folder / "keys", decided.key_store)) as keys:
+            return _card(folder, decided, keys)
     except KeyStoreError as error:
-        raise ProvisionError(error.file, "the key store cannot be used", error.fix) from error
+        raise _unusable(error) from error
     except OSError as error:
         ca = folder / "tls" / "ca.pem"
         raise ProvisionError(ca, f"cannot be read ({error.strerror})", "create the province first") from error
+
+
+def _unusable(error: KeyStoreError) -> ProvisionError:
+    return ProvisionError(Path(error.place), f"the key store cannot be used: {error.problem}", error.fix)
 
 
 def _check_in_the_way(config: Config, *, replace: bool) -> None:
@@ -290,6 +320,9 @@ def _config(folder: Path, decided: Answers, charter: Charter, cards: Sequence[Ca
             for service in decided.services
         ),
         identity_systems=tuple(IdentitySystem(identity=decided.clients[name]) for name in decided.systems),
+        administrators=tuple(
+            Administrator(identity=identity, roles=frozenset(Role)) for identity in decided.administrators.values()
+        ),
         anchor_enrolments=tuple(
             AnchorEnrolment(entity_id=entity_id, federation_key=thumbprint)
             for card in ordered
@@ -298,6 +331,7 @@ def _config(folder: Path, decided: Answers, charter: Charter, cards: Sequence[Ca
                 (card.gateway, card.gateway_federation_key),
             )
         ),
+        key_store=decided.key_store,
         refresh=Refresh(interval_seconds=decided.refresh_seconds),
     )
 

@@ -117,12 +117,20 @@ class Ceremony:
     def client(self, code: str, name: str) -> Path:
         return self.folder / code / "clients" / f"{name}.toml"
 
-    def sign(self, codes: Sequence[str] = CODES) -> str:
-        """Sign the charter, and give its digest."""
+    def sign(self, codes: Sequence[str] = CODES, file: Path | None = None, previous: Path | None = None) -> str:
+        """Sign the charter, or the one that is to follow ``previous``, and give its digest."""
+        file = file or self.charter
+        before = () if previous is None else ("--previous", previous)
         for code in codes:
-            done("charter", "sign", self.charter, "--keys", self.keys(code), "--yes")
-        digest: str = mrg("charter", "verify", self.charter, "--json").document["sha256"]
+            done("charter", "sign", file, "--keys", self.keys(code), "--yes", *before)
+        digest: str = mrg("charter", "verify", file, "--json").document["sha256"]
         return digest
+
+    def amend(self, *changes: str | Path, previous: Path | None = None, name: str = "next.json") -> Path:
+        """Draft the charter that follows one."""
+        file = self.folder / name
+        done("charter", "create", "--previous", previous or self.charter, "--out", file, *changes)
+        return file
 
     def complete(self, codes: Sequence[str] = CODES) -> None:
         """Sign the charter and write the configurations."""

@@ -39,7 +39,13 @@ def test_every_option_has_a_help_text(path: tuple[str, ...]) -> None:
 
 def test_the_commands_are_those_that_were_promised() -> None:
     expected = {
-        *("init", "serve", "challenge", "present", "verify", "issue credential", "issue assertion", "trust show"),
+        *("init", "serve", "challenge", "present", "verify", "issue credential", "issue assertion", "doctor"),
+        *("trust show", "trust diff", "trust reset-clock"),
+        *(f"keys {name}" for name in ("list", "rotate", "status", "activate", "undo", "compromise", "history")),
+        *(
+            f"anchor {name}"
+            for name in ("members", "pending", "approve", "reject", "enroll", "suspend", "resume", "revoke")
+        ),
         *("charter create", "charter sign", "charter verify", "charter show", "charter diff"),
     }
     assert expected <= {" ".join(path) for path in ALL}
@@ -51,7 +57,7 @@ def test_verify_documents_each_verdict() -> None:
         assert line in shown
 
 
-@pytest.mark.parametrize("group", [(), ("issue",), ("trust",), ("charter",), ("lab",)])
+@pytest.mark.parametrize("group", [(), ("issue",), ("trust",), ("charter",), ("lab",), ("keys",), ("anchor",)])
 def test_a_group_alone_shows_its_commands(group: tuple[str, ...]) -> None:
     assert "Commands:" in mrg(*group).out + mrg(*group).err
     assert "Commands:" in done(*group, "--help").out

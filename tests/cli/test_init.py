@@ -36,6 +36,8 @@ def test_a_service_added_later_gets_a_certificate_and_the_keys_stay(ceremony: Ce
     before = contents(province)
     added = done("init", province, "--service", "court:法院:justice:KY-LA", "--json").document
     assert set(added["clients"]) == {"court", "identity"}
+    assert set(added["administrators"]) == {"admin-1", "admin-2"}
+    assert all(Path(profile).is_file() for profile in added["administrators"].values())
     after = contents(province)
     assert "clients/court.pem" in after
     assert {name: after[name] for name in before if name.startswith(("keys/", "tls/", "clients/"))} == {
@@ -55,6 +57,51 @@ def test_private_files_belong_to_their_owner_alone(ceremony: Ceremony) -> None:
     private = [*(province / "keys").iterdir(), *province.rglob("*.key")]
     assert private
     assert all(file.stat().st_mode & 0o077 == 0 for file in private)
+
+
+# -- what protects the keys -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def passphrase(tmp_path: Path) -> Path:
+    file = tmp_path / "passphrase"
+    file.touch(mode=0o600)
+    file.write_text("correct horse battery staple\n", "ascii")
+    return file
+
+
+def test_keys_are_encrypted_from_the_start_and_the_next_run_knows_it(tmp_path: Path, passphrase: Path) -> None:
+    arguments = init_arguments("ah")
+    plain = done("init", tmp_path / "plain", *arguments, "--json").document
+    made = done("init", tmp_path / "ah", *arguments, "--passphrase-file", passphrase, "--json").document
+
+    assert (plain["key_protection"], made["key_protection"]) == ("none", "passphrase")
+    files = list((tmp_path / "ah" / "keys").glob("*.pem"))
+    assert files
+    assert all(b"BEGIN ENCRYPTED PRIVATE KEY" in file.read_bytes() for file in files)
+    before = contents(tmp_path / "ah")
+    assert done("init", tmp_path / "ah", "--json").document["key_protection"] == "passphrase"
+    assert contents(tmp_path / "ah") == before
+    assert not any(b"battery" in content for content in before.values())
+
+
+def test_keys_that_are_not_encrypted_are_said_not_to_be(tmp_path: Path) -> None:
+    assert "NOT encrypted" in done("init", tmp_path / "ah", *init_arguments("ah")).out
+
+
+def test_passphrase_that_others_can_read_makes_no_key(tmp_path: Path, passphrase: Path) -> None:
+    passphrase.chmod(0o644)
+    failed("init", tmp_path / "ah", *init_arguments("ah"), "--passphrase-file", passphrase)
+    assert not list(tmp_path.rglob("*.pem"))
+
+
+@pytest.mark.parametrize("missing", ["--pkcs11-module", "--pkcs11-token", "--pin-file"])
+def test_token_needs_all_three_options(tmp_path: Path, passphrase: Path, missing: str) -> None:
+    given: dict[str, str | Path] = {"--pkcs11-module": passphrase, "--pkcs11-token": "mrg", "--pin-file": passphrase}
+    del given[missing]
+    options: list[str | Path] = [part for option in given.items() for part in option]
+    assert missing in failed("init", tmp_path / "ah", *init_arguments("ah"), *options)
+    assert not (tmp_path / "ah").exists()
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 
 from gateway.clock import set_lab_offset, system_world
+from gateway.core.memory import Equivocation, Revocation, RevocationReason, TrustMemory, Withdrawal
+from gateway.lab.charter import entity_ids
 from tests.cli.ceremony import Ceremony, Ended, failed, mrg
-from tests.federation import AH, START, ZJ, Federation
+from tests.federation import AH, SH, START, ZJ, Federation
 
 
 class Province:
@@ -98,6 +101,110 @@ def test_looking_changes_nothing_in_the_store(province: Province) -> None:
     before = province.federation[AH].store.load_charters()
     province.show()
     assert province.federation[AH].store.load_charters() == before
+
+
+# -- what is never forgotten ------------------------------------------------------------------------------------------
+
+
+def remember(province: Province, **members: Any) -> None:
+    province.federation[AH].store.save_memory(TrustMemory(**members))
+
+
+def test_revoked_keys_and_withdrawals_are_shown(province: Province) -> None:
+    issuer, anchor = entity_ids(ZJ).issuer, entity_ids(SH).anchor
+    revocation = Revocation(revoked_at=START, reason=RevocationReason.COMPROMISED, compromised_since=START)
+    remember(
+        province,
+        revocations={(issuer, "stolen"): revocation},
+        withdrawals={(anchor, issuer): Withdrawal(revoked_at=START, reason="closed")},
+    )
+    document = province.show("--json").document
+    assert document["revoked_keys"] == [
+        {
+            "entity_id": issuer,
+            "kid": "stolen",
+            "reason": "compromised",
+            "revoked_at": "2026-11-23T01:00:00Z",
+            "compromised_since": "2026-11-23T01:00:00Z",
+        }
+    ]
+    assert document["withdrawals"] == [
+        {"anchor": anchor, "entity_id": issuer, "revoked_at": "2026-11-23T01:00:00Z", "reason": "closed"}
+    ]
+    shown = province.show().out
+    for expected in ("stolen", "compromised", "closed"):
+        assert expected in shown
+
+
+def test_an_anchor_that_equivocated_is_an_alarm(province: Province) -> None:
+    anchor = province.federation.charter.anchors[0]
+    (key,) = anchor.keys.values()
+    remember(province, equivocations={(anchor.entity_id, key.thumbprint): Equivocation(one="a", other="b")})
+    document = province.show("--json").document
+    assert [(alarm["issuer"], alarm["reason"]) for alarm in document["alarms"]] == [(anchor.entity_id, "EQUIVOCATION")]
+    assert "Alarms" in province.show().out
+
+
+def test_a_clock_behind_the_floor_is_3_until_people_say_it_is_right(province: Province) -> None:
+    store = province.federation[AH].store
+    assert province.show("--json").document["clock"]["regressed"] is False
+    remember(province, clock_floor=START + timedelta(days=1))
+    shown = province.show("--json")
+    assert (shown.code, shown.document["fresh"]) == (3, False)
+    assert shown.document["clock"] == {"floor": "2026-11-24T01:00:00Z", "regressed": True}
+    reset: list[str | Path] = ["trust", "reset-clock", "--config", province.config, "--lab-clock", province.clock]
+    assert mrg(*reset).code == 2
+    assert mrg(*reset, typed="n\n").code == 1
+    assert store.load_memory().clock_floor is not None
+    assert mrg(*reset, typed="y\n").code == 0
+    assert store.load_memory().clock_floor is None
+    assert mrg(*reset, "--yes", "--json").document["reset"] is False
+
+
+# -- looking back -----------------------------------------------------------------------------------------------------
+
+EARLIER = {"charter": 1, "issuers": {"https://i.test": {"keys": {"k1": ["a", "b"]}, "status_keys": {}}}}
+LATER = {"charter": 2, "issuers": {"https://i.test": {"keys": {"k1": ["a"], "k2": ["a"]}, "status_keys": {}}}}
+
+
+@pytest.fixture
+def past(province: Province) -> Province:
+    """Two views, a day and half a day before the federation's own."""
+    for days, summary in ((1.0, EARLIER), (0.5, LATER)):
+        issuers = {"https://i.test": {**summary["issuers"]["https://i.test"], "revoked": {}, "withdrawn": []}}  # type: ignore[index]
+        text = json.dumps({**summary, "issuers": issuers})
+        province.federation[AH].store.save_view(START - timedelta(days=days), text)
+    return province
+
+
+def test_what_was_trusted_then_is_shown(past: Province) -> None:
+    shown = past.show("--as-of", "2026-11-22T08:00:00Z", "--json")
+    assert (shown.code, shown.document["since"]) == (0, "2026-11-22T01:00:00Z")
+    assert shown.document["summary"]["issuers"]["https://i.test"]["keys"] == {"k1": ["a", "b"]}
+    assert "https://i.test" in past.show("--as-of", "2026-11-22T08:00:00Z").out
+    assert past.show("--as-of", "2026-11-22T14:00:00Z", "--json").document["summary"]["charter"] == 2
+
+
+def test_of_a_time_before_the_first_view_nothing_is_known(past: Province) -> None:
+    shown = past.show("--as-of", "2026-11-20T00:00:00Z", "--json")
+    assert (shown.code, shown.out) == (3, "")
+    assert past.show("--as-of", "yesterday").code == 2
+
+
+def test_what_changed_between_two_times_is_shown(past: Province) -> None:
+    diff: list[str | Path] = ["trust", "diff", "--config", past.config, "--lab-clock", past.clock]
+    times = ["--from", "2026-11-22T08:00:00Z", "--to", "2026-11-22T14:00:00Z"]
+    document = mrg(*diff, *times, "--json").document
+    assert document["from"] == {"at": "2026-11-22T08:00:00Z", "since": "2026-11-22T01:00:00Z"}
+    assert [(each["subject"], each["name"], each["before"], each["after"]) for each in document["changes"]] == [
+        ("charter", "version", "1", "2"),
+        ("keys", "k1", "a b", "a"),
+        ("keys", "k2", None, "a"),
+    ]
+    assert "k2" in mrg(*diff, *times).out
+    assert "Nothing changed" in mrg(*diff, "--from", times[1], "--to", times[1]).out
+    assert mrg(*diff, "--from", times[3], "--to", times[1]).code == 2
+    assert mrg(*diff, "--from", "2026-11-20T00:00:00Z").code == 3
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,63 @@
+"""The province's own store, opened by a command beside the gateway that may be running on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+
+from gateway.cli.console import Failure
+from gateway.config import Config
+from gateway.core.memory import TrustMemory
+from gateway.storage import StorageError
+from gateway.storage.sqlite import SqliteStore
+
+
+@contextmanager
+def open_store(config: Config) -> Iterator[SqliteStore]:
+    """Give the store that is there; none is made.
+
+    Raises:
+        Failure: there is none, it cannot be used, or what is done with it inside fails.
+    """
+    if not config.database.is_file():
+        raise Failure(f"{config.database}: there is no database yet", fix="start the gateway once: mrg serve --config")
+    try:
+        store = SqliteStore(config.database)
+        try:
+            yield store
+        finally:
+            store.close()
+    except StorageError as error:
+        raise Failure(f"{config.database}: {error}", fix="check the file and its permissions") from error
+
+
+class ReadOnly:
+    """The trust store without its writing half: looking must work on a full disk and change nothing."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+
+    def load_memory(self) -> TrustMemory:
+        """See ``TrustStore``."""
+        return self._store.load_memory()
+
+    def save_memory(self, change: TrustMemory) -> None:
+        """Do nothing."""
+
+    def reset_clock_floor(self) -> None:
+        """Do nothing."""
+
+    def load_charters(self) -> Mapping[int, str]:
+        """See ``TrustStore``."""
+        return self._store.load_charters()
+
+    def save_charter(self, version: int, document: str) -> None:
+        """Do nothing."""
+
+    def save_view(self, taken_at: datetime, summary: str) -> None:
+        """Do nothing."""
+
+    def load_view(self, at: datetime) -> tuple[datetime, str] | None:
+        """See ``TrustStore``."""
+        return self._store.load_view(at)
