@@ -192,11 +192,14 @@ def undo(records: Records, kid: str, now: datetime) -> Change:
 def revoke(records: Records, kid: str, revocation: Revocation, now: datetime) -> Change:
     """Revoke a key for good. If it was active, the published one signs from now on, whoever holds it.
 
+    A key that was revoked as superseded may turn out to be compromised; never the other way round.
+
     Raises:
         WrongState: it is revoked.
     """
     record = find(records, kid)
-    if record.state is KeyState.REVOKED:
+    graver = (record.reason, revocation.reason) == (RevocationReason.SUPERSEDED, RevocationReason.COMPROMISED)
+    if record.state is KeyState.REVOKED and not graver:
         raise WrongState("the key is revoked, and stays so as it is")
     revoked = replace(
         record,

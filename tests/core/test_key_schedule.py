@@ -170,6 +170,15 @@ def test_of_several_draining_keys_the_last_one_signs_again() -> None:
     assert again.key == later.key
 
 
+def test_a_superseded_key_may_turn_out_to_be_compromised_and_not_the_other_way_round() -> None:
+    superseded = replace(record(0, X), reason=RevocationReason.SUPERSEDED)
+    graver = Revocation(revoked_at=NOW, reason=RevocationReason.COMPROMISED)
+    (changed,) = key_schedule.revoke([superseded], key(0).kid, graver, NOW)
+    assert (changed.state, changed.reason) == (X, RevocationReason.COMPROMISED)
+    with pytest.raises(WrongState):
+        key_schedule.revoke([changed], key(0).kid, replace(graver, reason=RevocationReason.SUPERSEDED), NOW)
+
+
 def test_a_revocation_says_why_and_since_when() -> None:
     since = NOW - 5 * DAY
     given = Revocation(revoked_at=NOW, reason=RevocationReason.COMPROMISED, compromised_since=since)
@@ -446,7 +455,9 @@ class Life(RuleBasedStateMachine):
     def revoke(self, data: st.DataObject, reason: RevocationReason) -> None:
         kid = self.pick(data)
         assert kid is not None
-        could, standby = self.records[kid].state is not X, self.kids(P)
+        record, standby = self.records[kid], self.kids(P)
+        graver = (record.reason, reason) == (RevocationReason.SUPERSEDED, RevocationReason.COMPROMISED)
+        could = record.state is not X or graver
         given = Revocation(revoked_at=self.now, reason=reason)
         self.expect(could, lambda: key_schedule.revoke(self.all(), kid, given, self.now))
         if could:
