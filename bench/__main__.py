@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench.core import measure
+from bench import core, rotation
 
 OUT = Path(__file__).parent / "out" / "latest.jsonl"
 
@@ -17,7 +17,11 @@ OUT = Path(__file__).parent / "out" / "latest.jsonl"
 def main() -> int:
     """Run all benchmarks. A missed target is shown, not an error: machines differ."""
     console = Console(stderr=True)
-    figures = measure(lambda text: console.print(f"[dim]{text}[/dim]"))
+
+    def say(text: str) -> None:
+        console.print(f"[dim]{text}[/dim]")
+
+    figures = [*core.measure(say), *rotation.measure(say)]
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text("".join(json.dumps(figure.as_json()) + "\n" for figure in figures), encoding="utf-8")
     table = Table(title="Benchmarks")
