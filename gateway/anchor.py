@@ -27,6 +27,7 @@ from gateway.core.reasons import InvalidRequest, NotHeld, Reason, Rejected
 from gateway.core.snapshot import Suspended, charter_claim, read_seq, read_snapshot
 from gateway.core.statements import PROFILE, UnverifiedStatement, parse_statement
 from gateway.core.statements import TYP as STATEMENT_TYPE
+from gateway.core.votes import Evidence
 from gateway.core.vouching import (
     SUBORDINATE_LIFETIME,
     Approval,
@@ -149,8 +150,9 @@ class Anchor:
             self._seq = max(self._seq, last_seq)
             self._learn(charter, memory)
             records, made = dict(self._records), dict[str, _Statement]()
+            evidence = Evidence(charter, memory, now)
             for token in self._candidates(charter, configurations, held, now):
-                self._judge(charter, token, records, made, now)
+                self._judge(evidence, token, records, made)
             self._publish(charter, records, made, now)
             own_id = self.entity.entity_id
             return () if held.get((own_id, own_id)) == self._configuration else self._bundle
@@ -175,20 +177,25 @@ class Anchor:
         return not timedelta(0) <= now - last.issued_at < SUBORDINATE_LIFETIME / 2
 
     def _judge(
-        self, charter: Charter, token: str, records: dict[str, MemberRecord], made: dict[str, _Statement], now: datetime
+        self, evidence: Evidence, token: str, records: dict[str, MemberRecord], made: dict[str, _Statement]
     ) -> None:
+        charter, now = evidence.charter, evidence.now
         try:
-            member = parse_statement(token, PROFILE).sub
+            statement = parse_statement(token, PROFILE)
+            member, record = statement.sub, _enrolled(records, statement.sub)
+            # Looked up only for a key that is new to us.
+            agreed = evidence.federation_keys(member).values() if statement.kid not in record.federation_keys else ()
             seq = next_seq(self._seq, now)
             outcome = vouch(
                 anchor_id=self.entity.entity_id,
                 charter=charter,
                 configuration=token,
-                record=_enrolled(records, member),
+                record=record,
                 taken_keys=_taken_keys(charter, member, records),
                 seq=seq,
                 approve=self._approve,
                 now=now,
+                agreed_keys=frozenset(key.thumbprint for key in agreed),
             )
         except Rejected as rejection:
             self._complain(token, rejection)

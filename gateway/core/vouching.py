@@ -129,6 +129,7 @@ def vouch(
     seq: int,
     approve: Approval,
     now: datetime,
+    agreed_keys: frozenset[str] = frozenset(),
 ) -> Vouching:
     """Judge a member's configuration and write what the anchor says about it.
 
@@ -141,11 +142,15 @@ def vouch(
         seq: the number that the statement is to bear.
         approve: who approves new keys.
         now: the time.
+        agreed_keys: thumbprints of federation keys that a quorum of anchors attests for the member. They speak for it
+            here too, unless people approve: an anchor that was away through a whole rotation has no other way to learn
+            of the new key, and whoever commands a quorum needs no further vote.
 
     Raises:
         Rejected: the configuration gives no ground to vouch.
     """
-    statement, member = _authentic(anchor_id, charter, configuration, record, now)
+    known = record.federation_keys | (agreed_keys if approve is Approval.AUTO else frozenset())
+    statement, member = _authentic(anchor_id, charter, configuration, known, now)
     number, digest = _check_progress(record, statement, now)
     listed = _Listed.read(member, statement)
     _check_keys(listed, record, taken_keys)
@@ -162,7 +167,7 @@ def vouch(
 
 
 def _authentic(
-    anchor_id: str, charter: Charter, configuration: str, record: MemberRecord, now: datetime
+    anchor_id: str, charter: Charter, configuration: str, known_keys: frozenset[str], now: datetime
 ) -> tuple[EntityStatement, Member]:
     statement = parse_statement(configuration, PROFILE)
     member = charter.member(statement.sub)
@@ -172,7 +177,7 @@ def _authentic(
     key = statement.jwks.get(statement.kid)
     if key is None:
         raise Rejected(Reason.KEY_UNKNOWN, "configuration is not signed by one of its own keys")
-    if key.thumbprint not in record.federation_keys:
+    if key.thumbprint not in known_keys:
         raise Rejected(Reason.KEY_UNKNOWN, "configuration is signed by a key this anchor has not attested")
     verified = verify_signature(statement, key)
     if anchor_id not in statement.authority_hints:

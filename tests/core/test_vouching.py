@@ -79,6 +79,7 @@ def vouched(
     taken: frozenset[str] = frozenset(),
     approve: Approval = Approval.AUTO,
     now: Any = NOW,
+    agreed: frozenset[str] = frozenset(),
 ) -> Vouching:
     return vouch(
         anchor_id=ANCHORS[0],
@@ -89,6 +90,7 @@ def vouched(
         seq=START + 7,
         approve=approve,
         now=now,
+        agreed_keys=agreed,
     )
 
 
@@ -270,6 +272,18 @@ def test_a_federation_key_is_handed_over_in_two_steps(papers: Papers) -> None:
     assert record.federation_keys == thumbprints(NEXT_FEDERATION)
     assert record.spent_keys == thumbprints(old)
     assert reason_of(lambda: vouched(papers, publishing(papers, []), record)) is Reason.KEY_UNKNOWN
+
+
+def test_an_anchor_that_was_away_follows_the_quorum_unless_people_approve(papers: Papers) -> None:
+    # The configuration is the true one; what this anchor attested is a key from before.
+    away = replace(enrolled(papers), federation_keys=thumbprints(NEXT_FEDERATION))
+    agreed, configuration = thumbprints(papers.federation_keys[SHANGHAI]), papers.configuration(SHANGHAI)
+    followed = vouched(papers, configuration, away, agreed=agreed)
+    assert followed.record.federation_keys == agreed
+    assert followed.record.spent_keys == thumbprints(NEXT_FEDERATION)
+    assert reason_of(lambda: vouched(papers, configuration, away)) is Reason.KEY_UNKNOWN
+    manual = reason_of(lambda: vouched(papers, configuration, away, agreed=agreed, approve=Approval.MANUAL))
+    assert manual is Reason.KEY_UNKNOWN
 
 
 @pytest.mark.parametrize("direction", ["federation to credential", "credential to federation"])

@@ -19,7 +19,6 @@ from tests.e2e.load import Load
 from tests.e2e.rotation import (
     CREDENTIAL,
     GATEWAY_FEDERATION,
-    ISSUER_FEDERATION,
     PURPOSES,
     Administrator,
     Crash,
@@ -43,13 +42,6 @@ def marked(short: set[tuple[object, ...]], cases: list[tuple[object, ...]]) -> l
 
 def _short(case: object, short: object) -> list[pytest.MarkDecorator]:
     return [] if case == short else [pytest.mark.long]
-
-
-def _known(purpose: Purpose) -> list[pytest.MarkDecorator]:
-    if purpose not in {ISSUER_FEDERATION, GATEWAY_FEDERATION}:
-        return []
-    reason = "an anchor that was away from the publication of a federation key to its use has to be given it by people"
-    return [pytest.mark.xfail(reason=reason)]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +83,7 @@ def test_nobody_notices_a_rotation(
 @pytest.mark.parametrize(
     ("province", "purpose"),
     [
-        pytest.param(province, purpose, marks=[*_short((province, purpose), (JS, CREDENTIAL)), *_known(purpose)])
+        pytest.param(province, purpose, marks=_short((province, purpose), (JS, CREDENTIAL)))
         for province in Province
         for purpose in PURPOSES
     ],
