@@ -26,6 +26,7 @@ from gateway.core.charter import Charter
 from gateway.core.memory import Documents, Revocation, TrustMemory
 from gateway.core.reasons import Reason
 from gateway.core.trust import Alarm, Problem, TrustView, build_view, is_regressed, view_summary
+from gateway.core.votes import Reader
 from gateway.logs import get_logger
 from gateway.peers import TrustOffer
 from gateway.storage import TrustStore
@@ -73,8 +74,9 @@ class Custody:
         self._noted_since = world.now()
         self._regressed = False
         self._summary = ""
+        self._reader = Reader()
         memory = store.load_memory()
-        view = build_view(charter, memory, world.now())
+        view = build_view(charter, memory, world.now(), self._reader)
         self._held = _held(charter, memory, view, version=1, urgent=0)
 
     @property
@@ -109,13 +111,13 @@ class Custody:
             return False
         for _ in range(_ATTEMPTS):
             held, now = self._held, self._world.now()
-            admission = admit(held.charter, held.memory, offer, now)
+            admission = admit(held.charter, held.memory, offer, now, self._reader)
             with self._lock:
                 if self._held.charter is held.charter and self._held.memory is held.memory:
                     return self._take(admission, source, now)
         with self._lock:
             now = self._world.now()
-            return self._take(admit(self._held.charter, self._held.memory, offer, now), source, now)
+            return self._take(admit(self._held.charter, self._held.memory, offer, now, self._reader), source, now)
 
     def follow(self, successors: Sequence[Charter]) -> None:
         """Put the last of several charters in force, each the verified successor of the one before."""
@@ -126,7 +128,7 @@ class Custody:
                 self._store.save_charter(charter.version, charter.document)
                 self._held = replace(self._held, charter=charter)
             held, now = self._held, self._world.now()
-            view = build_view(held.charter, held.memory, now)
+            view = build_view(held.charter, held.memory, now, self._reader)
             # At once: a charter is what removes an anchor that was lost.
             self._swap(_held(held.charter, held.memory, view, version=held.version + 1, urgent=held.version + 1))
             self._remember_view(now)
@@ -188,6 +190,7 @@ class Custody:
         return True
 
     def _take(self, admission: Admission, source: str, now: datetime) -> bool:
+        self._reader.forget(but=frozenset(admission.memory.documents.values()))
         self._note(admission.refused, admission.alarms, source, now)
         held, change = self._held, admission.change
         if change == _NOTHING:
@@ -195,7 +198,7 @@ class Custody:
                 self._rebuild(now)
             return False
         self._store.save_memory(change)
-        view = build_view(held.charter, admission.memory, now)
+        view = build_view(held.charter, admission.memory, now, self._reader)
         version = held.version + bool(change.documents or change.events or change.equivocations)
         pressing = change.revocations or change.withdrawals or change.equivocations
         self._swap(
@@ -212,7 +215,7 @@ class Custody:
 
     def _rebuild(self, now: datetime) -> None:
         held = self._held
-        self._held = replace(held, view=build_view(held.charter, held.memory, now))
+        self._held = replace(held, view=build_view(held.charter, held.memory, now, self._reader))
         self._remember_view(now)
 
     def _swap(self, held: Held) -> None:

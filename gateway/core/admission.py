@@ -58,11 +58,9 @@ from gateway.core.statements import (
     PROFILE,
     UnverifiedStatement,
     check_times,
-    parse_statement,
-    verify_signature,
 )
 from gateway.core.trust import Alarm, Problem, is_regressed
-from gateway.core.votes import Evidence, Parsed, matches, verify_by_charter
+from gateway.core.votes import Evidence, Reader, matches, verify_by_charter
 
 MAX_OFFERED: Final = 2_000
 """Statements one offer may bring: 400 members of 4 anchors, their configurations, and the anchors'."""
@@ -96,14 +94,16 @@ class Admission:
     alarms: tuple[Alarm, ...]
 
 
-def admit(charter: Charter, memory: TrustMemory, offered: Offer, now: datetime) -> Admission:
+def admit(
+    charter: Charter, memory: TrustMemory, offered: Offer, now: datetime, reader: Reader | None = None
+) -> Admission:
     """Take what is good from an offer; what is held stays where the offer is not better."""
     if is_regressed(memory.clock_floor, now):
         detail = "the clock shows less than a quorum of anchors has attested; nothing is taken in"
         problem = Problem(issuer="", subject="", reason=Reason.CLOCK_REGRESSED, detail=detail)
         alarm = Alarm(issuer="", subject="", reason=Reason.CLOCK_REGRESSED, detail=detail)
         return Admission(change=TrustMemory(), memory=memory, refused=(problem,), alarms=(alarm,))
-    desk = _Desk(charter, memory, now)
+    desk = _Desk(charter, memory, now, Reader() if reader is None else reader)
     desk.sort(offered.statements)
     # A member's chains need its anchors' word first, and its revocations the keys that come of both.
     for anchor in charter.anchors:
@@ -128,7 +128,7 @@ class _Signed:
 class _Desk:
     """One admission, step by step."""
 
-    def __init__(self, charter: Charter, memory: TrustMemory, now: datetime) -> None:
+    def __init__(self, charter: Charter, memory: TrustMemory, now: datetime, reader: Reader) -> None:
         self.memory = memory
         self.change = TrustMemory()
         self.refused: list[Problem] = []
@@ -137,7 +137,7 @@ class _Desk:
         self._now = now
         self._offered: dict[Place, list[_Signed]] = {}
         self._floors: dict[str, _Signed | None] = {}  # by token
-        self._parsed: Parsed = {}  # every token is read once, held or offered
+        self._reader = reader
         self._standings: dict[str, int] = {}  # by token; nothing they rest on changes while members' are taken
         self._support: Evidence | None = None
 
@@ -153,14 +153,13 @@ class _Desk:
                 continue
             place = ("", "")
             try:
-                statement = parse_statement(token, PROFILE)
+                statement = self._reader.read(token)
                 place = (statement.iss, statement.sub)
                 self._require_room(place)
                 signed = self._authentic(statement)
             except Rejected as rejection:
                 self._refuse(*place, rejection)
                 continue
-            self._parsed[token] = statement
             self._offered.setdefault(place, []).append(signed)
 
     def _require_room(self, place: Place) -> None:
@@ -175,12 +174,12 @@ class _Desk:
             raise Rejected(Reason.ISSUER_UNKNOWN, "neither an anchor's statement nor a member's configuration")
         seq = read_seq(statement)
         if anchor is not None:
-            signer = verify_by_charter(anchor, statement).signer
+            signer = verify_by_charter(anchor, statement, self._reader.verify).signer
         else:
             key = statement.jwks.get(statement.kid)
             if key is None:
                 raise Rejected(Reason.KEY_UNKNOWN, "signed by a key that is not the issuer's")
-            signer = verify_signature(statement, key).signer
+            signer = self._reader.verify(statement, key).signer
         return _Signed(statement=statement, signer=signer, seq=seq, digest=payload_digest(statement))
 
     def _held(self, place: Place) -> _Signed | None:
@@ -190,9 +189,7 @@ class _Desk:
             return None
         if token not in self._floors:
             try:
-                if token not in self._parsed:
-                    self._parsed[token] = parse_statement(token, PROFILE)
-                self._floors[token] = self._authentic(self._parsed[token])
+                self._floors[token] = self._authentic(self._reader.read(token))
             except Rejected:
                 self._floors[token] = None
         return self._floors[token]
@@ -359,7 +356,7 @@ class _Desk:
     def _standing(self, member: Member, signed: _Signed) -> int:
         """How many anchors support a configuration; more than a quorum is no better than a quorum."""
         if self._support is None:
-            self._support = Evidence(self._charter, self.memory, self._now, grace=_EVER, parsed=self._parsed)
+            self._support = Evidence(self._charter, self.memory, self._now, grace=_EVER, reader=self._reader)
         token = signed.statement.token
         if token not in self._standings:
             holds = [self._holds(self._support, anchor, member, signed) for anchor in self._charter.anchors]
@@ -390,7 +387,7 @@ class _Desk:
                 read.append(read_events(token))
             except Rejected as rejection:
                 self._refuse("", "", rejection)
-        evidence = Evidence(self._charter, self.memory, self._now, parsed=self._parsed)
+        evidence = Evidence(self._charter, self.memory, self._now, reader=self._reader)
         for events in sorted(read, key=lambda each: each.seq):
             try:
                 keys = self._authors_keys(evidence, events)

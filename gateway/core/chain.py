@@ -18,7 +18,7 @@ One chain is judged by itself; how many anchors have to agree is the business of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -41,6 +41,9 @@ from gateway.core.statements import (
 
 MAX_CHAIN: Final = 4
 """Statements in a chain, the anchor's configuration included if given. Our own chains have three."""
+
+Verify = Callable[[UnverifiedStatement, PublicKey], EntityStatement]
+"""``verify_signature``, or something that remembers what that said."""
 
 _NO_GRACE: Final = timedelta(0)
 
@@ -98,6 +101,7 @@ def validate_chain_parsed(
     now: datetime,
     *,
     grace: timedelta = _NO_GRACE,
+    verify: Verify = verify_signature,
 ) -> ResolvedChain:
     """Validate a chain up to one anchor (section 10.2), the signatures last because they cost most.
 
@@ -108,6 +112,7 @@ def validate_chain_parsed(
         now: the time.
         grace: tolerate statements that expired up to that long ago. Everything else is enforced, and ``expires_at``
             tells the truth, so the caller can tell "valid, but expired" from "invalid".
+        verify: verifies one signature.
 
     Raises:
         Rejected: CHAIN_INVALID, CONSTRAINT_VIOLATED, METADATA_POLICY_INVALID, METADATA_POLICY_VIOLATED, TOO_LARGE, or
@@ -119,7 +124,7 @@ def validate_chain_parsed(
     superiors = _check_order(statements, anchor)
     for index, superior in enumerate(superiors):
         _check_constraints(superior, superiors[: index + 1])
-    verified = _verify_signatures(statements, anchor)
+    verified = _verify_signatures(statements, anchor, verify)
     configuration = verified[0]
     return ResolvedChain(
         subject=configuration.sub,
@@ -203,7 +208,9 @@ def _matches(name: str, domain: str) -> bool:
 # -- signatures -------------------------------------------------------------------------------------------------------
 
 
-def _verify_signatures(statements: Sequence[UnverifiedStatement], anchor: Anchor) -> tuple[EntityStatement, ...]:
+def _verify_signatures(
+    statements: Sequence[UnverifiedStatement], anchor: Anchor, verify: Verify
+) -> tuple[EntityStatement, ...]:
     verified: list[EntityStatement] = []
     for index, statement in enumerate(statements):
         sources = []
@@ -213,7 +220,7 @@ def _verify_signatures(statements: Sequence[UnverifiedStatement], anchor: Anchor
             sources.append(statements[index + 1].jwks)
         if statement.iss == anchor.entity_id:
             sources.append(anchor.keys)
-        verified.append(verify_signature(statement, _signing_key(statement, sources)))
+        verified.append(verify(statement, _signing_key(statement, sources)))
     return tuple(verified)
 
 

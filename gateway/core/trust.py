@@ -31,7 +31,7 @@ from gateway.core.jose import PublicKey
 from gateway.core.memory import Revocation, RevocationReason, TrustMemory
 from gateway.core.reasons import Indeterminate, Reason, Rejected
 from gateway.core.statements import PROFILE
-from gateway.core.votes import Evidence, Vote
+from gateway.core.votes import Evidence, Reader, Vote
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,9 +220,16 @@ def is_regressed(clock_floor: datetime | None, now: datetime) -> bool:
 # -- building ---------------------------------------------------------------------------------------------------------
 
 
-def build_view(charter: Charter, memory: TrustMemory, now: datetime) -> TrustView:
-    """Judge all that is held, and count."""
-    evidence = Evidence(charter, memory, now)
+def build_view(charter: Charter, memory: TrustMemory, now: datetime, reader: Reader | None = None) -> TrustView:
+    """Judge all that is held, and count.
+
+    Args:
+        charter: the charter in force.
+        memory: what is held.
+        now: the time.
+        reader: one that may have read some of it before.
+    """
+    evidence = Evidence(charter, memory, now, reader=reader)
     problems: list[Problem] = []
     issuers = [member for member in charter.members if ISSUER_TYPE in member.entity_types]
     votes = {member.entity_id: _votes(evidence, member, problems) for member in issuers}

@@ -13,12 +13,12 @@ Rules that live here:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from gateway.core.chain import Anchor, ResolvedChain, validate_chain_parsed
+from gateway.core.chain import Anchor, ResolvedChain, Verify, validate_chain_parsed
 from gateway.core.charter import ISSUER_TYPE, Charter, CharterAnchor
 from gateway.core.jose import PublicKey, import_jwks
 from gateway.core.memory import Place, Revocation, RevocationReason, TrustMemory
@@ -35,8 +35,6 @@ from gateway.core.statements import (
     verify_signature,
 )
 
-Parsed = dict[str, UnverifiedStatement]
-"""Statements by token, so that each is read once."""
 _Found = TypeVar("_Found")
 
 
@@ -66,6 +64,38 @@ class Head:
     snapshot: Mapping[str, Entry]
 
 
+class Reader:
+    """Reads statements and verifies signatures, each once: the same text and the same key always give the same.
+
+    Only what succeeded is kept. Whoever keeps a reader has to ``forget`` now and then, or strangers fill it.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing read."""
+        self._read: dict[str, UnverifiedStatement] = {}
+        self._verified: dict[str, EntityStatement] = {}
+
+    def read(self, token: str) -> UnverifiedStatement:
+        """Read a statement; see ``parse_statement``."""
+        if token not in self._read:
+            self._read[token] = parse_statement(token, PROFILE)
+        return self._read[token]
+
+    def verify(self, statement: UnverifiedStatement, key: PublicKey) -> EntityStatement:
+        """Verify a signature; see ``verify_signature``."""
+        known = self._verified.get(statement.token)
+        if known is not None and _is_same(known.signer, key):
+            return known
+        verified = verify_signature(statement, key)
+        self._verified[statement.token] = verified
+        return verified
+
+    def forget(self, but: Container[str]) -> None:
+        """Drop all statements but these."""
+        self._read = {token: each for token, each in list(self._read.items()) if token in but}
+        self._verified = {token: each for token, each in list(self._verified.items()) if token in but}
+
+
 class Evidence:
     """The documents held, under one charter and at one time. Each is read and each head judged once."""
 
@@ -76,7 +106,7 @@ class Evidence:
         now: datetime,
         *,
         grace: timedelta | None = None,
-        parsed: Parsed | None = None,
+        reader: Reader | None = None,
     ) -> None:
         """Prepare to look at what is held.
 
@@ -85,13 +115,13 @@ class Evidence:
             memory: what is held.
             now: the time.
             grace: how long after their expiry documents are still heard; by default as the charter has it.
-            parsed: statements that were read already.
+            reader: one that may have read some of it before.
         """
         self.charter = charter
         self.memory = memory
         self.now = now
         self._grace = charter.agreement.stale_grace if grace is None else grace
-        self._parsed: Parsed = {} if parsed is None else parsed
+        self._reader = Reader() if reader is None else reader
         self._heads: dict[str, Head | Rejected] = {}
         self._attestations: dict[Place, EntityStatement | Rejected] = {}
 
@@ -104,9 +134,7 @@ class Evidence:
         token = self.memory.documents.get(place)
         if token is None:
             raise Rejected(Reason.TRUST_STALE, "a document of the chain is not held")
-        if token not in self._parsed:
-            self._parsed[token] = parse_statement(token, PROFILE)
-        statement = self._parsed[token]
+        statement = self._reader.read(token)
         if (statement.iss, statement.sub) != place:
             raise Rejected(Reason.STATEMENT_INVALID, "a document is held in the place of another")
         return statement
@@ -154,7 +182,14 @@ class Evidence:
         # The anchor's keys are the charter's; what its own configuration lists is not looked at.
         configured = Anchor(entity_id=anchor.entity_id, keys=anchor.keys)
         own = self.statement((anchor.entity_id, anchor.entity_id))
-        chain = validate_chain_parsed([configuration, statement, own], configured, PROFILE, self.now, grace=self._grace)
+        chain = validate_chain_parsed(
+            [configuration, statement, own],
+            configured,
+            PROFILE,
+            self.now,
+            grace=self._grace,
+            verify=self._reader.verify,
+        )
         self._require_not_caught(anchor, chain.statements[1].signer)
         return chain
 
@@ -182,7 +217,7 @@ class Evidence:
     def _judge_head(self, anchor: CharterAnchor) -> Head:
         statement = self.statement((anchor.entity_id, anchor.entity_id))
         check_times(statement, PROFILE, self.now, grace=self._grace)
-        verified = verify_by_charter(anchor, statement)
+        verified = verify_by_charter(anchor, statement, self._reader.verify)
         self._require_not_caught(anchor, verified.signer)
         return Head(anchor=anchor, statement=verified, snapshot=read_snapshot(verified))
 
@@ -192,7 +227,7 @@ class Evidence:
             raise Rejected(Reason.ISSUER_WITHDRAWN, "the anchor took its word for the member back")
         statement = self._named(head, member)
         check_times(statement, PROFILE, self.now, grace=self._grace)
-        verified = verify_by_charter(anchor, statement)
+        verified = verify_by_charter(anchor, statement, self._reader.verify)
         self._require_not_caught(anchor, verified.signer)
         return verified
 
@@ -225,6 +260,10 @@ class Evidence:
             raise Rejected(Reason.KEY_REVOKED, "configuration is signed by a key that the member revoked")
 
 
+def _is_same(one: PublicKey, other: PublicKey) -> bool:
+    return (one.kid, one.thumbprint, one.algorithm) == (other.kid, other.thumbprint, other.algorithm)
+
+
 def is_revoked(revocation: Revocation, signed_at: datetime) -> bool:
     """Whether a revocation takes away a signature that bears a time."""
     return revocation.reason is RevocationReason.COMPROMISED or signed_at >= revocation.revoked_at
@@ -235,7 +274,9 @@ def matches(entry: Vouched, statement: UnverifiedStatement | EntityStatement) ->
     return statement.claims.get("seq") == entry.seq and payload_digest(statement) == entry.sha256
 
 
-def verify_by_charter(anchor: CharterAnchor, statement: UnverifiedStatement) -> EntityStatement:
+def verify_by_charter(
+    anchor: CharterAnchor, statement: UnverifiedStatement, verify: Verify = verify_signature
+) -> EntityStatement:
     """Verify a statement of an anchor by the keys that the charter lists for it, never by its own.
 
     Raises:
@@ -244,7 +285,7 @@ def verify_by_charter(anchor: CharterAnchor, statement: UnverifiedStatement) -> 
     key = anchor.keys.get(statement.kid)
     if key is None:
         raise Rejected(Reason.KEY_UNKNOWN, "signed by a key that the charter does not list for the anchor")
-    return verify_signature(statement, key)
+    return verify(statement, key)
 
 
 def _once(memo: dict[Any, _Found | Rejected], name: object, judge: Callable[[], _Found]) -> _Found:

@@ -91,7 +91,7 @@ def test_case_124_what_is_held_already_changes_nothing_and_is_not_even_read(
         read.append(token)
         return parse_statement(token, profile)
 
-    monkeypatch.setattr(admission, "parse_statement", counting)
+    monkeypatch.setattr(votes, "parse_statement", counting)
     again = papers.admit(*papers.documents.values(), memory=memory)
     assert again.change == TrustMemory()
     assert again.memory == memory
