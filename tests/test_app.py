@@ -17,6 +17,8 @@ from gateway.config.reader import load_config
 from gateway.core.identifiers import Province
 from gateway.lab.folder import prepare_lab
 
+THREADS = ("ledger", "peer", "refresh", "publish", "acknowledge", "rotation", "health")
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -50,7 +52,7 @@ def test_a_province_starts_serves_and_stops_without_a_trace(config: Config) -> N
     assert not is_free(config.listeners.verification.address)
     app.stop(0)
     left = {thread.name for thread in threading.enumerate() if thread.ident not in before}
-    assert {name for name in left if name.startswith(("ledger", "peer", "refresh", "publish", "health"))} == set()
+    assert {name for name in left if name.startswith(THREADS)} == set()
     assert is_free(config.listeners.verification.address)
 
 

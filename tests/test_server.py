@@ -537,9 +537,10 @@ def test_many_watchers_share_one_encoding(edge: Edge, monkeypatch: pytest.Monkey
 
 def test_one_stream_too_many_ends_the_callers_own_oldest(edge: Edge) -> None:
     with edge.service() as channel:
-        calls = [watch(channel) for _ in range(STREAMS_PER_DOMAIN)]
-        for call in calls:
-            next(call)
+        calls = []
+        for _ in range(STREAMS_PER_DOMAIN):  # one after the other, so that it is known which is the oldest
+            calls.append(watch(channel))
+            next(calls[-1])
         assert ended(watch(channel), {grpc.StatusCode.RESOURCE_EXHAUSTED})
         assert ended(calls[0], {grpc.StatusCode.CANCELLED})
         wait_for_streams(edge, STREAMS_PER_DOMAIN - 1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core import admission
+from gateway.core import admission, votes
 from gateway.core.admission import MAX_PER_PLACE, Offer, admit
 from gateway.core.jose import generate_key, sign_compact
 from gateway.core.memory import Equivocation, Place, TrustMemory, Withdrawal, merge
