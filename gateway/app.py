@@ -151,7 +151,7 @@ class App:
 
     def start(self) -> None:
         """Serve, and keep the trust view current."""
-        # Peers that start at the same time are told so at once, and do not wait for each other.
+        # Peers that start at the same time hear from each other what each holds.
         self._listeners[FEDERATION].start()
         # What they know of us and we do not comes before anything that we say, or that our keys sign.
         self._resolver.catch_up()

@@ -47,6 +47,10 @@ MAX_CHARTER_STEPS: Final = 256
 """Versions of the charter followed in one round (TUF 5.3)."""
 FOLLOW_SECONDS: Final = 10.0
 """How long one round may take over them. There will be another."""
+CATCH_UP_AGAIN_SECONDS: Final = 0.25
+LEAP: Final = timedelta(seconds=2**20)
+"""How far beyond the clock our numbers go on when it is not known how far they had got: twelve days. That covers a
+clock that was wrong before and what was signed since. It does not add up, and is far from a jump that others refuse."""
 PUBLISH_SECONDS: Final = 10.0
 """How often to look whether something of ours is due, however rarely the peers are asked."""
 
@@ -99,6 +103,7 @@ class Resolver:
         self._custody = Custody(world=world, store=store, charter=charter)
         self._correspondents = {str(peer.province): Correspondent(peer, world=world, hear=self._hear) for peer in peers}
         self._publishing = threading.RLock()
+        self._numbers_from = 0
         self._ready = False
         documents = self._custody.held.memory.documents
         self._heads = {entity.entity_id: _seq(documents, entity.entity_id) for entity in self._own}
@@ -224,14 +229,14 @@ class Resolver:
         if head > self._heads[entity.entity_id]:
             # Only we can have signed it, and we do not remember it.
             _log.warning("state_restored", entity=entity.entity_id, seq=head)
-        token = entity.configuration(hints, now, head)
+        token = entity.configuration(hints, now, max(head, self._numbers_from))
         self._heads[entity.entity_id] = read_seq(parse_statement(token, PROFILE))
         return token
 
     def _events(self, entity: Entity, held: Held, now: datetime) -> list[str]:
         last = held.memory.events.get(entity.entity_id)
         known = own_revocations(held.memory, entity.entity_id)
-        token = entity.events(known, now, 0 if last is None else read_events(last).seq)
+        token = entity.events(known, now, max(self._numbers_from, 0 if last is None else read_events(last).seq))
         return [] if token is None else [token]
 
     def _vouch(self, configurations: Sequence[str], held: Held, now: datetime) -> Sequence[str]:
@@ -239,7 +244,7 @@ class Resolver:
         if self._anchor is None:
             return ()
         try:
-            last_seq = self._outrun.get(self._anchor.entity.entity_id, 0)
+            last_seq = max(self._numbers_from, self._outrun.get(self._anchor.entity.entity_id, 0))
             return self._anchor.absorb(held.charter, configurations, held.memory, now, last_seq=last_seq)
         except Unavailable as error:
             _log.warning("publication_failed", entity=self._anchor.entity.entity_id, detail=error.detail)
@@ -255,8 +260,20 @@ class Resolver:
     # -- rounds --------------------------------------------------------------------------------------------------------
 
     def catch_up(self, timeout: float = POLL_WAIT_SECONDS) -> None:
-        """Ask every peer once, all at the same time, and wait for the answers as long as that."""
-        wait([self._pool.submit(each.poll) for each in self._correspondents.values()], timeout=timeout)
+        """Ask the peers what they hold, until one has answered or the time is up.
+
+        Where one is missing, what is ours may have got further than anybody says. Our numbers then go on from a place
+        that no clock of ours can have reached.
+        """
+        deadline = time.monotonic() + timeout
+        heard, count = 0, len(self._correspondents)
+        while True:
+            asked = [self._pool.submit(each.poll) for each in self._correspondents.values()]
+            heard = sum(each.result() for each in wait(asked, max(0.0, deadline - time.monotonic())).done)
+            if heard or not count or time.monotonic() > deadline or self._stop.wait(CATCH_UP_AGAIN_SECONDS):
+                break
+        if heard < count:
+            self._numbers_from = int((self._world.now() + LEAP).timestamp())
         self._custody.renew()
 
     def refresh(self) -> None:

@@ -188,7 +188,7 @@ class MemoryPeer:
 
     def _reach(self) -> None:
         self.asked += 1
-        if self.down or not self.node().resolver.is_ready:
+        if self.down:
             raise PeerError("UNAVAILABLE", reachable=False)
 
 

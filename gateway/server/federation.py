@@ -94,6 +94,9 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         entity = self._own.get(wire.entity_id("entity_id", request.entity_id))
         if entity is None:
             raise NotHeld("entity is not one of this gateway's")
+        if not self._resolver.is_ready:
+            # Peers that start at the same time are given what is held, but nothing new is signed yet.
+            raise Unavailable("is starting")
         return federation_pb2.GetHistoricalKeysResponse(key_set=entity.historical_keys(self._world.now()))
 
     def GetTrust(
@@ -101,7 +104,6 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
     ) -> federation_pb2.GetTrustResponse:
         """Give all documents held."""
         caller_of(context, self._callers, self._world)
-        self._require_ready()
         return federation_pb2.GetTrustResponse(state=self._state(self._resolver.state()))
 
     def WatchTrust(
@@ -109,7 +111,6 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
     ) -> Iterator[federation_pb2.WatchTrustResponse]:
         """Give all documents held, at once and as they change."""
         caller_of(context, self._callers, self._world)
-        self._require_ready()
         gone = threading.Event()
 
         def leave() -> None:
@@ -136,11 +137,6 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         except Rejected as rejection:
             raise InvalidRequest("acknowledgement", f"is not acceptable: {rejection.reason}") from rejection
         return federation_pb2.AcknowledgeTrustResponse()
-
-    def _require_ready(self) -> None:
-        if not self._resolver.is_ready:
-            # What is held may be a backup, and what is ours in it long superseded.
-            raise Unavailable("is starting")
 
     def _statement(self, issuer: str, subject: str) -> str:
         statement = self._resolver.document(issuer, subject)
