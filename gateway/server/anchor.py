@@ -165,13 +165,13 @@ class AnchorServicer(anchor_pb2_grpc.AnchorServiceServicer):
         return anchor_pb2.RevokeMemberResponse(member=member)
 
     def _decide(
-        self, event: str, identity: str, act: Callable[[], MemberStanding], *, validate_only: bool
+        self, deed: str, identity: str, act: Callable[[], MemberStanding], *, validate_only: bool
     ) -> anchor_pb2.AnchorMember:
         with stores_available():
             standing = act()
         if not validate_only:
             # Who decided is for the log: what was decided is in the anchor's own statements, for all to see.
-            _log.info(event, member=standing.member.entity_id, caller=identity)
+            _log.info("anchor_decided", status=deed, member=standing.member.entity_id, caller=identity)
             self._publish()
         return _member(standing, self._world.now())
 
