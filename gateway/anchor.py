@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -24,10 +24,18 @@ from gateway.core.jose import PublicKey, Signer, import_jwks, sign_compact
 from gateway.core.memory import Documents, Place, TrustMemory
 from gateway.core.publication import KEY_PARAMETERS, next_seq
 from gateway.core.reasons import InvalidRequest, NotHeld, Reason, Rejected
-from gateway.core.snapshot import Suspended, charter_claim, read_seq, read_snapshot
+from gateway.core.snapshot import (
+    Entry,
+    Suspended,
+    Vouched,
+    charter_claim,
+    is_within_reach,
+    read_seq,
+    read_snapshot,
+)
 from gateway.core.statements import PROFILE, UnverifiedStatement, parse_statement
 from gateway.core.statements import TYP as STATEMENT_TYPE
-from gateway.core.votes import Evidence
+from gateway.core.votes import Evidence, matches
 from gateway.core.vouching import (
     SUBORDINATE_LIFETIME,
     Approval,
@@ -38,14 +46,13 @@ from gateway.core.vouching import (
     vouch,
 )
 from gateway.entity import Entity
-from gateway.logs import get_logger
+from gateway.logs import Sparing, get_logger
 from gateway.storage import AnchorStore
 
 CONFIGURATION_LIFETIME: Final = timedelta(minutes=10)
 """An anchor's configuration lives briefly: it bounds how long a frozen view can pass for a fresh one."""
 _USUAL: Final = frozenset({Reason.ROLLED_BACK, Reason.EXPIRED})
 """Why configurations are refused all day: relays lag behind."""
-_MAX_COMPLAINTS: Final = 100
 
 _log = get_logger("anchor")
 
@@ -73,6 +80,18 @@ class _Statement:
     """Digest of the charter it was made under; empty: not known any more."""
     kid: str
     """The key that signed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """One look at what is offered. It becomes what we know when it is on disk, and not before."""
+
+    evidence: Evidence
+    records: dict[str, MemberRecord]
+    statements: dict[str, _Statement]
+    made: dict[str, _Statement] = field(default_factory=dict)
+    """Those of the statements that are new."""
+    judged: dict[str, str] = field(default_factory=dict)
 
 
 class Anchor:
@@ -114,7 +133,8 @@ class Anchor:
         self._records.update(store.load_members())
         self._statements: dict[str, _Statement] = {}
         self._judged: dict[str, str] = {}  # by member, the configuration last vouched for
-        self._complaints: set[tuple[str, Reason]] = set()
+        self._named: Mapping[str, Entry] = {}  # what the last snapshot said
+        self._sparing = Sparing()
         self._configuration = ""
         self._bundle: tuple[str, ...] = ()
         self._seq = 0
@@ -122,13 +142,19 @@ class Anchor:
 
     # -- publishing ----------------------------------------------------------------------------------------------------
 
-    def recall(self, documents: Documents) -> None:
+    def recall(self, documents: Documents, now: datetime) -> None:
         """Take up what was said before the last stop. To be called once, before anything else."""
+        own_id = self.entity.entity_id
         with self._lock:
-            for place, statement in self._own(documents).items():
-                self._seq = max(self._seq, read_seq(statement))
-                if place[1] != self.entity.entity_id:
-                    self._statements[place[1]] = _read(statement)
+            own = self._own(documents)
+            head = own.pop((own_id, own_id), None)
+            named = {} if head is None else read_snapshot(head)
+            # A statement that the snapshot names no more was taken back; it is not to be named again.
+            own = {place: each for place, each in own.items() if _names(named.get(place[1]), each)}
+            self._named = named
+            self._statements = {place[1]: _read(statement) for place, statement in own.items()}
+            seqs = [read_seq(statement) for statement in (*own.values(), *([] if head is None else [head]))]
+            self._seq = max((seq for seq in seqs if is_within_reach(seq, now)), default=0)
 
     def absorb(
         self, charter: Charter, configurations: Sequence[str], memory: TrustMemory, now: datetime, *, last_seq: int = 0
@@ -147,15 +173,24 @@ class Anchor:
         """
         held = memory.documents
         with self._lock:
+            self._unwind(now)
             self._seq = max(self._seq, last_seq)
-            self._learn(charter, memory)
-            records, made = dict(self._records), dict[str, _Statement]()
-            evidence = Evidence(charter, memory, now)
+            self._learn(charter, memory, now)
+            round_ = _Round(Evidence(charter, memory, now), dict(self._records), dict(self._statements))
             for token in self._candidates(charter, configurations, held, now):
-                self._judge(evidence, token, records, made)
-            self._publish(charter, records, made, now)
+                self._judge(round_, token)
+            self._publish(round_)
             own_id = self.entity.entity_id
             return () if held.get((own_id, own_id)) == self._configuration else self._bundle
+
+    def _unwind(self, now: datetime) -> None:
+        """Let go of numbers beyond reach: our clock ran far ahead once, and nobody took what we said then."""
+        if not is_within_reach(self._seq, now):
+            self._seq = 0
+        for member, statement in list(self._statements.items()):
+            if not is_within_reach(statement.seq, now):
+                del self._statements[member]
+                self._judged.pop(member, None)
 
     def _candidates(self, charter: Charter, configurations: Sequence[str], held: Documents, now: datetime) -> list[str]:
         known = set(self._judged.values())
@@ -176,15 +211,19 @@ class Anchor:
             return True  # a charter took effect before our key did
         return not timedelta(0) <= now - last.issued_at < SUBORDINATE_LIFETIME / 2
 
-    def _judge(
-        self, evidence: Evidence, token: str, records: dict[str, MemberRecord], made: dict[str, _Statement]
-    ) -> None:
+    def _judge(self, round_: _Round, token: str) -> None:
+        evidence, records = round_.evidence, round_.records
         charter, now = evidence.charter, evidence.now
+        member = ""
         try:
             statement = parse_statement(token, PROFILE)
-            member, record = statement.sub, _enrolled(records, statement.sub)
+            record = _enrolled(records, statement.sub)
+            member = statement.sub
             # Looked up only for a key that is new to us.
-            agreed = evidence.federation_keys(member).values() if statement.kid not in record.federation_keys else ()
+            agreed = evidence.federation_keys(member) if statement.kid not in record.federation_keys else {}
+            if statement.kid not in record.federation_keys | agreed.keys():
+                # Before anything costly: strangers may offer any number. A kid is the key's thumbprint.
+                raise Rejected(Reason.KEY_UNKNOWN, "configuration is signed by a key this anchor has not attested")
             seq = next_seq(self._seq, now)
             outcome = vouch(
                 anchor_id=self.entity.entity_id,
@@ -195,19 +234,20 @@ class Anchor:
                 seq=seq,
                 approve=self._approve,
                 now=now,
-                agreed_keys=frozenset(key.thumbprint for key in agreed),
+                agreed_keys=frozenset(key.thumbprint for key in agreed.values()),
             )
         except Rejected as rejection:
-            self._complain(token, rejection)
+            self._complain(member, rejection, now)
             return
         records[member] = outcome.record
-        self._judged[member] = token
+        round_.judged[member] = token
         if outcome.claims is None:
             # The last statement is not the one to go back to when something may be said again: keys may have changed.
-            self._statements.pop(member, None)
-        elif outcome.keys_changed or member in made or self._is_due(charter, member, now):
+            round_.statements.pop(member, None)
+            round_.made.pop(member, None)
+        elif outcome.keys_changed or member in round_.made or self._is_due(charter, member, now):
             signer = self._signer()
-            made[member] = _Statement(
+            round_.statements[member] = round_.made[member] = _Statement(
                 token=sign_compact(STATEMENT_TYPE, outcome.claims, signer),
                 seq=seq,
                 issued_at=now,
@@ -216,55 +256,67 @@ class Anchor:
                 kid=signer.public.kid,
             )
 
-    def _complain(self, token: str, rejection: Rejected) -> None:
-        if rejection.reason in _USUAL or (token, rejection.reason) in self._complaints:
-            return  # whoever offers the same again and again does not fill the disk with it
-        if len(self._complaints) >= _MAX_COMPLAINTS:
-            self._complaints.clear()
-        self._complaints.add((token, rejection.reason))
-        _log.warning("vouching_refused", reason=rejection.reason, detail=rejection.detail)
+    def _complain(self, member: str, rejection: Rejected, now: datetime) -> None:
+        # By member and not by text: whoever offers one after the other does not fill the disk with it.
+        if rejection.reason not in _USUAL and self._sparing.is_worth("", (member, rejection.reason), now):
+            _log.warning("vouching_refused", member=member, reason=rejection.reason, detail=rejection.detail)
 
-    def _publish(
-        self, charter: Charter, records: dict[str, MemberRecord], made: dict[str, _Statement], now: datetime
-    ) -> None:
+    def _publish(self, round_: _Round) -> None:
         own_id = self.entity.entity_id
-        statements = {**self._statements, **made}
+        charter, now = round_.evidence.charter, round_.evidence.now
+        records, statements, made = round_.records, round_.statements, round_.made
         named = {
             member.entity_id: records[member.entity_id] for member in charter.members if member.entity_id in records
         }
         tokens = {member: statements[member].token for member in named if member in statements}
-        snapshot = anchor_snapshot(named, tokens, now)
+        # One that drops a member would be refused by all, and our word on everybody else with it.
+        before = {member: entry for member, entry in self._named.items() if charter.member(member) is not None}
+        snapshot = anchor_snapshot(named, tokens, now, before)
         self._extra = {"snapshot": snapshot, "charter": charter_claim(charter)}
         configuration = self.entity.configuration((), now, self._seq)
         changed = {member: record for member, record in records.items() if record != self._records.get(member)}
         if configuration == self._configuration and not changed:
+            self._judged.update(round_.judged)
             return
         documents: dict[Place, str] = {(own_id, member): statement.token for member, statement in made.items()}
         self._store.save_anchor(changed, {**documents, (own_id, own_id): configuration})
+        # Only now: what was judged and could not be said is judged again.
+        self._judged.update(round_.judged)
         self._records, self._statements, self._configuration = records, statements, configuration
-        self._seq = max(self._seq, read_seq(parse_statement(configuration, PROFILE)))
+        head = parse_statement(configuration, PROFILE)
+        self._named = read_snapshot(head)
+        self._seq = max(self._seq, read_seq(head))
         vouched = [tokens[member] for member, entry in snapshot["members"].items() if "sha256" in entry]
         self._bundle = (configuration, *vouched)
 
     # -- what a backup forgot ------------------------------------------------------------------------------------------
 
-    def _learn(self, charter: Charter, memory: TrustMemory) -> None:
+    def _learn(self, charter: Charter, memory: TrustMemory, now: datetime) -> None:
         """Take in what we said and do not remember."""
         own_id = self.entity.entity_id
         before = dict(self._records)
-        for (anchor, member), withdrawal in memory.withdrawals.items():
-            record = self._records.get(member)
-            if anchor == own_id and record is not None and record.withdrawal is None:
-                self._records[member] = replace(record, withdrawal=withdrawal)
+        self._learn_withdrawals(charter, memory)
         token = memory.documents.get((own_id, own_id))
         if token is not None and token != self._configuration:
             head = parse_statement(token, PROFILE)
-            if read_seq(head) > self._seq:
+            if self._seq < read_seq(head) and is_within_reach(read_seq(head), now):
                 self._catch_up(charter, memory.documents, head)
         if self._records != before:
             _log.warning("state_restored", entity=own_id, seq=self._seq)
             self._judged.clear()
             self._store.save_anchor(self._records, {})
+
+    def _learn_withdrawals(self, charter: Charter, memory: TrustMemory) -> None:
+        """Take in what we withdrew by a key that still counts, and let go what we know from one that counts no more."""
+        own = charter.anchor(self.entity.entity_id)
+        counting = {key.thumbprint for key in own.keys.values()} if own is not None else set[str]()
+        for member, record in list(self._records.items()):
+            if record.withdrawal_signer and record.withdrawal_signer not in counting:
+                self._records[member] = replace(record, withdrawal=None, withdrawal_signer="")
+        for (anchor, signer, member), withdrawal in memory.withdrawals.items():
+            known = self._records.get(member)
+            if anchor == self.entity.entity_id and signer in counting and known is not None and not known.withdrawal:
+                self._records[member] = replace(known, withdrawal=withdrawal, withdrawal_signer=signer)
 
     def _catch_up(self, charter: Charter, documents: Documents, head: UnverifiedStatement) -> None:
         own_id = self.entity.entity_id
@@ -273,7 +325,8 @@ class Anchor:
             if member != own_id and charter.member(member) and (last is None or last.seq < read_seq(statement)):
                 self._statements[member] = _read(statement)
                 self._records[member] = _caught_up(self._records.get(member), statement)
-        for member, entry in read_snapshot(head).items():
+        self._named = {**self._named, **read_snapshot(head)}
+        for member, entry in self._named.items():
             record = self._records.get(member)
             if isinstance(entry, Suspended) and record is not None and record.suspension is None:
                 suspension = Suspension(suspended_at=entry.suspended_at, until=entry.until, reason=entry.reason)
@@ -319,9 +372,18 @@ class Anchor:
             return self._decide(charter, member, record, validate_only=validate_only)
 
     def enrol(
-        self, charter: Charter, member: str, thumbprint: str, *, replace_keys: bool = False, validate_only: bool = False
+        self,
+        charter: Charter,
+        member: str,
+        thumbprint: str,
+        *,
+        now: datetime,
+        replace_keys: bool = False,
+        validate_only: bool = False,
     ) -> MemberStanding:
         """Take a member's federation key that people compared; see ``approve``.
+
+        Where it replaces others, nothing is said for the member any more, at once, until it speaks by this key.
 
         Raises:
             InvalidRequest: the charter does not name the member, or the key cannot be its.
@@ -330,7 +392,8 @@ class Anchor:
         with self._lock:
             if charter.member(member) is None:
                 raise InvalidRequest("entity_id", "is not a member that the charter names")
-            record = vouching.enrol(self._records.get(member), thumbprint, replace_keys=replace_keys)
+            replaced_at = now if replace_keys else None
+            record = vouching.enrol(self._records.get(member), thumbprint, replaced_at=replaced_at)
             return self._decide(charter, member, record, validate_only=validate_only)
 
     def suspend(
@@ -391,6 +454,10 @@ class Anchor:
         raise NotHeld("no such change waits")
 
 
+def _names(entry: Entry | None, statement: UnverifiedStatement) -> bool:
+    return isinstance(entry, Vouched) and matches(entry, statement)
+
+
 def _enrolled(records: Mapping[str, MemberRecord], member: str) -> MemberRecord:
     record = records.get(member)
     if record is None:
@@ -431,5 +498,6 @@ def _caught_up(record: MemberRecord | None, statement: UnverifiedStatement) -> M
         record,
         federation_keys=federation,
         credential_keys=credential,
+        replaced_at=None,
         spent_keys=(record.spent_keys | gone) - federation - credential,
     )

@@ -27,7 +27,7 @@ from gateway.core.memory import Revocation
 from gateway.core.reasons import Rejected
 from gateway.core.trust import TrustView
 from gateway.entity import Entity
-from gateway.guard import STREAMS_PER_DOMAIN
+from gateway.guard import CALLS_PER_DOMAIN, STREAMS_PER_DOMAIN
 from gateway.holdings import Holdings
 from gateway.issuer import Issuer
 from gateway.keyring import KeyRing
@@ -37,6 +37,7 @@ from gateway.ledger import Ledger
 from gateway.logs import get_logger
 from gateway.peers import GrpcPeer
 from gateway.resolver import Resolver, load_charter
+from gateway.restoration import Restoration
 from gateway.rotation import Rotation
 from gateway.server.admin import Administration
 from gateway.server.anchor import AnchorServicer
@@ -59,7 +60,8 @@ from gateway.verifier import Verifier
 GATEWAY_CONFIGURATION_LIFETIME: Final = timedelta(hours=1)
 HEALTH_SECONDS: Final = 0.5
 FEDERATION: Final = "federation"
-FEDERATION_THREADS: Final = 16
+FREE_FEDERATION_THREADS: Final = 8
+"""Beside those that the shares of all provinces can hold: to look whose the next call is, and refuse it."""
 MAX_FEDERATION_REQUEST_BYTES: Final = 2 * MAX_ACKNOWLEDGEMENT_CHARS
 ADMIN_THREADS: Final = 4
 
@@ -133,12 +135,14 @@ class App:
             deadlines=partial(_certificate_ends, config),
         )
         opened.callback(self._rotation.stop)
-        self._ledger = Ledger(store, world)
+        self._restoration = Restoration(store, self._resolver, [peer.province for peer in peers])
+        self._ledger = Ledger(store, world, lambda: self._resolver.view.clock_floor)
         opened.callback(self._ledger.close)
         self._verifier = Verifier(
             gateway_id=config.entities.gateway,
             services={service.identity: service for service in config.relying_services},
             resolver=self._resolver,
+            is_whole=lambda: self._restoration.is_whole,
             ledger=self._ledger,
             world=world,
             nonce_key=key_store.secret("nonce"),
@@ -207,7 +211,8 @@ class App:
             verification.add_issuance(IssuanceServicer(self._issuer, systems, callers, self._world))
         # No entry hides another: no certificate is ever in force from two of these files.
         cas = {peer.ca: (_origin(peer.gateway),) for peer in config.peers} | own
-        federation, peers = self._bind(FEDERATION, listeners.federation.address, cas, FEDERATION_THREADS)
+        threads = CALLS_PER_DOMAIN * len(cas) + FREE_FEDERATION_THREADS
+        federation, peers = self._bind(FEDERATION, listeners.federation.address, cas, threads)
         federation.add_federation(FederationServicer(self._resolver, entities, peers, self._world, self._interval))
         admins = {listeners.admin.client_ca: own_prefixes}
         admin, operators = self._bind("admin", listeners.admin.address, admins, ADMIN_THREADS)
@@ -233,6 +238,7 @@ class App:
                 max_concurrent_calls=config.limits.max_concurrent_calls,
                 world=self._world,
                 # Each CA has its share: those of the peers, and our own.
+                calls_per_domain=CALLS_PER_DOMAIN if name == FEDERATION else 0,
                 streams=STREAMS_PER_DOMAIN * len(cas) if name == FEDERATION else 0,
                 open_streams=name == "admin",
                 max_request_bytes=MAX_FEDERATION_REQUEST_BYTES if name == FEDERATION else MAX_REQUEST_BYTES,
@@ -245,9 +251,11 @@ class App:
         return listener, callers
 
     def _watch_health(self) -> None:
+        named: dict[str, bool] = {}  # an issuer that the charter removed is not recognised any more
         while True:
-            services = _health(self._resolver.view, self._world.now())
-            if self._resolver.is_clock_regressed:
+            services = named | _health(self._resolver.view, self._world.now())
+            named = dict.fromkeys(services, False)
+            if self._resolver.is_clock_regressed or not self._restoration.is_whole:
                 services = dict.fromkeys(services, False) | {FEDERATION_SERVICE: True}
             if not self._ledger.is_open:
                 services |= {"": False, VERIFICATION_SERVICE: False}  # no verdict without its record

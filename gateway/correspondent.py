@@ -199,9 +199,9 @@ class Correspondent:
         if self._failures:
             _log.info("peer_recovered", peer=self.peer.province, after_rounds=self._failures)
         self._failures = 0
-        self._heard_at = self._world.now()
         began = time.monotonic()
         new = self._hear(self.peer, offer)
+        self._heard_at = self._world.now()  # not before: who looks at it relies on what came being in force
         took = time.monotonic() - began
         if not new and took > SLOW_SECONDS:
             self._stop.wait(min(took * _SLOW_PAUSE, _MAX_SLOW_PAUSE_SECONDS))

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from gateway.core.events import EVENTS_TYPE, MAX_EVENTS, events_claims
 from gateway.core.history import HISTORY_TYPE, history_claims
@@ -21,7 +21,11 @@ from gateway.core.jose import PublicKey, Signer, sign_compact
 from gateway.core.key_schedule import KeyRecord
 from gateway.core.memory import Revocation
 from gateway.core.publication import configuration_claims, next_seq
+from gateway.core.snapshot import is_within_reach
 from gateway.core.statements import TYP as STATEMENT_TYPE
+
+HISTORY_AGE: Final = timedelta(hours=1)
+"""How long a set of past keys is handed on; it bears the time up to which it is complete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,7 @@ class Entity:
         self._lock = threading.Lock()
         self._configuration: _Signed | None = None
         self._events: _Signed | None = None
+        self._historical: tuple[datetime, object, str] | None = None
 
     def configuration(self, hints: Sequence[str], now: datetime, last_seq: int) -> str:
         """Give the current configuration, signing a new one when it is past half its life or says something else.
@@ -86,7 +91,7 @@ class Entity:
             signer, keys = self._signer(), tuple(self._federation_keys())
             metadata, extra = dict(self._metadata()), dict(self._extra())
             said = (signer.public.kid, [key.kid for key in keys], metadata, tuple(hints), extra)
-            last = self._configuration
+            last = _in_reach(self._configuration, now)
             is_young = last is not None and timedelta(0) <= now - last.at < self._lifetime / 2
             if last is not None and is_young and last.said == said and last.seq >= last_seq:
                 return last.token
@@ -123,7 +128,7 @@ class Entity:
                 return None
             signer = self._signer()
             said = (signer.public.kid, revocations)
-            last = self._events
+            last = _in_reach(self._events, now)
             if last is not None and last.said == said and last.seq >= last_seq:
                 return last.token
             seq = next_seq(_highest(last, last_seq), now)
@@ -133,13 +138,27 @@ class Entity:
             return token
 
     def historical_keys(self, now: datetime) -> str:
-        """Sign the set of keys this entity used in the past (OpenID Federation 1.0 section 8.7)."""
+        """Give the set of keys this entity used in the past (OpenID Federation 1.0 section 8.7).
+
+        Signed anew when they have changed, and from time to time: anybody may ask, as often as they like.
+        """
         with self._lock:
-            return sign_compact(HISTORY_TYPE, history_claims(self.entity_id, self._history(), now), self._signer())
+            signer, records = self._signer(), tuple(self._history())
+            said, last = (signer.public.kid, records), self._historical
+            if last is not None and last[1] == said and timedelta(0) <= now - last[0] < HISTORY_AGE:
+                return last[2]
+            token = sign_compact(HISTORY_TYPE, history_claims(self.entity_id, records, now), signer)
+            self._historical = (now, said, token)
+            return token
 
     def sign(self, typ: str, claims: Mapping[str, Any]) -> str:
         """Sign something else in the entity's name."""
         return sign_compact(typ, claims, self._signer())
+
+
+def _in_reach(last: _Signed | None, now: datetime) -> _Signed | None:
+    # Signed while the clock ran far ahead, it was taken by nobody, and what goes on from it would not be either.
+    return last if last is not None and is_within_reach(last.seq, now) else None
 
 
 def _highest(last: _Signed | None, last_seq: int) -> int:

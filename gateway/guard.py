@@ -9,6 +9,11 @@ and sends nothing would hold them all. So a call must bring its message within `
 that noticeably wait, each province's CA has a share, because it could make any number of certificates. Calls whose
 message comes at once, as those of honest callers do, are not counted at all.
 
+That is too late where one CA's calls could fill the queue before the others' are looked at. gRPC tells who calls only
+in a thread: an interceptor sees the method and metadata, which the caller makes up. So where several provinces call, a
+thread looks at the certificate first, and a call beyond its CA's share is refused at that moment; until then no thread
+waits for anything. The listener has more threads than all shares together, so that one is always free to look.
+
 A call that answers with a stream holds a thread for as long as it lasts. Their number is bounded, and the listener has
 that many threads more, so that they take none from calls of one message. Each CA has a share of them; who opens one too
 many loses its own oldest, because a stream whose other end vanished looks just like one that is idle. Whoever stops
@@ -21,6 +26,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -52,6 +58,10 @@ STREAMED: Final = frozenset({"/recognition.v1.FederationService/WatchTrust"})
 """The calls that answer with a stream where strangers call. Health and reflection would do so too."""
 STREAMS_PER_DOMAIN: Final = 2
 """One, and one more for a caller that comes again before it is known that the first is dead."""
+CALLS_PER_DOMAIN: Final = 8
+"""How many calls of one message a domain may have open where it has a share. A gateway has up to five: it asks, follows
+a charter, acknowledges; the rest is for people who look what is wrong, and for a second process."""
+SHARE_RETRY_SECONDS: Final = 1.0
 UNREAD_SECONDS: Final = 30.0
 """How long one message of a stream may wait for its reader."""
 _STREAM_CHECK_SECONDS: Final = 1.0
@@ -181,6 +191,32 @@ def _overdue(pending: list[_Pending], share: int, now: float) -> Iterator[_Pendi
             yield each
 
 
+class _Shares:
+    """Counts the calls that each domain has open. Thread-safe."""
+
+    def __init__(self, share: int) -> None:
+        self._share = share
+        self._lock = threading.Lock()
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def hold(self, domain: str) -> Iterator[None]:
+        """Count one call for as long as it lasts.
+
+        Raises:
+            Overloaded: the domain has its share already.
+        """
+        with self._lock:
+            if self._open[domain] >= self._share:
+                raise Overloaded("too many calls of one domain", SHARE_RETRY_SECONDS)
+            self._open[domain] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open[domain] -= 1
+
+
 @dataclass(slots=True, eq=False)
 class _Stream:
     """A call that answers with a stream."""
@@ -266,7 +302,14 @@ class Guard(grpc.ServerInterceptor):
     """Around every call: receive its message in time, decode it safely, turn errors into statuses."""
 
     def __init__(
-        self, world: World, callers: CallerReader, *, share: int, streams: int = 0, open_streams: bool = False
+        self,
+        world: World,
+        callers: CallerReader,
+        *,
+        share: int,
+        calls_per_domain: int = 0,
+        streams: int = 0,
+        open_streams: bool = False,
     ) -> None:
         """Prepare a listener's guard.
 
@@ -274,6 +317,8 @@ class Guard(grpc.ServerInterceptor):
             world: the time, and randomness for references.
             callers: tells whose certificate a call comes with; others are refused before they can wait.
             share: see ``Reception``.
+            calls_per_domain: how many calls of one message a domain may have open; 0: not counted, as where there is
+                but one domain.
             streams: how many calls that answer with a stream are served at one time.
             open_streams: serve any number of streams, and unguarded ones: those of health and reflection. Only for a
                 listener that strangers cannot reach.
@@ -282,6 +327,7 @@ class Guard(grpc.ServerInterceptor):
         self._open_streams = open_streams
         self._callers = callers
         self.reception = Reception(share)
+        self._shares = _Shares(calls_per_domain) if calls_per_domain else None
         self._streams = Streams(streams) if streams else None
 
     def close(self) -> None:
@@ -322,7 +368,9 @@ class Guard(grpc.ServerInterceptor):
     def _guarded(self, behaviour: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[..., Any]:
         def guarded(messages: Iterator[Any], context: grpc.ServicerContext) -> Any:
             try:
-                return behaviour(self._receive(messages, context)[1], context)
+                domain = self._domain(context)
+                with self._share(domain):
+                    return behaviour(self._receive(messages, domain, context), context)
             except grpc.RpcError:
                 raise  # the call is over: cancelled by the caller, or by us because its message did not come
             except Exception as error:  # noqa: BLE001 - the one border where every error becomes a status
@@ -335,7 +383,9 @@ class Guard(grpc.ServerInterceptor):
     ) -> Callable[..., Iterator[Any]]:
         def guarded(messages: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
             try:
-                domain, request = self._receive(messages, context)
+                domain = self._domain(context)
+                with self._share(domain):  # until it is one of the streams, which have shares of their own
+                    request = self._receive(messages, domain, context)
                 for message in streams.run(behaviour(request, context), domain, context):
                     # It may outlive the caller's certificate, and its CA's being accepted here.
                     self._domain(context)
@@ -347,11 +397,13 @@ class Guard(grpc.ServerInterceptor):
 
         return guarded
 
-    def _receive(self, messages: Iterator[Any], context: grpc.ServicerContext) -> tuple[str, Any]:
-        domain = self._domain(context)
+    def _share(self, domain: str) -> AbstractContextManager[None]:
+        return nullcontext() if self._shares is None else self._shares.hold(domain)
+
+    def _receive(self, messages: Iterator[Any], domain: str, context: grpc.ServicerContext) -> Any:
         request = self.reception.receive(messages, domain, context)
         _check(request, context)
-        return domain, request
+        return request
 
     def _domain(self, context: grpc.ServicerContext) -> str:
         return self._callers.domain(certificate_of(context), self._world.now())

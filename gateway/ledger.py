@@ -4,6 +4,9 @@ A decision is answered only after its audit entry and its replay key are on disk
 together: a single writer takes whatever has queued up and commits it as one group, so that the cost of a durable commit
 is shared (one fsync for dozens of decisions instead of one each).
 
+A replay key is forgotten when both our clock and the anchors' say that its presentation has lapsed. Our own alone may
+have run ahead; once it is put right, the presentation would be good again and its key gone.
+
 The queue is bounded. When it is full the caller is told so at once; waiting without bound would turn a slow disk into a
 pile of blocked threads.
 """
@@ -12,8 +15,9 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from gateway.clock import World
@@ -34,12 +38,20 @@ _Waiting = tuple[LedgerEntry, "Future[bool]"]
 class Ledger:
     """Group commit in front of a store. Thread-safe."""
 
-    def __init__(self, store: LedgerStore, world: World) -> None:
+    def __init__(self, store: LedgerStore, world: World, clock_floor: Callable[[], datetime | None]) -> None:
+        """Start the writer.
+
+        Args:
+            store: where decisions become durable.
+            world: the time.
+            clock_floor: gives the time that a quorum of anchors has attested; None: none has yet.
+        """
         self._store = store
         self._world = world
         self._queue: queue.Queue[_Waiting | None] = queue.Queue(MAX_QUEUE)
         self._closed = False
-        self._forget_at = world.now() + FORGET_EVERY
+        self._clock_floor = clock_floor
+        self._forgot_at = world.now()
         self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._writer.start()
 
@@ -116,12 +128,13 @@ class Ledger:
         self._forget()
 
     def _forget(self) -> None:
-        now = self._world.now()
-        if now < self._forget_at:
+        now, floor = self._world.now(), self._clock_floor()
+        # abs: a clock that was set back must not switch this off until it has caught up.
+        if floor is None or abs(now - self._forgot_at) < FORGET_EVERY:
             return
-        self._forget_at = now + FORGET_EVERY
+        self._forgot_at = now
         try:
-            self._store.forget_replays(now)
+            self._store.forget_replays(min(now, floor))
         except Exception as error:  # noqa: BLE001 - they are kept longer than needed, which harms nobody
             _log.warning("replays_not_forgotten", exc_info=error)
 

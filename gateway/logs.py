@@ -28,7 +28,8 @@ import re
 import sys
 import threading
 import unicodedata
-from datetime import date, timedelta
+from collections.abc import Hashable
+from datetime import date, datetime, timedelta
 from enum import Enum
 from pathlib import PurePath
 from types import TracebackType
@@ -66,6 +67,57 @@ PLAIN_KEYS: Final = frozenset(
         *("retry_after_seconds",),
     }
 )
+
+
+class Sparing:
+    """Says which of many lines alike are worth writing: each once in a while, and only so many from one source.
+
+    Whoever can cause a line chooses how often, and what it says. It must neither fill the disk nor hide the rest: what
+    is beyond the bound is counted. Thread-safe.
+    """
+
+    def __init__(self, most: int = 50, every: timedelta = timedelta(minutes=10)) -> None:
+        """Begin.
+
+        Args:
+            most: lines from one source in one period.
+            every: the period.
+        """
+        self._most = most
+        self._every = every
+        self._lock = threading.Lock()
+        self._since: dict[str, datetime] = {}
+        self._said: dict[str, set[Hashable]] = {}
+        self._left_out: dict[str, int] = {}
+
+    def is_worth(self, source: str, what: Hashable, now: datetime) -> bool:
+        """Whether to write a line.
+
+        Args:
+            source: who caused it; one of a few.
+            what: what tells it from others.
+            now: the time.
+        """
+        with self._lock:
+            since = self._since.setdefault(source, now)
+            if abs(now - since) > self._every:
+                self._since[source] = now
+                self._said.pop(source, None)
+            said = self._said.setdefault(source, set())
+            if what in said:
+                return False
+            if len(said) >= self._most:
+                self._left_out[source] = self._left_out.get(source, 0) + 1
+                return False
+            said.add(what)
+            return True
+
+    def left_out(self, source: str, now: datetime) -> int:
+        """Take how many lines of a source were left out over its last period; 0 while the period goes on."""
+        with self._lock:
+            if abs(now - self._since.get(source, now)) <= self._every:
+                return 0
+            return self._left_out.pop(source, 0)
 
 
 def configure(level: str, *, json: bool = False) -> None:

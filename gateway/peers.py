@@ -25,8 +25,9 @@ from gateway.core.statements import PROFILE
 
 FETCH_SECONDS: Final = 2.0
 """Deadline of one call. A peer that needs longer counts as down for this round."""
-MAX_STATE_BYTES: Final = 16 * 1024 * 1024
-"""All documents of 400 members and 4 anchors are under 10 MiB."""
+MAX_STATE_BYTES: Final = 64 * 1024 * 1024
+"""All documents of 400 members and 4 anchors are under 10 MiB. Were each as long as admission lets it be, they would
+just fit: nobody can make what honest gateways hand on too long for each other."""
 _KEEPALIVE_MS: Final = 30_000
 _KEEPALIVE_TIMEOUT_MS: Final = 10_000
 _ANSWERS: Final = (

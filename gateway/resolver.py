@@ -158,11 +158,19 @@ class Resolver:
         charter = self._custody.held.charter
         if version in (0, charter.version):
             return charter.document
-        return self._store.load_charters().get(version)
+        return self._store.load_charter(version)
 
     def revocations(self) -> Revocations:
         """Give every revocation known, by (entity, kid)."""
         return self._custody.held.memory.revocations
+
+    def has_forgotten(self, entity_id: str) -> bool:
+        """Whether others hold a statement of an entity of ours that the store did not: a backup was put back.
+
+        Ours is on disk before anybody is given it. To be asked before anything more is published.
+        """
+        head = max(_seq(self._custody.held.memory.documents, entity_id), self._outrun.get(entity_id, 0))
+        return head > self._heads.get(entity_id, head)
 
     # -- peers ---------------------------------------------------------------------------------------------------------
 
@@ -416,7 +424,7 @@ class Resolver:
                 if key is not None:
                     verify_signature(statement, key)
                     seq = read_seq(statement)
-                    check_jump(seq, None, now)
+                    check_jump(seq, now)
                     self._outrun[statement.iss] = max(self._outrun.get(statement.iss, 0), seq)
             except Rejected:
                 continue  # nobody's word
@@ -472,5 +480,9 @@ def load_charter(store: TrustStore, document: str, pin: str) -> Charter:
     store.save_charter(charter.version, charter.document)
     for version, held in store.load_charters().items():
         if version > charter.version:
-            charter = verify_successor(charter, held)
+            try:
+                charter = verify_successor(charter, held)
+            except Rejected as rejection:
+                # One bad row must not keep the gateway from starting; peers lead on from here.
+                _log.error("charter_skipped", version=version, reason=rejection.reason, detail=rejection.detail)
     return charter

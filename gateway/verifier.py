@@ -14,12 +14,13 @@
 
 Steps 2 to 9 are ``core.credential.verify_presentation``: a pure function of presentation, request, view and now. This
 module gathers what it needs, and records what it decided. The first failed step decides; whatever the verdict, it is
-recorded before it is answered.
+recorded before it is answered. While what is held may lack something that was known here before, the verdict is
+indeterminate, whatever is presented.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -119,6 +120,7 @@ class Verifier:
         gateway_id: str,
         services: Mapping[str, RelyingService],
         resolver: Resolver,
+        is_whole: Callable[[], bool],
         ledger: Ledger,
         world: World,
         nonce_key: bytes,
@@ -130,6 +132,7 @@ class Verifier:
             gateway_id: this gateway's entity identifier.
             services: relying services by the identity in their certificate.
             resolver: gives the trust view.
+            is_whole: whether that may be decided by (see ``Restoration``).
             ledger: records decisions.
             world: clock and randomness.
             nonce_key: secret behind challenges, shared by the province's processes.
@@ -138,6 +141,7 @@ class Verifier:
         self._gateway_id = gateway_id
         self._services = services
         self._resolver = resolver
+        self._is_whole = is_whole
         self._ledger = ledger
         self._world = world
         self._nonce_key = nonce_key
@@ -167,6 +171,7 @@ class Verifier:
             NotPermitted: the caller is not registered for the matter.
             Unavailable, Overloaded: the decision could not be recorded, so there is none.
         """
+        is_whole = self._is_whole()  # before the view is taken: what made it whole is in the view, then
         view = self._resolver.view
         service, matter = self._registered(caller, matter_code, view)  # 1
         request = PresentationRequest(
@@ -179,7 +184,10 @@ class Verifier:
             certificate_sha256=caller.certificate_sha256,
         )
         now = self._world.now()
-        view, decided = self._decide(caller, request, view, now)  # 2 to 9
+        decided: VerifiedPresentation | Rejection | Undecided
+        decided = Undecided(reason=Reason.TRUST_STALE, retry_after=RETRY_AFTER)
+        if is_whole:
+            view, decided = self._decide(caller, request, view, now)  # 2 to 9
         verdict = decided if not isinstance(decided, VerifiedPresentation) else self._accept(decided, service)
         answer = Answer(
             verdict=verdict,

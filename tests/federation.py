@@ -45,6 +45,7 @@ from gateway.lab.charter import (
 from gateway.ledger import Ledger
 from gateway.peers import PeerError, TrustOffer
 from gateway.resolver import Resolver, load_charter
+from gateway.restoration import Restoration
 from gateway.storage.sqlite import SqliteStore
 from gateway.tls import Caller
 from gateway.verifier import Answer, Verifier
@@ -346,7 +347,8 @@ class Federation:
             on_own_revocations=lambda known: _take_revocations(ring, ids, known),
         )
         ring.on_change(resolver.publish_own)
-        ledger = Ledger(store, self.world)
+        restoration = Restoration(store, resolver, list(peers))
+        ledger = Ledger(store, self.world, lambda: resolver.view.clock_floor)
         service = RelyingService(
             identity=f"{ids.gateway}/services/counter",
             name="counter",
@@ -357,6 +359,7 @@ class Federation:
             gateway_id=ids.gateway,
             services={service.identity: service},
             resolver=resolver,
+            is_whole=lambda: restoration.is_whole,
             ledger=ledger,
             world=self.world,
             nonce_key=b"n" * 32,

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from gateway.core.charter import (
     Charter,
     add_signature,
@@ -204,3 +206,12 @@ def test_a_removed_member_is_refused_at_once(federation: Federation) -> None:
     answer = federation.verify(*federation.present(wallet))
     assert answer.verdict == Rejection(reason=Reason.ISSUER_UNKNOWN)
     assert isinstance(shown(federation, JS).verdict, Acceptance)
+
+
+def test_a_stored_charter_that_does_not_follow_does_not_keep_the_gateway_from_starting(
+    federation: Federation, capfd: pytest.CaptureFixture[str]
+) -> None:
+    forged = Ceremony(federation).agree(signers=(SH,))  # not a quorum
+    federation[AH].store.save_charter(forged.version, forged.document)
+    assert federation.restart(AH).resolver.view.charter == federation.charter
+    assert "charter_skipped" in capfd.readouterr().err

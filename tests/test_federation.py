@@ -161,6 +161,27 @@ def test_a_rejected_presentation_does_not_spend_the_nonce(federation: Federation
     accepted(federation.verify(presentation, nonce))
 
 
+def test_a_replay_is_refused_after_the_clock_ran_ahead_and_was_put_right(federation: Federation) -> None:
+    presentation, nonce = federation.present(federation.issue())
+    assert isinstance(federation.verify(presentation, nonce).verdict, Acceptance)
+    federation.clock.advance(timedelta(hours=2))
+    federation.verify(*federation.present(federation.issue()))  # whatever it says, the ledger looks what has lapsed
+    federation.clock.advance(timedelta(hours=-2))
+    answer = federation.verify(presentation, nonce)
+    assert answer.verdict == Rejection(reason=Reason.REPLAYED)
+
+
+def test_a_lapsed_replay_key_is_forgotten_when_the_anchors_clocks_say_so_too(federation: Federation) -> None:
+    federation.verify(*federation.present(federation.issue()))
+    for _ in range(2):
+        federation.clock.advance(timedelta(minutes=30))
+        federation.settle()
+    federation.verify(*federation.present(federation.issue()))
+    node = federation[AH]
+    node.ledger.close()  # what it does after an answer is done
+    assert len(node.store._ledger.execute("SELECT 1 FROM replays").fetchall()) == 1
+
+
 def test_a_replay_is_refused_after_a_restart(federation: Federation) -> None:
     presentation, nonce = federation.present(federation.issue())
     accepted(federation.verify(presentation, nonce))

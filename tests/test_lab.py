@@ -410,12 +410,26 @@ def test_only_a_labs_folder_is_made_anew(tmp_path: Path) -> None:
     assert precious.read_text() == "three years of work"
 
 
-@pytest.mark.parametrize("mark", ["", "[]", '{"mrg_lab": 2, "ports": []}', '{"mrg_lab": 1}'])
+@pytest.mark.parametrize(
+    "mark", ["", "[]", '{"mrg_lab": 3, "ports": []}', '{"mrg_lab": true, "ports": []}', '{"mrg_lab": 1}']
+)
 def test_a_strange_mark_is_no_licence_to_delete(tmp_path: Path, mark: str) -> None:
     (tmp_path / "lab.json").write_text(mark)
     with pytest.raises(LabError):
         prepare_lab(tmp_path, fresh=True)
     assert (tmp_path / "lab.json").exists()
+
+
+def test_a_lab_of_a_version_before_is_made_anew_and_not_started(tmp_path: Path) -> None:
+    (tmp_path / "lab.json").write_text('{"mrg_lab": 1, "ports": [1]}')
+    (tmp_path / "sh").mkdir()
+    for use in (prepare_lab, find_lab):
+        with pytest.raises(LabError) as caught:
+            use(tmp_path)
+        assert "mrg lab up --fresh" in caught.value.fix
+    assert (tmp_path / "sh").exists()
+    prepare_lab(tmp_path, fresh=True)
+    assert find_lab(tmp_path).config(SH).is_file()
 
 
 def test_where_there_is_no_lab_it_says_so(tmp_path: Path) -> None:

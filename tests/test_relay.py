@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from gateway.core import acknowledgement
-from gateway.core.charter import add_signature, draft, parse_charter, unsigned
+from gateway.core.charter import Charter, add_signature, draft, parse_charter, unsigned
 from gateway.core.identifiers import Province
-from gateway.core.jose import SoftwareKey, sign_compact
+from gateway.core.jose import SoftwareKey, generate_key, sign_compact
 from gateway.core.key_schedule import KeyPurpose, KeyState
-from gateway.core.memory import RevocationReason
+from gateway.core.memory import RevocationReason, Withdrawal
 from gateway.core.reasons import Reason, Rejected
 from gateway.core.statements import TYP
 from gateway.core.vouching import Approval
@@ -466,6 +466,35 @@ def test_case_130_a_clock_that_went_back_decides_and_signs_nothing_until_people_
     federation.settle()
     assert not federation[AH].resolver.is_clock_regressed
     accepted(federation.verify(*federation.present(federation.issue())))
+
+
+# -- what a thief withdrew --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("replaced", [True, False], ids=["the charter replaces the key", "it does not"])
+def test_an_anchor_lets_go_what_it_learned_from_a_key_that_was_replaced(federation: Federation, replaced: bool) -> None:
+    """Its own record must not keep the theft when the charter has healed it."""
+    anchor, member, now = federation[AH].anchor, entity_ids(SH).issuer, federation.clock.now
+    memory = federation[AH].store.load_memory()
+    old = federation.keys[AH]["anchor-federation"].public
+    withdrawals = {(anchor.entity.entity_id, old.thumbprint, member): Withdrawal(revoked_at=now, reason="theft")}
+    memory = replace(memory, withdrawals=withdrawals)
+
+    def withdrawn(charter: Charter) -> bool:
+        anchor.absorb(charter, (), memory, now)
+        record = next(each.record for each in anchor.members(charter) if each.member.entity_id == member)
+        return record is not None and record.withdrawal is not None
+
+    assert withdrawn(federation.charter)
+    (own,) = [each for each in federation.charter.anchors if each.entity_id == anchor.entity.entity_id]
+    fresh = generate_key().public if replaced else old
+    healed = replace(
+        federation.charter,
+        anchors=tuple(
+            replace(each, keys={fresh.kid: fresh}) if each is own else each for each in federation.charter.anchors
+        ),
+    )
+    assert withdrawn(healed) is not replaced
 
 
 # -- charters ---------------------------------------------------------------------------------------------------------

@@ -464,6 +464,29 @@ def test_a_federation_key_is_replaced_by_the_standby_key(office: Office, purpose
         assert set(keys) == {standby}
 
 
+@pytest.mark.parametrize("purpose", [ISSUER, GATEWAY])
+def test_a_revoked_federation_key_is_refused_by_all_in_the_end(office: Office, purpose: KeyPurpose) -> None:
+    old = office.kid(KeyState.ACTIVE, purpose)
+    office.applied(purpose)
+    office.settle()
+    office.cut_off(ZJ)
+    office.rotation.revoke(old, RevocationReason.COMPROMISED, office.ask())
+    done = {holder.province for holder in office.rotation.acknowledgements(old) if holder.refuses}
+    assert done == {"sh"}  # our own anchor
+    office.settle()
+    refusing = {holder.province: holder.refuses for holder in office.rotation.acknowledgements(old)}
+    assert refusing == {"sh": True, "js": True, "zj": False, "ah": True}
+    office.cut_off(ZJ, down=False)
+    office.settle()
+    holders = office.rotation.acknowledgements(old)
+    assert len(holders) == 7  # four anchors, and three other gateways
+    assert all(holder.refuses and not holder.holds for holder in holders)
+
+
+def test_an_anchor_that_does_not_attest_a_key_yet_does_not_refuse_it(office: Office) -> None:
+    assert not any(holder.refuses for holder in office.rotation.acknowledgements(office.apply(ISSUER)))
+
+
 def test_a_federation_key_without_a_standby_key_is_replaced_by_one_that_people_have_to_enrol(office: Office) -> None:
     revoked = office.rotation.revoke(office.kid(KeyState.ACTIVE, ISSUER), RevocationReason.COMPROMISED, office.ask())
     assert revoked.promoted_kid == office.kid(KeyState.ACTIVE, ISSUER)
@@ -518,6 +541,17 @@ def copy_of_the_database(office: Office) -> dict[str, bytes]:
     }
 
 
+def restore(office: Office, backup: Mapping[str, bytes]) -> None:
+    """Start with the database of the backup. The key store is not part of it."""
+    office.node.close()
+    for path in office.federation.directory.glob(f"{office.province.code}.sqlite*"):
+        path.unlink()
+    for name, content in backup.items():
+        (office.federation.directory / name).write_bytes(content)
+    office.federation.nodes[office.province] = office.federation.build(office.province)
+    office.open()
+
+
 @pytest.mark.parametrize("purpose", [CREDENTIAL, ISSUER, GATEWAY])
 def test_a_restored_backup_learns_of_keys_that_came_into_use_since(office: Office, purpose: KeyPurpose) -> None:
     office.watch()
@@ -526,13 +560,7 @@ def test_a_restored_backup_learns_of_keys_that_came_into_use_since(office: Offic
     office.rotation.activate(new, office.ask())
     office.settle()
     office.watch()
-    office.node.close()
-    for path in office.federation.directory.glob(f"{office.province.code}.sqlite*"):
-        path.unlink()
-    for name, content in backup.items():
-        (office.federation.directory / name).write_bytes(content)
-    office.federation.nodes[office.province] = office.federation.build(office.province)
-    office.open()
+    restore(office, backup)
     assert office.states(purpose) == [KeyState.ACTIVE, KeyState.STAGED]  # the key store is not part of the backup
     office.node.resolver.catch_up()
     office.rotation.tick()
@@ -543,6 +571,50 @@ def test_a_restored_backup_learns_of_keys_that_came_into_use_since(office: Offic
     assert all(kept)
     office.crash()
     assert [record.signed_until for record in office.records(purpose)] == kept
+
+
+@pytest.mark.parametrize("purpose", [CREDENTIAL, GATEWAY])
+def test_a_key_that_may_have_signed_since_the_backup_is_held_for_used(office: Office, purpose: KeyPurpose) -> None:
+    new = office.applied(purpose)
+    backup = copy_of_the_database(office)
+    office.rotation.activate(new, office.ask())
+    office.settle()
+    office.advance(20 * MINUTE)  # what the issuer says is signed anew
+    office.watch()
+    restore(office, backup)
+    assert office.states(purpose) == [KeyState.ACTIVE, KeyState.PUBLISHED]
+    office.node.resolver.catch_up()
+    office.rotation.tick()
+    (record,) = [each for each in office.records(purpose) if each.key.kid == new]
+    assert record.state is (KeyState.ACTIVE if purpose is GATEWAY else KeyState.PUBLISHED)
+    assert record.signed_until is not None
+    assert any("backup" in event.detail for event in office.rotation.history(new))
+    with pytest.raises(WrongState):
+        office.rotation.undo(new, office.ask())
+    office.settle()
+    office.watch()
+
+
+def test_each_purpose_learns_from_what_was_said_before_the_first_of_them_says_something_new(office: Office) -> None:
+    kids = {purpose: office.applied(purpose) for purpose in (CREDENTIAL, STATUS)}
+    backup = copy_of_the_database(office)
+    office.advance(20 * MINUTE)
+    restore(office, backup)
+    office.node.resolver.catch_up()
+    office.rotation.tick()
+    for purpose, kid in kids.items():
+        assert {each.key.kid: each.signed_until is not None for each in office.records(purpose)}[kid]
+
+
+def test_a_standby_key_can_be_taken_back_after_a_start_that_forgot_nothing(office: Office) -> None:
+    new = office.applied()
+    office.node.close()
+    office.federation.nodes[office.province] = office.federation.build(office.province)
+    office.open()
+    office.node.resolver.catch_up()
+    office.rotation.tick()
+    office.rotation.undo(new, office.ask())
+    assert office.states() == [KeyState.ACTIVE, KeyState.RETIRED]
 
 
 # -- crashes ----------------------------------------------------------------------------------------------------------

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from random import Random  # noqa: TID251 - seeded: every run tries the same bytes
 from typing import Any
 
@@ -30,8 +32,9 @@ from gateway.certificates import ChannelMaterial
 from gateway.clock import system_world
 from gateway.core.acknowledgement import ACKNOWLEDGEMENT_TYPE, make
 from gateway.core.encoding import write_json
+from gateway.core.identifiers import Province
 from gateway.core.jose import generate_key, sign_compact
-from gateway.guard import STREAMS_PER_DOMAIN
+from gateway.guard import CALLS_PER_DOMAIN, STREAMS_PER_DOMAIN
 from gateway.lab.charter import HUKOU_MIGRATION, LICENCE_DISPLAY, RESIDENT_ID, entity_ids
 from gateway.peers import GrpcPeer, PeerError, TrustOffer
 from gateway.server.federation import FederationServicer
@@ -40,9 +43,11 @@ from gateway.server.listener import MAX_REQUEST_BYTES, Listener
 from gateway.server.verification import VerificationServicer
 from gateway.storage import LedgerEntry
 from gateway.tls import CallerReader, create_ca, issue_certificate
-from tests.federation import AH, JS, SH, START, XU_ID_NUMBER, Federation, payload
+from tests.federation import AH, JS, SH, START, XU_ID_NUMBER, ZJ, Federation, payload
 
 VERIFY = "/recognition.v1.VerificationService/VerifyCredential"
+GET_TRUST = "/recognition.v1.FederationService/GetTrust"
+WATCH_TRUST = "/recognition.v1.FederationService/WatchTrust"
 ALLOWED = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED}
 # TLS lives in the machine's time, the federation in the test's.
 WORLD = system_world()
@@ -328,6 +333,69 @@ def test_a_caller_that_opens_calls_and_sends_nothing_does_not_keep_others_out(ed
     assert codes == {grpc.StatusCode.CANCELLED}
 
 
+@pytest.fixture
+def shared(federation: Federation) -> Iterator[dict[Province, Callable[[], grpc.Channel]]]:
+    """Anhui's federation listener, as two other provinces call it."""
+    now = WORLD.now() - timedelta(minutes=1)
+    cas = {province: create_ca(f"{province} test CA", now) for province in (AH, SH, ZJ)}
+    certificate, key = issue_certificate(
+        *cas[AH],
+        identity_uri=entity_ids(AH).gateway,
+        dns_names=["localhost"],
+        ip_addresses=[],
+        server=True,
+        client=True,
+        now=now,
+        lifetime=timedelta(days=1),
+    )
+    callers = CallerReader({ca[0]: (entity_ids(province).gateway,) for province, ca in cas.items()})
+    together = b"".join(ca[0] for ca in cas.values())
+    listener = Listener(
+        address="localhost:0",
+        material=lambda: ChannelMaterial(certificate=certificate, private_key=key, cas=together),
+        callers=callers,
+        threads=CALLS_PER_DOMAIN * len(cas) + 2,
+        max_concurrent_calls=16,
+        world=WORLD,
+        calls_per_domain=CALLS_PER_DOMAIN,
+        streams=STREAMS_PER_DOMAIN * len(cas),
+    )
+    listener.add_federation(FederationServicer(federation[AH].resolver, {}, callers, WORLD))
+    listener.start()
+
+    def connect(province: Province) -> grpc.Channel:
+        made, private_key = client_certificate(cas[province], entity_ids(province).gateway)
+        credentials = grpc.ssl_channel_credentials(cas[AH][0], private_key, made)
+        return grpc.secure_channel(f"localhost:{listener.port}", credentials)
+
+    yield {province: partial(connect, province) for province in cas}
+    listener.stop(0)()
+
+
+def test_a_province_that_opens_calls_and_sends_nothing_locks_no_other_out(
+    shared: dict[Province, Callable[[], grpc.Channel]],
+) -> None:
+    never = threading.Event()
+    opened: deque[Any] = deque()
+    codes: Counter[grpc.StatusCode] = Counter()
+
+    def silence() -> Iterator[bytes]:
+        never.wait(60)
+        yield from ()
+
+    with shared[ZJ]() as hostile, shared[SH]() as honest:
+        get_trust = hostile.stream_unary(GET_TRUST, request_serializer=bytes, response_deserializer=bytes)
+        watch_trust = hostile.stream_stream(WATCH_TRUST, request_serializer=bytes, response_deserializer=bytes)
+        stub = federation_pb2_grpc.FederationServiceStub(honest)
+        for _ in range(20):  # more than there are threads, and more than are taken at one time; always anew
+            opened.extend(get_trust.future(silence()) for _ in range(64))
+            opened.extend(watch_trust(silence()) for _ in range(8))
+            assert stub.GetTrust(federation_pb2.GetTrustRequest(), timeout=20).state.statements
+        never.set()
+        codes.update(call.code() for call in opened)
+    assert codes[grpc.StatusCode.RESOURCE_EXHAUSTED] > len(opened) / 2
+
+
 def test_honest_parallel_calls_of_one_caller_are_all_served(edge: Edge) -> None:
     with edge.service() as channel, ThreadPoolExecutor(8) as pool:
         stub = verification_pb2_grpc.VerificationServiceStub(channel)
@@ -444,6 +512,34 @@ def test_historical_keys_are_signed_by_the_entity(edge: Edge) -> None:
     claims = verify(jws, edge.federation.keys[AH]["issuer-federation"].public)
     assert jws.header.typ == "jwk-set+jwt"
     assert (claims["iss"], claims["keys"]) == (entity_ids(AH).issuer, [])
+
+
+def test_past_keys_are_signed_once_however_often_they_are_asked_for(edge: Edge) -> None:
+    federation = edge.federation
+    with edge.service() as channel:
+        stub = federation_pb2_grpc.FederationServiceStub(channel)
+        request = federation_pb2.GetHistoricalKeysRequest(entity_id=entity_ids(AH).issuer)
+
+        def ask() -> str:
+            return stub.GetHistoricalKeys(request, timeout=10).key_set
+
+        first = ask()
+        assert ask() == first
+        retired = federation.keys[AH]["issuer-credential"].public.kid
+        federation.revoke(AH, retired)
+        changed = ask()
+        assert [key["kid"] for key in payload(changed)["keys"]] == [retired]
+
+
+def test_an_old_charter_is_given_without_reading_all(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = edge.federation[AH].store
+    store.save_charter(7, "seven")
+    monkeypatch.setattr(store, "load_charters", None)
+    with edge.service() as channel:
+        stub = federation_pb2_grpc.FederationServiceStub(channel)
+        assert stub.GetCharter(federation_pb2.GetCharterRequest(version=7), timeout=10).charter == "seven"
+        code, _ = failure(lambda: stub.GetCharter(federation_pb2.GetCharterRequest(version=8), timeout=10))
+    assert code is grpc.StatusCode.NOT_FOUND
 
 
 @pytest.mark.parametrize("entity", ["https://issuer.gd.mrg.example", entity_ids(SH).gateway + "/other"])
@@ -612,13 +708,22 @@ def test_draining_ends_streams_at_once(edge: Edge) -> None:
         assert ended(call, {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE})
 
 
-def test_nothing_is_handed_out_before_the_start_is_over(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge.federation[AH].resolver, "_ready", False)
+def test_what_is_held_is_handed_out_before_the_start_is_over_and_nothing_new_is_signed(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver = edge.federation[AH].resolver
+    monkeypatch.setattr(resolver, "_ready", False)
     with edge.service() as channel:
         stub = federation_pb2_grpc.FederationServiceStub(channel)
-        code, _ = failure(lambda: stub.GetTrust(federation_pb2.GetTrustRequest(), timeout=10))
+        # Peers that start together hear from each other what each holds.
+        state = stub.GetTrust(federation_pb2.GetTrustRequest(), timeout=10).state
+        assert list(state.statements) == list(resolver.state().statements)
+        call = watch(channel)
+        assert list(next(call).state.statements) == list(resolver.state().statements)
+        call.cancel()
+        request = federation_pb2.GetHistoricalKeysRequest(entity_id=entity_ids(AH).issuer)
+        code, _ = failure(lambda: stub.GetHistoricalKeys(request, timeout=10))
         assert code is grpc.StatusCode.UNAVAILABLE
-        assert ended(watch(channel), {grpc.StatusCode.UNAVAILABLE})
 
 
 # -- a peer over the wire ---------------------------------------------------------------------------------------------

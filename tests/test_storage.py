@@ -28,8 +28,8 @@ COMPROMISED = Revocation(
 FULL = TrustMemory(
     documents={(ANCHOR, ANCHOR): "a.b.c", (ANCHOR, MEMBER): "d.e.f"},
     events={MEMBER: "g.h.i"},
-    revocations={(MEMBER, "k1"): SUPERSEDED, (MEMBER, "k2"): COMPROMISED},
-    withdrawals={(ANCHOR, MEMBER): Withdrawal(revoked_at=NOW, reason="公示撤回")},
+    revocations={(MEMBER, "k1"): SUPERSEDED, (MEMBER, "k2"): replace(COMPROMISED, attested=True)},
+    withdrawals={(ANCHOR, "t1", MEMBER): Withdrawal(revoked_at=NOW, reason="公示撤回")},
     equivocations={(ANCHOR, "t1"): Equivocation(one="x", other="y")},
     clock_floor=NOW,
 )
@@ -71,8 +71,12 @@ def test_what_was_remembered_is_there_after_a_restart(store: SqliteStore) -> Non
         TrustMemory(events={MEMBER: "new"}),
         TrustMemory(revocations={(MEMBER, "k3"): COMPROMISED}),
         TrustMemory(revocations={(MEMBER, "k1"): replace(SUPERSEDED, revoked_at=NOW + SECOND)}),
+        TrustMemory(revocations={(MEMBER, "k1"): replace(SUPERSEDED, revoked_at=NOW - SECOND)}),
+        TrustMemory(revocations={(MEMBER, "k1"): replace(SUPERSEDED, revoked_at=NOW + SECOND, attested=True)}),
+        TrustMemory(revocations={(MEMBER, "k1"): COMPROMISED}),
         TrustMemory(revocations={(MEMBER, "k2"): SUPERSEDED}),
-        TrustMemory(withdrawals={(ANCHOR, MEMBER): Withdrawal(revoked_at=NOW + SECOND, reason="again")}),
+        TrustMemory(withdrawals={(ANCHOR, "t1", MEMBER): Withdrawal(revoked_at=NOW + SECOND, reason="again")}),
+        TrustMemory(withdrawals={(ANCHOR, "t2", MEMBER): Withdrawal(revoked_at=NOW + SECOND, reason="again")}),
         TrustMemory(equivocations={(ANCHOR, "t1"): Equivocation(one="z", other="y")}),
         TrustMemory(clock_floor=NOW + SECOND),
         TrustMemory(clock_floor=NOW - SECOND),
@@ -138,6 +142,7 @@ RICH = MemberRecord(
     ),
     suspension=Suspension(suspended_at=NOW, until=NOW + timedelta(days=1), reason="停用"),
     withdrawal=Withdrawal(revoked_at=NOW, reason="撤回"),
+    withdrawal_signer="t1",
 )
 
 

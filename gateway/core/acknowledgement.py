@@ -21,7 +21,7 @@ from typing import Any, Final
 from gateway.core.charter import GATEWAY_TYPE, MAX_ANCHORS, MAX_MEMBERS, MAX_VERSION
 from gateway.core.encoding import JsonLimits
 from gateway.core.events import MAX_EVENTS
-from gateway.core.jose import MAX_JWKS_KEYS, parse_compact, verify
+from gateway.core.jose import MAX_JWKS_KEYS, PublicKey, parse_compact, verify
 from gateway.core.reasons import Reason, Rejected
 from gateway.core.statements import MAX_ENTITY_ID_CHARS, MAX_NUMERIC_DATE, PROFILE
 from gateway.core.trust import TrustedKey, TrustView
@@ -33,6 +33,9 @@ MAX_AGE: Final = timedelta(hours=1)
 _LIMITS: Final = JsonLimits(max_bytes=MAX_CHARS, max_depth=5, max_members=20_000)
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_KEYS: Final = 2 * MAX_JWKS_KEYS
+_MAX_REFUSED_OF_ONE: Final = 4 * MAX_EVENTS
+_MAX_REFUSED: Final = 1_500
+"""In all, which is a third of what may be sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,7 @@ class Acknowledgement:
     federation_keys: Mapping[str, frozenset[str]]
     """By member: thumbprints of the federation keys that a quorum of anchors attests to it."""
     refused: Mapping[str, frozenset[str]]
-    """By issuer: names of the keys that it refuses as revoked."""
+    """By member: names of the keys that it refuses as revoked."""
     anchor_keys: frozenset[str]
     """Names of the anchors' keys by its charter."""
 
@@ -68,9 +71,7 @@ def make(view: TrustView, gateway_id: str, now: datetime) -> dict[str, Any]:
             member.entity_id: sorted(key.thumbprint for key in view.federation_keys(member.entity_id).values())
             for member in view.charter.members
         },
-        "refused": {
-            issuer.entity_id: sorted(issuer.revocations) for issuer in view.issuers.values() if issuer.revocations
-        },
+        "refused": _refused(view),
         "anchor_keys": sorted(kid for anchor in view.charter.anchors for kid in anchor.keys),
     }
 
@@ -86,14 +87,17 @@ def read(token: str, view: TrustView, now: datetime) -> Acknowledgement:
     jws = parse_compact(token, max_chars=MAX_CHARS)
     if jws.header.typ != ACKNOWLEDGEMENT_TYPE:
         raise Rejected(Reason.TYPE_MISMATCH, f"typ is not {ACKNOWLEDGEMENT_TYPE}")
-    gateway = jws.unverified_claims(_LIMITS).get("iss")
+    # The signature before the claims: to read as many as there may be takes a while, and anybody can write them.
+    owners = _owners(view, jws.header.kid or "")
+    if not owners:
+        raise Rejected(Reason.KEY_UNKNOWN, "signed by a key that no quorum of anchors attests")
+    claims = verify(jws, next(iter(owners.values())), _LIMITS)
+    gateway = claims.get("iss")
     member = view.charter.member(gateway) if isinstance(gateway, str) else None
     if member is None or GATEWAY_TYPE not in member.entity_types:
         raise Rejected(Reason.ISSUER_UNKNOWN, "not from a gateway of the charter")
-    key = view.federation_keys(member.entity_id).get(jws.header.kid or "")
-    if key is None:
-        raise Rejected(Reason.KEY_UNKNOWN, "signed by a key that no quorum of anchors attests")
-    claims = verify(jws, key, _LIMITS)
+    if member.entity_id not in owners:
+        raise Rejected(Reason.KEY_UNKNOWN, "signed by a key that no quorum of anchors attests for this gateway")
     view_id = claims.get("view_id")
     if not isinstance(view_id, str) or _NAME.fullmatch(view_id) is None:
         raise _invalid("view_id")
@@ -104,9 +108,31 @@ def read(token: str, view: TrustView, now: datetime) -> Acknowledgement:
         view_id=view_id,
         keys=_sets(claims, "keys", _MAX_KEYS),
         federation_keys=_sets(claims, "federation_keys", _MAX_KEYS),
-        refused=_sets(claims, "refused", 4 * MAX_EVENTS),
+        refused=_sets(claims, "refused", _MAX_REFUSED_OF_ONE),
         anchor_keys=_set(claims.get("anchor_keys"), "anchor_keys", MAX_ANCHORS * MAX_JWKS_KEYS),
     )
+
+
+def _refused(view: TrustView) -> dict[str, list[str]]:
+    """Give the revoked keys of all members, not of issuers alone: a gateway's key can be in other hands as well.
+
+    Those that some anchor attested come first, the rest as far as there is room: a thief who made up thousands of names
+    must not make the word of every honest gateway too long to be read.
+    """
+    refused: dict[str, list[str]] = {}
+    room = _MAX_REFUSED
+    for member, kid in sorted(view.revocations, key=lambda place: (not view.revocations[place].attested, place)):
+        names = refused.setdefault(member, [])
+        if room and len(names) < _MAX_REFUSED_OF_ONE:
+            names.append(kid)
+            room -= 1
+    return {member: sorted(names) for member, names in refused.items() if names}
+
+
+def _owners(view: TrustView, kid: str) -> Mapping[str, PublicKey]:
+    """Give the members that a quorum of anchors attests a federation key to, by entity identifier."""
+    attested = {member.entity_id: view.federation_keys(member.entity_id) for member in view.charter.members}
+    return {member: keys[kid] for member, keys in attested.items() if kid in keys}
 
 
 def _usable(keys: Mapping[str, TrustedKey], now: datetime) -> set[str]:

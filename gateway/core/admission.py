@@ -9,15 +9,17 @@ neither alter nor withdraw. Rules that live here:
   withdrawn member back.
 * **It is adopted only together with all the statements it names.** Otherwise whoever strips one of them from what he
   relays would switch that member off. Only what takes away acts at once: withdrawals.
-* **A key that the charter no longer lists leaves no floor.** Whoever stole it may have used up the numbers, and the
-  anchor must be able to go on with its new key. Withdrawals it signed stay; they concern one vote for one member.
+* **A key that the charter no longer lists leaves nothing behind**: no floor, because whoever stole it may have used up
+  the numbers, and no withdrawal, because he may have made it. The anchor goes on with its new key, and says anew whom
+  it withdrew. A number may run ahead of the clock, but not so far that this cannot be healed.
 * **Statements may be past their expiry** when they enter: a member that is away must not keep the anchor's word on all
   others from being heard. They prove nothing then (``votes``), and their numbers still bind.
 * **A member's configuration** is only self-signed; anybody can write one. Whichever more chains support wins, up to a
   quorum, and expiry does not end that support: the member's own, however old, is never displaced by a stranger's.
   Between two of the same standing the higher number wins.
 * **Revocations** count by a federation key that a quorum of anchors attests. They are added and never taken back; only
-  from superseded to compromised may one change.
+  from superseded to compromised, or to an earlier time, may one change. Those of keys that an anchor attests always
+  find room; names that nobody knows have a bound, or a thief would fill the memory with them first.
 * **The clock floor** follows the latest time that a quorum of anchors attested. Below it nothing is taken in: every old
   document would look valid.
 
@@ -27,14 +29,15 @@ comparing texts, before anything is read.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from gateway.core.charter import MAX_MEMBERS, Charter, CharterAnchor, Member
 from gateway.core.events import UnverifiedEvents, read_events, verify_events
-from gateway.core.jose import PublicKey
+from gateway.core.jose import PublicKey, import_jwks
 from gateway.core.memory import (
     Equivocation,
     Place,
@@ -42,14 +45,19 @@ from gateway.core.memory import (
     RevocationReason,
     TrustMemory,
     Withdrawal,
+    joined,
     merge,
 )
+from gateway.core.publication import KEY_PARAMETERS
 from gateway.core.reasons import Reason, Rejected
 from gateway.core.snapshot import (
+    MAX_CONFIGURATION_CHARS,
+    MAX_STATEMENT_CHARS,
     Entry,
     Vouched,
     Withdrawn,
     check_jump,
+    is_within_reach,
     payload_digest,
     read_seq,
     read_snapshot,
@@ -68,7 +76,8 @@ MAX_EVENT_STATEMENTS: Final = MAX_MEMBERS
 MAX_PER_PLACE: Final = 8
 """Statements of one place in one offer. An honest relay has one; whoever sends more crowds out only his own."""
 MAX_REVOCATIONS: Final = 1_024
-"""Revocations remembered of one member, more than one statement lists: a thief's may have to stay beside its own."""
+"""Revocations remembered of one member, more than one statement lists: a thief's may have to stay beside its own. Those
+of keys that an anchor attests come on top; anchors bound how many keys a member may use up."""
 _EVER: Final = timedelta(days=3_650)
 """Grace by which the standing of members' configurations is compared: expiry must not make them forgeable."""
 _ALARMING: Final = frozenset({Reason.EQUIVOCATION, Reason.SEQUENCE_INVALID, Reason.SNAPSHOT_MISMATCH})
@@ -156,6 +165,7 @@ class _Desk:
                 statement = self._reader.read(token)
                 place = (statement.iss, statement.sub)
                 self._require_room(place)
+                self._require_short(statement)
                 signed = self._authentic(statement)
             except Rejected as rejection:
                 self._refuse(*place, rejection)
@@ -165,6 +175,14 @@ class _Desk:
     def _require_room(self, place: Place) -> None:
         if len(self._offered.get(place, ())) >= MAX_PER_PLACE:
             raise Rejected(Reason.TOO_LARGE, f"more than {MAX_PER_PLACE} statements of one place in one offer")
+
+    def _require_short(self, statement: UnverifiedStatement) -> None:
+        # An anchor's own configuration is as long as the charter has members.
+        if self._charter.anchor(statement.iss) is not None and statement.is_configuration:
+            return
+        most = MAX_CONFIGURATION_CHARS if statement.is_configuration else MAX_STATEMENT_CHARS
+        if len(statement.token) > most:
+            raise Rejected(Reason.TOO_LARGE, f"longer than {most} characters")
 
     def _authentic(self, statement: UnverifiedStatement) -> _Signed:
         anchor, member = self._charter.anchor(statement.iss), self._charter.member(statement.sub)
@@ -183,13 +201,17 @@ class _Desk:
         return _Signed(statement=statement, signer=signer, seq=seq, digest=payload_digest(statement))
 
     def _held(self, place: Place) -> _Signed | None:
-        """Give what is held and binds: not what is signed by a key that counts no more, nor what has no number."""
+        """Give what is held and binds: not what is signed by a key that counts no more, nor what has no number.
+
+        Nor one beyond reach: our own clock ran far ahead once, and what was taken in then must not bind for ever.
+        """
         token = self.memory.documents.get(place)
         if token is None:
             return None
         if token not in self._floors:
             try:
-                self._floors[token] = self._authentic(self._reader.read(token))
+                signed = self._authentic(self._reader.read(token))
+                self._floors[token] = signed if is_within_reach(signed.seq, self._now) else None
             except Rejected:
                 self._floors[token] = None
         return self._floors[token]
@@ -233,12 +255,13 @@ class _Desk:
             snapshot = read_snapshot(signed.statement)
         except Rejected:
             return  # refused by _judge_head
+        signer = signed.signer.thumbprint
         withdrawn = {
-            (anchor.entity_id, member): Withdrawal(revoked_at=entry.revoked_at, reason=entry.reason)
+            (anchor.entity_id, signer, member): Withdrawal(revoked_at=entry.revoked_at, reason=entry.reason)
             for member, entry in snapshot.items()
             if isinstance(entry, Withdrawn)
             and self._charter.member(member) is not None
-            and (anchor.entity_id, member) not in self.memory.withdrawals
+            and (anchor.entity_id, signer, member) not in self.memory.withdrawals
         }
         if withdrawn:
             self._take(TrustMemory(withdrawals=withdrawn))
@@ -274,11 +297,12 @@ class _Desk:
             raise Rejected(Reason.ROLLED_BACK, "older than the configuration held")
         if held is not None and signed.seq == held.seq:
             raise Rejected(Reason.EQUIVOCATION, "another configuration of this number is held")
-        check_jump(signed.seq, None if held is None else held.seq, self._now)
+        check_jump(signed.seq, self._now)
         snapshot = read_snapshot(signed.statement)
         if held is not None:
             self._check_snapshot(read_snapshot(held.statement), snapshot)
         for member, entry in self._vouched(snapshot):
+            check_jump(entry.seq, self._now)  # the anchor goes on from the highest of all its numbers
             last = self._held((anchor.entity_id, member))
             if last is not None:
                 _check_entry(Vouched(seq=last.seq, sha256=last.digest), entry)
@@ -336,8 +360,7 @@ class _Desk:
     def _is_better(self, member: Member, signed: _Signed) -> bool:
         check_times(signed.statement, PROFILE, self._now)
         held = self._held((member.entity_id, member.entity_id))
-        # From the clock too: what is held may be a stranger's, who chose a number that would rule out the true ones.
-        check_jump(signed.seq, None if held is None else max(held.seq, int(self._now.timestamp())), self._now)
+        check_jump(signed.seq, self._now)
         if held is None:
             return True
         before, after = self._standing(member, held), self._standing(member, signed)
@@ -387,12 +410,14 @@ class _Desk:
                 read.append(read_events(token))
             except Rejected as rejection:
                 self._refuse("", "", rejection)
+        self._look_again()
         evidence = Evidence(self._charter, self.memory, self._now, reader=self._reader)
         for events in sorted(read, key=lambda each: each.seq):
             try:
                 keys = self._authors_keys(evidence, events)
-                self._add_revocations(events)
-                self._keep_events(events, keys)
+                attesting = self._attesting(events.entity_id)
+                self._add_revocations(events, attesting)
+                self._keep_events(events, keys, attesting)
             except Rejected as rejection:
                 place = (events.entity_id, events.entity_id)
                 # By then the author was established: a stranger raises no alarm.
@@ -412,29 +437,70 @@ class _Desk:
             raise Rejected(Reason.NOT_YET_VALID, "revocations from the future")
         return frozenset(keys)
 
-    def _add_revocations(self, events: UnverifiedEvents) -> None:
-        known = {kid: each for (member, kid), each in self.memory.revocations.items() if member == events.entity_id}
-        added = {kid: each for kid, each in events.revocations.items() if not _says(known.get(kid), each)}
-        if len(known.keys() | added.keys()) > MAX_REVOCATIONS:
-            raise Rejected(Reason.TOO_LARGE, "the member has revoked more keys than are remembered")
-        if added:
-            self._take(TrustMemory(revocations={(events.entity_id, kid): each for kid, each in added.items()}))
+    def _attesting(self, member: str) -> Mapping[str, int]:
+        """Count, by kid, the anchors whose statement held lists a key of the member, in time or not."""
+        counted: Counter[str] = Counter()
+        for anchor in self._charter.anchors:
+            held = self._held((anchor.entity_id, member))
+            if held is not None:
+                counted.update(_listed_kids(held.statement))
+        return counted
 
-    def _keep_events(self, events: UnverifiedEvents, keys: frozenset[str]) -> None:
-        """Keep the newest statement for whoever comes late. It has to say all that the one before said."""
+    def _add_revocations(self, events: UnverifiedEvents, attesting: Mapping[str, int]) -> None:
+        """Add what a statement says that is not known.
+
+        Whoever stole a federation key can fill the memory with names of keys that are none. Those of keys that some
+        anchor attests find room whatever else is there.
+        """
+        member = events.entity_id
+        known = {kid: each for (owner, kid), each in self.memory.revocations.items() if owner == member}
+        room = MAX_REVOCATIONS - len(known)
+        added: dict[tuple[str, str], Revocation] = {}
+        for kid, said in events.revocations.items():  # at most events.MAX_EVENTS
+            revocation = replace(said, attested=kid in attesting)
+            if kid in known:
+                revocation = joined(known[kid], revocation)
+            elif kid not in attesting:
+                room -= 1
+                if room < 0:
+                    continue
+            if revocation != known.get(kid):
+                added[member, kid] = revocation
+        if added:
+            self._take(TrustMemory(revocations=added))
+        if room < 0:
+            too_many = Rejected(Reason.TOO_LARGE, "revocations of keys that no anchor attests are left out")
+            self._refuse(member, member, too_many)
+
+    def _look_again(self) -> None:
+        """Take from the statements kept what had no room: an anchor may attest such a key by now."""
+        counted = Counter(member for member, _ in self.memory.revocations)
+        for member in {subject for _, subject in self.change.documents}:
+            if counted[member] >= MAX_REVOCATIONS and member in self.memory.events:
+                attesting = self._attesting(member)
+                kept = read_events(self.memory.events[member])
+                said = {kid: each for kid, each in kept.revocations.items() if kid in attesting}
+                self._add_revocations(replace(kept, revocations=said), attesting)
+
+    def _keep_events(self, events: UnverifiedEvents, keys: frozenset[str], attesting: Mapping[str, int]) -> None:
+        """Keep the newest statement for whoever comes late.
+
+        It has to say all that the one before said of keys that may be in use. The rest may be a thief's invention, of
+        which the owner knows nothing.
+        """
         member = events.entity_id
         held = read_events(self.memory.events[member]) if member in self.memory.events else None
-        # The clock, as with configurations. A statement by a key that counts no more is no floor.
-        clock = int(self._now.timestamp())
-        if held is not None and held.kid in keys:
+        check_jump(events.seq, self._now)
+        # A statement by a key that counts no more, by this very statement perhaps, is no floor.
+        counts = held is not None and held.kid in keys and (member, held.kid) not in self.memory.revocations
+        if held is not None and counts and is_within_reach(held.seq, self._now):
             if events.seq < held.seq or (events.seq, events.digest) == (held.seq, held.digest):
                 raise Rejected(Reason.ROLLED_BACK, "no newer than the revocations held")
             if events.seq == held.seq:
                 raise Rejected(Reason.EQUIVOCATION, "other revocations of this number are held")
-            check_jump(events.seq, max(held.seq, clock), self._now)
-            if not all(_says(events.revocations.get(kid), each) for kid, each in held.revocations.items()):
+            binding = [kid for kid in held.revocations if attesting.get(kid, 0) >= self._charter.quorum]
+            if not all(_says(events.revocations.get(kid), held.revocations[kid]) for kid in binding):
                 raise Rejected(Reason.SNAPSHOT_MISMATCH, "a revocation that was made is left out")
-        check_jump(events.seq, None if held is None else max(held.seq, clock), self._now)
         self._take(TrustMemory(events={member: events.token}))
 
     # -- the clock -----------------------------------------------------------------------------------------------------
@@ -483,6 +549,18 @@ def _check_entry(before: Entry, after: Entry) -> None:
         raise Rejected(Reason.SNAPSHOT_MISMATCH, "snapshot goes back to an older statement")
     if after.seq == before.seq and after.sha256 != before.sha256:
         raise Rejected(Reason.SNAPSHOT_MISMATCH, "snapshot names another statement of one number")
+
+
+def _listed_kids(statement: UnverifiedStatement) -> frozenset[str]:
+    """The names of all keys that an anchor's statement attests."""
+    kids = set(statement.jwks)
+    for parameters in statement.metadata.values():
+        for name in KEY_PARAMETERS:
+            try:
+                kids |= import_jwks(parameters[name]).keys() if name in parameters else set()
+            except Rejected:
+                continue  # no vote comes of it either
+    return frozenset(kids)
 
 
 def _says(known: Revocation | None, revocation: Revocation) -> bool:

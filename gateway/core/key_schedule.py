@@ -237,14 +237,17 @@ class Said:
     kids: frozenset[str]
     signer: str
     """The key that signed it, when that is one of this purpose; else empty."""
+    forgotten: bool = False
+    """Our own store did not know it: a backup was put back, and what happened since is forgotten."""
 
 
 def recover(records: Records, said: Said, signed_until: datetime, now: datetime) -> Change:
     """Take from a statement of ours what a backup that was put back does not remember.
 
     A key that the statement names and the records hold for unheard of was published after the backup was made. It may
-    have signed, so it drains; if it signed the statement, it goes on signing. A key that was published before the
-    statement was made and is not in it was withdrawn since, and nobody would attest it again.
+    have signed, so it drains; if it signed the statement, it goes on signing. One that was published already, and signs
+    nothing by the records, may have signed since: it waits on, and is held for used. A key that was published before
+    the statement was made and is not in it was withdrawn since, and nobody would attest it again.
 
     Args:
         records: the keys.
@@ -253,23 +256,33 @@ def recover(records: Records, said: Said, signed_until: datetime, now: datetime)
         now: the time.
     """
     change = []
+    forgotten = said.forgotten or any(
+        (each.state is KeyState.STAGED and each.key.kid in said.kids)
+        or (each.state is KeyState.PUBLISHED and each.key.kid == said.signer)
+        for each in records
+    )
     for record in records:
-        kid = record.key.kid
-        if record.state is KeyState.STAGED and kid in said.kids:
-            drains = replace(record, published_at=now, activated_at=now, signed_until=signed_until)
-            if kid == said.signer:
-                change.append(replace(drains, state=KeyState.ACTIVE))
-            else:
-                change.append(replace(drains, state=KeyState.DRAINING, drained_at=now))
+        kid, used = record.key.kid, _used(record, signed_until)
+        if record.state in _WAITING and kid in said.kids and kid == said.signer:
+            at = record.published_at or now
+            change.append(replace(used, state=KeyState.ACTIVE, published_at=at, activated_at=now))
+        elif record.state is KeyState.STAGED and kid in said.kids:
+            change.append(replace(used, state=KeyState.DRAINING, published_at=now, activated_at=now, drained_at=now))
+        elif record.state is KeyState.PUBLISHED and kid in said.kids and forgotten:
+            change.append(used)
         elif record.state in _TOLD and kid not in said.kids and (record.published_at or now) < said.at <= now:
             change.append(replace(record, state=KeyState.RETIRED, retired_at=now))
     current = active(records)
     changed = {each.key.kid for each in change}
     if current is not None and current.key.kid not in changed and any(each.state is KeyState.ACTIVE for each in change):
-        change.append(replace(current, state=KeyState.DRAINING, drained_at=now, signed_until=signed_until))
-    elif current is not None and current.key.kid not in changed and change:
-        change.append(replace(current, signed_until=signed_until))  # nor is it remembered what this one signed
+        change.append(replace(_used(current, signed_until), state=KeyState.DRAINING, drained_at=now))
+    elif current is not None and current.key.kid not in changed and (change or said.forgotten):
+        change.append(_used(current, signed_until))  # nor is it remembered what this one signed
     return tuple(change)
+
+
+def _used(record: KeyRecord, signed_until: datetime) -> KeyRecord:
+    return replace(record, signed_until=max(record.signed_until or signed_until, signed_until))
 
 
 def _in_state(records: Records, kid: str, state: KeyState) -> KeyRecord:

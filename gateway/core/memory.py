@@ -12,7 +12,7 @@ Nothing here judges; ``admission`` decides what may enter, ``trust`` what it mea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -39,11 +39,18 @@ class Revocation:
     reason: RevocationReason
     compromised_since: datetime | None = None
     """For the record; see ``RevocationReason.COMPROMISED``."""
+    attested: bool = False
+    """Whether some anchor is known to have attested the key. Whoever stole a federation key can revoke names of keys
+    that never were, as many as he likes: those are kept, and told to nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawal:
-    """An anchor's word that it will never vouch for a member again. Sticky."""
+    """An anchor's word that it will never vouch for a member again.
+
+    Sticky, and it counts as long as the charter lists the key that signed it: when people replace a key that was
+    stolen, what the thief withdrew is no more.
+    """
 
     revoked_at: datetime
     reason: str
@@ -66,8 +73,8 @@ class TrustMemory:
     """The newest statement of revocations of each member, as signed."""
     revocations: Mapping[tuple[str, str], Revocation] = field(default_factory=dict)
     """By (member, kid)."""
-    withdrawals: Mapping[tuple[str, str], Withdrawal] = field(default_factory=dict)
-    """By (anchor, member)."""
+    withdrawals: Mapping[tuple[str, str, str], Withdrawal] = field(default_factory=dict)
+    """By (anchor, thumbprint of the key that signed it, member)."""
     equivocations: Mapping[tuple[str, str], Equivocation] = field(default_factory=dict)
     """By (anchor, thumbprint of the key that signed both)."""
     clock_floor: datetime | None = None
@@ -76,7 +83,7 @@ class TrustMemory:
 def merge(memory: TrustMemory, change: TrustMemory) -> TrustMemory:
     """Add a change. A sticky entry that is there already stays as it is, and the clock floor only rises.
 
-    One may get graver: a key that was revoked as superseded, and then turns out to be compromised.
+    A revocation may get graver; see ``joined``.
     """
     floors = [floor for floor in (memory.clock_floor, change.clock_floor) if floor is not None]
     return TrustMemory(
@@ -85,7 +92,7 @@ def merge(memory: TrustMemory, change: TrustMemory) -> TrustMemory:
         revocations={
             **change.revocations,
             **{
-                place: change.revocations[place] if _is_graver(change.revocations.get(place), known) else known
+                place: joined(known, change.revocations[place]) if place in change.revocations else known
                 for place, known in memory.revocations.items()
             },
         },
@@ -95,7 +102,17 @@ def merge(memory: TrustMemory, change: TrustMemory) -> TrustMemory:
     )
 
 
-def _is_graver(revocation: Revocation | None, known: Revocation) -> bool:
-    if revocation is None or revocation.reason is known.reason:
+def joined(known: Revocation, revocation: Revocation) -> Revocation:
+    """Give what two revocations of one key say together.
+
+    That is the graver reason, and of two times of being superseded the earlier: a thief who is first to name a time far
+    ahead must not keep the owner's from counting.
+    """
+    graver = revocation if _is_graver(revocation, known) else known
+    return replace(graver, attested=known.attested or revocation.attested)
+
+
+def _is_graver(revocation: Revocation, known: Revocation) -> bool:
+    if known.reason is RevocationReason.COMPROMISED:
         return False
-    return revocation.reason is RevocationReason.COMPROMISED
+    return revocation.reason is RevocationReason.COMPROMISED or revocation.revoked_at < known.revoked_at

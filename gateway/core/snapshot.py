@@ -27,7 +27,12 @@ from gateway.core.reasons import Reason, Rejected
 from gateway.core.statements import MAX_ENTITY_ID_CHARS, MAX_NUMERIC_DATE, PROFILE, EntityStatement, UnverifiedStatement
 
 MAX_JUMP: Final = 2**31
-"""How far a number may run ahead of the last. Whoever steals a key for a day must not use up all numbers there are."""
+"""How far a number may run ahead of the clock. Whoever steals a key must not use up all numbers there are; and were it
+measured from the last one, each of his statements would carry him further, until nobody can follow."""
+MAX_STATEMENT_CHARS: Final = 16_384
+"""An anchor's statement about one member. Of two keys for each purpose it has 3,000."""
+MAX_CONFIGURATION_CHARS: Final = 32_768
+"""A member's configuration: it has the same keys, and a proof of possession with most."""
 MAX_REASON_CHARS: Final = 200
 _DIGEST_CHARS: Final = 43
 
@@ -83,14 +88,23 @@ def read_seq(statement: UnverifiedStatement | EntityStatement) -> int:
     return seq
 
 
-def check_jump(seq: int, last: int | None, now: datetime) -> None:
-    """Refuse a number that runs too far ahead of the last one, or of the clock by which the first is chosen.
+def is_within_reach(seq: int, now: datetime) -> bool:
+    """Whether a number can have been given out by now.
+
+    One that cannot is the work of a thief or of a clock that ran ahead, and is no floor under the next either: nobody
+    else takes it, so whoever went on from there would be heard no more.
+    """
+    return seq - int(now.timestamp()) <= MAX_JUMP
+
+
+def check_jump(seq: int, now: datetime) -> None:
+    """Refuse a number that runs too far ahead of the clock; see ``is_within_reach``.
 
     Raises:
         Rejected: SEQUENCE_INVALID.
     """
-    if seq - (int(now.timestamp()) if last is None else last) > MAX_JUMP:
-        raise Rejected(Reason.SEQUENCE_INVALID, "seq jumps too far ahead")
+    if not is_within_reach(seq, now):
+        raise Rejected(Reason.SEQUENCE_INVALID, "seq runs too far ahead of the clock")
 
 
 def read_snapshot(statement: UnverifiedStatement | EntityStatement) -> Mapping[str, Entry]:

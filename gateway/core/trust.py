@@ -369,8 +369,11 @@ def _lasting_alarms(charter: Charter, memory: TrustMemory) -> tuple[Alarm, ...]:
 
 def _view_id(charter: Charter, memory: TrustMemory) -> str:
     held = [*memory.documents.values(), *(f"{anchor} {signer}" for anchor, signer in memory.equivocations)]
-    held += [f"{anchor} {member}" for anchor, member in memory.withdrawals]
-    held += [f"{member} {kid} {revocation.reason}" for (member, kid), revocation in memory.revocations.items()]
+    held += [" ".join(place) for place in memory.withdrawals]
+    held += [
+        f"{member} {kid} {revocation.reason} {int(revocation.revoked_at.timestamp())}"
+        for (member, kid), revocation in memory.revocations.items()
+    ]
     digests = sorted(sha256_b64url(each.encode("utf-8")) for each in held)
     return sha256_b64url("\n".join([charter.sha256, *digests]).encode("ascii"))[:22]
 
@@ -379,11 +382,16 @@ def _view_id(charter: Charter, memory: TrustMemory) -> str:
 
 
 def view_summary(view: TrustView) -> str:
-    """Write down what a view trusts, in the one spelling: the same trust gives the same text."""
+    """Write down what a view trusts, in the one spelling: the same trust gives the same text.
+
+    Revoked names that no anchor attested are left out: a thief makes up thousands, and this is kept at each change.
+    """
     issuers = {
         entity_id: {
             "keys": {kid: list(key.anchors) for kid, key in issuer.keys.items()},
-            "revoked": {kid: revocation.reason.value for kid, revocation in issuer.revocations.items()},
+            "revoked": {
+                kid: revocation.reason.value for kid, revocation in issuer.revocations.items() if revocation.attested
+            },
             "status_keys": {kid: list(key.anchors) for kid, key in issuer.status_keys.items()},
             "withdrawn": sorted(vote.anchor for vote in issuer.votes if vote.withdrawn),
         }

@@ -244,11 +244,16 @@ class Evidence:
         """Until when the anchor has said that it says nothing for the member; None: it has not."""
         entry = head.snapshot.get(member)
         expires_at = head.statement.expires_at
-        if (head.anchor.entity_id, member) in self.memory.withdrawals or isinstance(entry, Withdrawn):
+        if isinstance(entry, Withdrawn) or self._is_withdrawn(head.anchor, member):
             return expires_at
         if isinstance(entry, Suspended) and self.now < entry.until:
             return min(expires_at, entry.until)
         return None
+
+    def _is_withdrawn(self, anchor: CharterAnchor, member: str) -> bool:
+        return any(
+            (anchor.entity_id, key.thumbprint, member) in self.memory.withdrawals for key in anchor.keys.values()
+        )
 
     def _require_not_caught(self, anchor: CharterAnchor, signer: PublicKey) -> None:
         if (anchor.entity_id, signer.thumbprint) in self.memory.equivocations:

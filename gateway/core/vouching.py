@@ -14,16 +14,21 @@ Rules that live here (OpenID Federation 1.0 sections 3 and 11.1):
   goes is never delayed. What was rejected is left out without asking again.
 * A member that is suspended or withdrawn gets no statement. It is still listened to while suspended, so that it may
   rotate its keys meanwhile.
+* Where people replaced a member's federation key, nothing is said for it until a configuration by the new key was
+  judged: whoever had the old one may have had keys of his own attested.
+* Whom an anchor named once it names always. Others take a name that is missing for a lie, and then nothing it says.
 
 Everything here is a pure function of what is remembered; ``anchor`` keeps, signs and publishes.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -34,12 +39,15 @@ from gateway.core.memory import Withdrawal
 from gateway.core.publication import KEY_PARAMETERS, KEY_PROOFS, check_possession
 from gateway.core.reasons import InvalidRequest, NotHeld, Reason, Rejected, WrongState
 from gateway.core.snapshot import (
+    MAX_CONFIGURATION_CHARS,
     MAX_REASON_CHARS,
+    MAX_STATEMENT_CHARS,
     Entry,
     Suspended,
     Vouched,
     Withdrawn,
     check_jump,
+    is_within_reach,
     payload_digest,
     read_seq,
     snapshot_claim,
@@ -48,8 +56,13 @@ from gateway.core.statements import PROFILE, EntityStatement, check_times, parse
 
 SUBORDINATE_LIFETIME: Final = timedelta(hours=1)
 MAX_SUSPENSION: Final = timedelta(days=30)
+NOTHING_TO_SAY: Final = "there is no statement"
+REPLACED: Final = "its federation key was replaced, and it has not spoken by the new one yet"
 MAX_SPENT_KEYS: Final = 4_096
 """Keys of one member that are remembered as gone: a dozen rotations a day for a year. None is ever forgotten."""
+
+_ENVELOPE_CHARS: Final = 1_024
+"""Header and signature of a statement, at most."""
 
 
 class Approval(StrEnum):
@@ -102,7 +115,21 @@ class MemberRecord:
     """Identifiers of changes that a person rejected."""
     pending: PendingChange | None = None
     suspension: Suspension | None = None
+    replaced_at: datetime | None = None
+    """When people replaced its federation key; None again as soon as a configuration by the new key was judged."""
     withdrawal: Withdrawal | None = None
+    withdrawal_signer: str = ""
+    """Thumbprint of the key that signed it, when it is known only from a statement of the anchor's own that came back
+    to it. After a backup was put back that is all there is to know it by; but if the charter drops that key, a thief
+    may have signed it, and it counts no more. Empty: decided here."""
+
+    @property
+    def silence(self) -> Suspension | None:
+        """Until when nothing is said for it, also without an operator's suspension, and why."""
+        if self.replaced_at is None:
+            return self.suspension
+        # It ends with the new key's first word. That its time runs out brings no statement back; see ``_entry``.
+        return Suspension(suspended_at=self.replaced_at, until=self.replaced_at + MAX_SUSPENSION, reason=REPLACED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,20 +176,25 @@ def vouch(
     Raises:
         Rejected: the configuration gives no ground to vouch.
     """
-    known = record.federation_keys | (agreed_keys if approve is Approval.AUTO else frozenset())
+    if len(configuration) > MAX_CONFIGURATION_CHARS:
+        raise Rejected(Reason.TOO_LARGE, f"configuration is longer than {MAX_CONFIGURATION_CHARS} characters")
+    # Where people replaced the key just now, the others may not have done so yet, and still attest the thief's.
+    follows = approve is Approval.AUTO and record.replaced_at is None
+    known = record.federation_keys | (agreed_keys if follows else frozenset())
     statement, member = _authentic(anchor_id, charter, configuration, known, now)
     number, digest = _check_progress(record, statement, now)
     listed = _Listed.read(member, statement)
     _check_keys(listed, record, taken_keys)
-    updated = replace(_decide(record, listed, approve, now), seq=number, digest=digest)
+    updated = replace(_decide(record, listed, approve, now), seq=number, digest=digest, replaced_at=None)
     claims = None
     if not _silent(updated, now):
         claims = _claims(anchor_id, charter, member, listed, updated, seq=seq, now=now)
+        _require_short(claims)
     return Vouching(
         claims=claims,
         record=updated,
-        keys_changed=(updated.federation_keys, updated.credential_keys)
-        != (record.federation_keys, record.credential_keys),
+        keys_changed=record.replaced_at is not None
+        or (updated.federation_keys, updated.credential_keys) != (record.federation_keys, record.credential_keys),
     )
 
 
@@ -187,11 +219,12 @@ def _authentic(
 
 def _check_progress(record: MemberRecord, statement: EntityStatement, now: datetime) -> tuple[int, str]:
     number, digest = read_seq(statement), payload_digest(statement)
-    if number < record.seq:
-        raise Rejected(Reason.ROLLED_BACK, "older than a configuration already vouched for")
-    if number == record.seq and digest != record.digest:
-        raise Rejected(Reason.EQUIVOCATION, "two configurations bear the same number")
-    check_jump(number, record.seq or None, now)
+    if is_within_reach(record.seq, now):
+        if number < record.seq:
+            raise Rejected(Reason.ROLLED_BACK, "older than a configuration already vouched for")
+        if number == record.seq and digest != record.digest:
+            raise Rejected(Reason.EQUIVOCATION, "two configurations bear the same number")
+    check_jump(number, now)
     return number, digest
 
 
@@ -309,6 +342,12 @@ def _claims(
     return {name: value for name, value in claims.items() if value}
 
 
+def _require_short(claims: Mapping[str, Any]) -> None:
+    # One that nobody takes in would keep the anchor's word on all others from being heard.
+    if len(json.dumps(claims)) * 4 // 3 + _ENVELOPE_CHARS > MAX_STATEMENT_CHARS:
+        raise Rejected(Reason.TOO_LARGE, "configuration lists more keys than fit into a statement")
+
+
 def _narrowing_policy(charter: Charter, member: Member) -> dict[str, Any]:
     """What the member may issue: the credential types that some matter of the agreement accepts."""
     if ISSUER_TYPE not in member.entity_types:
@@ -318,7 +357,10 @@ def _narrowing_policy(charter: Charter, member: Member) -> dict[str, Any]:
 
 
 def anchor_snapshot(
-    records: Mapping[str, MemberRecord], statements: Mapping[str, str], now: datetime
+    records: Mapping[str, MemberRecord],
+    statements: Mapping[str, str],
+    now: datetime,
+    before: Mapping[str, Entry] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Write the ``snapshot`` claim of an anchor's configuration.
 
@@ -329,15 +371,27 @@ def anchor_snapshot(
         records: what is remembered of each member of the charter.
         statements: the last statement about each member, as signed.
         now: the time.
+        before: what the last snapshot said of members of the charter.
     """
     entries = {member: _entry(record, statements.get(member), now) for member, record in records.items()}
-    return snapshot_claim({member: entry for member, entry in entries.items() if entry is not None})
+    named = {member: entry for member, entry in entries.items() if entry is not None}
+    return snapshot_claim({**{member: _still(entry, now) for member, entry in before.items()}, **named})
+
+
+def _still(entry: Entry, now: datetime) -> Entry:
+    """What to say of a member that was named when there is nothing else to say."""
+    if isinstance(entry, Vouched):
+        # The statement that it names is lost. Suspended until now is to say nothing for it, and nothing against it.
+        return Suspended(suspended_at=now, until=now, reason=NOTHING_TO_SAY)
+    return entry
 
 
 def _entry(record: MemberRecord, statement: str | None, now: datetime) -> Entry | None:
     if record.withdrawal is not None:
         return Withdrawn(revoked_at=record.withdrawal.revoked_at, reason=record.withdrawal.reason)
-    suspension = record.suspension
+    suspension = record.silence
+    if record.replaced_at is not None:
+        statement = None  # the last one was about keys that are in other hands
     # Past its end it is still named, where there is no statement to take its place.
     if suspension is not None and (now < suspension.until or statement is None):
         return Suspended(suspended_at=suspension.suspended_at, until=suspension.until, reason=suspension.reason)
@@ -350,23 +404,24 @@ def _entry(record: MemberRecord, statement: str | None, now: datetime) -> Entry 
 # -- what an operator decides -----------------------------------------------------------------------------------------
 
 
-def enrol(record: MemberRecord | None, thumbprint: str, *, replace_keys: bool = False) -> MemberRecord:
+def enrol(record: MemberRecord | None, thumbprint: str, *, replaced_at: datetime | None = None) -> MemberRecord:
     """Take a federation key that people compared.
 
     Args:
         record: what is remembered of the member; None: nothing yet.
         thumbprint: of the key.
-        replace_keys: the member lost its federation keys, or they are in other hands: this one takes their place. Its
-            configurations are counted anew, because whoever had the old keys may have used up the numbers.
+        replaced_at: the time, when the member lost its federation keys, or they are in other hands: this one takes
+            their place. Its configurations are counted anew, because whoever had the old keys may have used up the
+            numbers, and nothing is said for it until there is one by this key.
 
     Raises:
-        WrongState: it is enrolled and ``replace_keys`` is not set, or its membership was revoked.
+        WrongState: it is enrolled and ``replaced_at`` is not given, or its membership was revoked.
         InvalidRequest: the key was withdrawn before, or has another purpose.
     """
     if record is None:
         return MemberRecord(federation_keys=frozenset({thumbprint}))
     _require_not_withdrawn(record)
-    if not replace_keys:
+    if replaced_at is None:
         raise WrongState("the member is enrolled already")
     if thumbprint in record.spent_keys | record.credential_keys:
         raise InvalidRequest("federation_key", "was withdrawn before, or serves another purpose")
@@ -378,6 +433,7 @@ def enrol(record: MemberRecord | None, thumbprint: str, *, replace_keys: bool = 
         digest="",
         approved=frozenset(),
         pending=None,
+        replaced_at=replaced_at,
     )
 
 
@@ -419,13 +475,16 @@ def suspend(record: MemberRecord, *, until: datetime, reason: str, now: datetime
 def resume(record: MemberRecord, *, now: datetime) -> MemberRecord:
     """End a suspension.
 
+    It stays on record, ended: a member that rotated its keys meanwhile and is away now has no statement that could take
+    its place in the snapshot.
+
     Raises:
-        WrongState: it is not suspended.
+        WrongState: it is not suspended, or only until it speaks by its new key.
     """
     _require_not_withdrawn(record)
     if record.suspension is None or now >= record.suspension.until:
-        raise WrongState("the member is not suspended")
-    return replace(record, suspension=None)
+        raise WrongState("the member is not suspended, or only until it speaks by its new federation key")
+    return replace(record, suspension=replace(record.suspension, until=now))
 
 
 def revoke(record: MemberRecord, *, reason: str, now: datetime) -> MemberRecord:
@@ -433,11 +492,13 @@ def revoke(record: MemberRecord, *, reason: str, now: datetime) -> MemberRecord:
 
     Raises:
         InvalidRequest: the reason is empty or long.
-        WrongState: that was done already.
+        WrongState: that was done already. What is known only from our own statement may be decided again, for good.
     """
-    _require_not_withdrawn(record)
+    if not record.withdrawal_signer:
+        _require_not_withdrawn(record)
     _require_reason(reason)
-    return replace(record, withdrawal=Withdrawal(revoked_at=now, reason=reason), pending=None)
+    withdrawal = Withdrawal(revoked_at=now, reason=reason)
+    return replace(record, withdrawal=withdrawal, withdrawal_signer="", pending=None)
 
 
 def _require_pending(record: MemberRecord, change: str) -> PendingChange:

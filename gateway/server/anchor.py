@@ -101,6 +101,7 @@ class AnchorServicer(anchor_pb2_grpc.AnchorServiceServicer):
                 entity_id,
                 wire.thumbprint("federation_key", request.federation_key),
                 replace_keys=request.replace,
+                now=self._world.now(),
                 validate_only=request.validate_only,
             ),
             validate_only=request.validate_only,
@@ -209,9 +210,9 @@ def _member(standing: MemberStanding, now: datetime) -> anchor_pb2.AnchorMember:
     message.change_pending = record.pending is not None
     if record.withdrawal is not None:
         message.reason = record.withdrawal.reason
-    elif record.suspension is not None and now < record.suspension.until:
-        message.reason = record.suspension.reason
-        message.suspend_until_time.CopyFrom(wire.timestamp(record.suspension.until))
+    elif record.silence is not None and now < record.silence.until:
+        message.reason = record.silence.reason
+        message.suspend_until_time.CopyFrom(wire.timestamp(record.silence.until))
     elif standing.statement_expires_at is not None:
         message.statement_expire_time.CopyFrom(wire.timestamp(standing.statement_expires_at))
     return message
@@ -223,7 +224,7 @@ def _state(standing: MemberStanding, now: datetime) -> anchor_pb2.MemberState.Va
         return anchor_pb2.MEMBER_STATE_NOT_ENROLLED
     if record.withdrawal is not None:
         return anchor_pb2.MEMBER_STATE_REVOKED
-    if record.suspension is not None and now < record.suspension.until:
+    if record.silence is not None and now < record.silence.until:
         return anchor_pb2.MEMBER_STATE_SUSPENDED
     expires_at = standing.statement_expires_at
     if expires_at is not None and now < expires_at:

@@ -29,6 +29,9 @@ from gateway.tls import CallerReader
 
 MAX_REQUEST_BYTES: Final = 256 * 1024
 """A presentation is at most 64 KiB; the rest is room for the attributes of an issuance."""
+MAX_UNSEEN_CALLS: Final = 1_024
+"""Calls that wait until it is seen whose they are, where domains have shares. No message of theirs is taken yet, and
+seeing takes less than a millisecond."""
 VERIFICATION_SERVICE: Final = "recognition.v1.VerificationService"
 ISSUANCE_SERVICE: Final = "recognition.v1.IssuanceService"
 FEDERATION_SERVICE: Final = "recognition.v1.FederationService"
@@ -48,6 +51,7 @@ class Listener:
         threads: int,
         max_concurrent_calls: int,
         world: World,
+        calls_per_domain: int = 0,
         streams: int = 0,
         open_streams: bool = False,
         max_request_bytes: int = MAX_REQUEST_BYTES,
@@ -60,8 +64,10 @@ class Listener:
                 handshake.
             callers: tells who calls.
             threads: for calls of one message; those that answer with a stream have theirs beside these.
-            max_concurrent_calls: taken at one time, streams not counted.
+            max_concurrent_calls: taken at one time, streams not counted. Where domains have shares, these bound it, and
+                so many more calls may wait for the moment it takes to see whose they are.
             world: clock and randomness.
+            calls_per_domain: see ``Guard``.
             streams: see ``Guard``.
             open_streams: see ``Guard``.
             max_request_bytes: the largest message taken.
@@ -69,11 +75,20 @@ class Listener:
         Raises:
             OSError: the address is taken or not ours.
         """
-        self._guard = Guard(world, callers, share=max(1, threads // 4), streams=streams, open_streams=open_streams)
+        self._guard = Guard(
+            world,
+            callers,
+            share=max(1, threads // 4),
+            calls_per_domain=calls_per_domain,
+            streams=streams,
+            open_streams=open_streams,
+        )
+        # gRPC counts what waits without regard to whose it is, so whoever fills that count locks everybody out.
+        unseen = MAX_UNSEEN_CALLS if calls_per_domain else 0
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=threads + streams, thread_name_prefix="rpc"),
             interceptors=[self._guard],
-            maximum_concurrent_rpcs=max_concurrent_calls + streams,
+            maximum_concurrent_rpcs=max_concurrent_calls + streams + unseen,
             options=[
                 ("grpc.max_receive_message_length", max_request_bytes),
                 ("grpc.so_reuseport", 0),

@@ -82,6 +82,9 @@ class TrustStore(Protocol):
     def load_charters(self) -> Mapping[int, str]:
         """Load the charters held, by version, oldest first."""
 
+    def load_charter(self, version: int) -> str | None:
+        """Load one charter; None: it is not held."""
+
     def save_charter(self, version: int, document: str) -> None:
         """Write a charter; a version once written stays as it is."""
 
@@ -90,6 +93,17 @@ class TrustStore(Protocol):
 
     def load_view(self, at: datetime) -> tuple[datetime, str] | None:
         """Give the summary in force at a time and since when; None: nothing is known of that time."""
+
+
+class Lineage(Protocol):
+    """Tells a store that was never lost from a backup that was put in its place."""
+
+    @property
+    def is_restored(self) -> bool:
+        """Whether it lacks something that it had known, and nobody has made that good since."""
+
+    def settle_restored(self) -> None:
+        """Note, durably, that what it lacked was learned again from others."""
 
 
 class AnchorStore(Protocol):

@@ -3,6 +3,11 @@
 Write-ahead log with ``synchronous=FULL``: a commit that was acknowledged survives ``kill -9`` and loss of power.
 Connections are not shared between threads: the ledger's writer has one, everything else shares another under a lock.
 Columns are always named, so that a database written by a newer version can still be read.
+
+A backup that was put back looks like any database. So what must not be forgotten counts its changes, and the highest
+count is also written beside the database, where no backup of it reaches. A database that is behind that mark, or has
+none, was put back; it says so itself until its owner has made good what it lacks. The mark is written after the commit:
+who is killed between the two finds a database ahead of its mark, and that is an intact one.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +26,7 @@ from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState
 from gateway.core.memory import Documents, Equivocation, Revocation, RevocationReason, TrustMemory, Withdrawal
 from gateway.core.vouching import MemberRecord, PendingChange, Suspension
 from gateway.storage import AuditEntry, KeyEvent, LedgerEntry, Override, StorageError
+from gateway.storage.mark import Mark
 
 # Numbered, forward only. A version once released is never edited; changes are appended.
 _MIGRATIONS: Final = (
@@ -32,11 +38,11 @@ _MIGRATIONS: Final = (
     CREATE TABLE events (member TEXT PRIMARY KEY, token TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE revocations (
         member TEXT NOT NULL, kid TEXT NOT NULL, revoked_at INTEGER NOT NULL, reason TEXT NOT NULL,
-        compromised_since INTEGER, PRIMARY KEY (member, kid)
+        compromised_since INTEGER, attested INTEGER NOT NULL, PRIMARY KEY (member, kid)
     ) WITHOUT ROWID;
     CREATE TABLE withdrawals (
-        anchor TEXT NOT NULL, member TEXT NOT NULL, revoked_at INTEGER NOT NULL, reason TEXT NOT NULL,
-        PRIMARY KEY (anchor, member)
+        anchor TEXT NOT NULL, signer TEXT NOT NULL, member TEXT NOT NULL, revoked_at INTEGER NOT NULL,
+        reason TEXT NOT NULL, PRIMARY KEY (anchor, signer, member)
     ) WITHOUT ROWID;
     CREATE TABLE equivocations (
         anchor TEXT NOT NULL, signer TEXT NOT NULL, one TEXT NOT NULL, other TEXT NOT NULL,
@@ -66,6 +72,12 @@ _MIGRATIONS: Final = (
         kid TEXT NOT NULL, charter_version INTEGER NOT NULL, view_id TEXT NOT NULL, request_id TEXT NOT NULL
     );
     """,
+    """
+    CREATE TABLE lineage (
+        only INTEGER PRIMARY KEY CHECK (only = 0), generation INTEGER NOT NULL, restored INTEGER NOT NULL
+    );
+    INSERT INTO lineage (only, generation, restored) VALUES (0, 0, 0);
+    """,
 )
 _INSERT_AUDIT: Final = (
     "INSERT INTO audit (verification_id, decided_at, service, matter, verdict, reason, issuer, kid, charter_version,"
@@ -92,6 +104,12 @@ _UPSERT_KEY: Final = (  # names of columns, all ours
 )
 
 
+MAX_VIEW_AGE: Final = timedelta(days=400)
+MAX_VIEWS: Final = 50_000
+"""Views kept, so that no anchor that changes its mind each minute fills the disk."""
+_PRUNE_VIEWS_EVERY: Final = 500
+
+
 class SqliteStore:
     """One SQLite file; implements all storage protocols."""
 
@@ -102,6 +120,8 @@ class SqliteStore:
             StorageError: the file cannot be opened, is not ours, or was written by a newer version.
         """
         self._path = path
+        self._mark = Mark(path)
+        self._views_until_pruned = 0
         self._lock = threading.Lock()
         self._ledger_lock = threading.Lock()
         with ExitStack() as opened:
@@ -114,6 +134,7 @@ class SqliteStore:
             path.touch(mode=0o600, exist_ok=True)
             self._connection = opened.enter_context(closing(self._connect()))
             self._migrate()
+            self._restored = self._compare_with_mark()
             self._ledger = opened.enter_context(closing(self._connect()))
         except (sqlite3.Error, OSError) as error:
             raise StorageError(f"{path.name}: {error}") from error
@@ -122,6 +143,46 @@ class SqliteStore:
         """Close both connections."""
         with self._lock, self._ledger_lock:
             self._opened.close()
+
+    # -- lineage -------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_restored(self) -> bool:
+        """Whether it is a backup put back; see ``Lineage``."""
+        return self._restored
+
+    def settle_restored(self) -> None:
+        """Be whole again; see ``Lineage``."""
+        with self._lock:
+            with self._transaction(self._connection) as db:
+                # Beyond what the one that was lost had reached: from here on this is the newer of the two.
+                db.execute(
+                    "UPDATE lineage SET restored = 0, generation = max(generation, ?) + 1", (self._mark.read() or 0,)
+                )
+                (generation,) = db.execute("SELECT generation FROM lineage").fetchone()
+            self._restored = False
+            self._mark.write(generation)
+
+    def _compare_with_mark(self) -> bool:
+        # The mark first: another process may be writing both, and must not look as if it had gone backwards.
+        mark = self._mark.read()
+        generation, restored = self._connection.execute("SELECT generation, restored FROM lineage").fetchone()
+        if mark is None and generation == 0:
+            self._mark.write(0)  # new, or from before there were marks
+            return False
+        return bool(restored) or mark is None or generation < mark
+
+    @contextmanager
+    def _durable_change(self) -> Iterator[sqlite3.Connection]:
+        """One transaction that changes what must not be forgotten; the mark follows it."""
+        with self._transaction(self._connection) as db:
+            yield db
+            # A backup put back goes on counting, and would look intact once it had passed the mark: so it is noted.
+            db.execute(
+                "UPDATE lineage SET generation = generation + 1, restored = max(restored, ?)", (int(self._restored),)
+            )
+            (generation,) = db.execute("SELECT generation FROM lineage").fetchone()
+        self._mark.write(generation)
 
     # -- ledger --------------------------------------------------------------------------------------------------------
 
@@ -186,14 +247,17 @@ class SqliteStore:
                         revoked_at=_instant(at),
                         reason=RevocationReason(reason),
                         compromised_since=_maybe_instant(since),
+                        attested=bool(attested),
                     )
-                    for member, kid, at, reason, since in read(
-                        "SELECT member, kid, revoked_at, reason, compromised_since FROM revocations"
+                    for member, kid, at, reason, since, attested in read(
+                        "SELECT member, kid, revoked_at, reason, compromised_since, attested FROM revocations"
                     )
                 },
                 withdrawals={
-                    (anchor, member): Withdrawal(revoked_at=_instant(at), reason=reason)
-                    for anchor, member, at, reason in read("SELECT anchor, member, revoked_at, reason FROM withdrawals")
+                    (anchor, signer, member): Withdrawal(revoked_at=_instant(at), reason=reason)
+                    for anchor, signer, member, at, reason in read(
+                        "SELECT anchor, signer, member, revoked_at, reason FROM withdrawals"
+                    )
                 },
                 equivocations={
                     (anchor, signer): Equivocation(one=one, other=other)
@@ -204,7 +268,7 @@ class SqliteStore:
 
     def save_memory(self, change: TrustMemory) -> None:
         """Add to what is remembered; see ``TrustStore``."""
-        with self._lock, self._transaction(self._connection) as db:
+        with self._lock, self._durable_change() as db:
             _save_documents(db, change.documents)
             db.executemany(
                 "INSERT INTO events (member, token) VALUES (?, ?)"
@@ -212,18 +276,24 @@ class SqliteStore:
                 list(change.events.items()),
             )
             db.executemany(
-                # Sticky, but for the one change there may be: that a key superseded turns out to be compromised.
-                "INSERT INTO revocations (member, kid, revoked_at, reason, compromised_since) VALUES (?, ?, ?, ?, ?)"
+                # Sticky, but that it may get graver; see ``memory.joined``.
+                "INSERT INTO revocations (member, kid, revoked_at, reason, compromised_since, attested)"
+                " VALUES (?, ?, ?, ?, ?, 0)"
                 " ON CONFLICT (member, kid) DO UPDATE SET revoked_at = excluded.revoked_at, reason = excluded.reason,"
                 " compromised_since = excluded.compromised_since"
-                " WHERE reason = 'superseded' AND excluded.reason = 'compromised'",
+                " WHERE reason = 'superseded'"
+                " AND (excluded.reason = 'compromised' OR excluded.revoked_at < revoked_at)",
                 [
                     (*place, _seconds(each.revoked_at), each.reason.value, _maybe_seconds(each.compromised_since))
                     for place, each in change.revocations.items()
                 ],
             )
             db.executemany(
-                "INSERT INTO withdrawals (anchor, member, revoked_at, reason) VALUES (?, ?, ?, ?)"
+                "UPDATE revocations SET attested = 1 WHERE member = ? AND kid = ?",
+                [place for place, each in change.revocations.items() if each.attested],
+            )
+            db.executemany(
+                "INSERT INTO withdrawals (anchor, signer, member, revoked_at, reason) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT DO NOTHING",
                 [(*place, _seconds(each.revoked_at), each.reason) for place, each in change.withdrawals.items()],
             )
@@ -249,16 +319,28 @@ class SqliteStore:
             rows = self._connection.execute("SELECT version, document FROM charters ORDER BY version").fetchall()
         return dict(rows)
 
+    def load_charter(self, version: int) -> str | None:
+        """Load one charter; see ``TrustStore``."""
+        with self._lock, _wrapped():
+            row = self._connection.execute("SELECT document FROM charters WHERE version = ?", (version,)).fetchone()
+        return None if row is None else str(row[0])
+
     def save_charter(self, version: int, document: str) -> None:
         """Write a charter; see ``TrustStore``."""
-        with self._lock, self._transaction(self._connection) as db:
+        if self.load_charter(version) is not None:
+            return  # as at each start: nothing changes
+        with self._lock, self._durable_change() as db:
             db.execute(
                 "INSERT INTO charters (version, document) VALUES (?, ?) ON CONFLICT DO NOTHING", (version, document)
             )
 
     def save_view(self, taken_at: datetime, summary: str) -> None:
-        """Remember a view; see ``TrustStore``."""
+        """Remember a view; see ``TrustStore``. What is too old, or too much, goes."""
         with self._lock, self._transaction(self._connection) as db:
+            if self._views_until_pruned <= 0:
+                _prune_views(db, taken_at)
+                self._views_until_pruned = _PRUNE_VIEWS_EVERY
+            self._views_until_pruned -= 1
             last = db.execute("SELECT summary FROM views ORDER BY taken_at DESC LIMIT 1").fetchone()
             if last is None or last[0] != summary:
                 db.execute(
@@ -286,7 +368,7 @@ class SqliteStore:
 
     def save_anchor(self, members: Mapping[str, MemberRecord], documents: Documents) -> None:
         """Write what the anchor remembers and says; see ``AnchorStore``."""
-        with self._lock, self._transaction(self._connection) as db:
+        with self._lock, self._durable_change() as db:
             db.executemany(
                 "INSERT INTO members (member, record) VALUES (?, ?)"
                 " ON CONFLICT (member) DO UPDATE SET record = excluded.record",
@@ -304,7 +386,7 @@ class SqliteStore:
 
     def save_keys(self, keys: Sequence[KeyRecord], events: Sequence[KeyEvent], request_id: str = "") -> None:
         """Write keys and what happened to them; see ``KeyStateStore``."""
-        with self._lock, self._transaction(self._connection) as db:
+        with self._lock, self._durable_change() as db:
             db.executemany(_UPSERT_KEY, [_key_row(key) for key in keys])
             db.executemany(
                 "INSERT INTO key_events (at, kid, purpose, event, administrator, detail) VALUES (?, ?, ?, ?, ?, ?)",
@@ -502,9 +584,24 @@ def _member(record: MemberRecord) -> dict[str, Any]:
     if record.suspension is not None:
         suspension = record.suspension
         members["suspension"] = [_seconds(suspension.suspended_at), _seconds(suspension.until), suspension.reason]
+    if record.replaced_at is not None:
+        members["replaced_at"] = _seconds(record.replaced_at)
     if record.withdrawal is not None:
         members["withdrawal"] = [_seconds(record.withdrawal.revoked_at), record.withdrawal.reason]
+        members["withdrawal_signer"] = record.withdrawal_signer
     return members
+
+
+def _prune_views(db: sqlite3.Connection, now: datetime) -> None:
+    # The last before the limit stays: it says what was in force at the limit.
+    db.execute(
+        "DELETE FROM views WHERE taken_at < (SELECT max(taken_at) FROM views WHERE taken_at <= ?)",
+        (_milliseconds(now - MAX_VIEW_AGE),),
+    )
+    db.execute(
+        "DELETE FROM views WHERE taken_at <= (SELECT taken_at FROM views ORDER BY taken_at DESC LIMIT 1 OFFSET ?)",
+        (MAX_VIEWS,),
+    )
 
 
 _MEMBER_SETS: Final = ("federation_keys", "credential_keys", "spent_keys", "approved", "rejected")
@@ -527,5 +624,7 @@ def _read_member(members: dict[str, Any]) -> MemberRecord:
         suspension=Suspension(suspended_at=_instant(suspension[0]), until=_instant(suspension[1]), reason=suspension[2])
         if suspension
         else None,
+        replaced_at=_maybe_instant(members.get("replaced_at")),
         withdrawal=Withdrawal(revoked_at=_instant(withdrawal[0]), reason=withdrawal[1]) if withdrawal else None,
+        withdrawal_signer=members.get("withdrawal_signer", ""),
     )

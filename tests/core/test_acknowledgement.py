@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from gateway.core import jose
 from gateway.core.acknowledgement import ACKNOWLEDGEMENT_TYPE, MAX_AGE, MAX_CHARS, make, read
+from gateway.core.encoding import parse_json_object
 from gateway.core.jose import SoftwareKey, generate_key, sign_compact
 from gateway.core.reasons import Reason
 from gateway.core.statements import TYP
@@ -79,7 +82,11 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], Reason]] = {
     "by a key that nobody attests": ({"signer": generate_key()}, Reason.KEY_UNKNOWN),
     "trap 17: by another gateway's key": ({"signer": key_of("https://gateway.sh.mrg.example")}, Reason.KEY_UNKNOWN),
     "from an issuer": ({"gateway": SHANGHAI}, Reason.ISSUER_UNKNOWN),
-    "from a stranger": ({"gateway": "https://gateway.gd.mrg.example"}, Reason.ISSUER_UNKNOWN),
+    "from a stranger": (
+        {"gateway": "https://gateway.gd.mrg.example", "signer": key_of(GATEWAY)},
+        Reason.ISSUER_UNKNOWN,
+    ),
+    "from a stranger, by its own key": ({"gateway": "https://gateway.gd.mrg.example"}, Reason.KEY_UNKNOWN),
     "of another type": ({"typ": TYP}, Reason.TYPE_MISMATCH),
     "from the future": ({"at": NOW + MINUTE + SECOND}, Reason.NOT_YET_VALID),
     "too old": ({"at": NOW - MAX_AGE - SECOND}, Reason.EXPIRED),
@@ -135,6 +142,35 @@ def test_what_is_malformed_is_refused(view: TrustView, change: Callable[[dict[st
 def test_it_is_bounded(view: TrustView) -> None:
     assert reason_of(lambda: read("x" * (MAX_CHARS + 1), view, NOW)) is Reason.TOO_LARGE
     assert len(signed(view)) < MAX_CHARS / 10
+
+
+def test_a_thiefs_inventions_do_not_make_it_too_long(papers: Papers) -> None:
+    known = {(GATEWAY, key_of("a gateway's lost key").public.kid): replace(compromised(), attested=True)}
+    invented = {
+        (issuer, f"{number:043}"): compromised() for issuer in papers.federation_keys for number in range(1_024)
+    }
+    view = papers.view(revocations={**invented, **known})
+    said = read(signed(view), view, NOW)
+    assert said.refused[GATEWAY] >= {kid for _, kid in known}
+
+
+@pytest.mark.parametrize("signer", [generate_key(), None], ids=["an unknown key", "a known key, signed otherwise"])
+def test_the_claims_are_not_read_before_it_is_known_whose_they_are(
+    view: TrustView, monkeypatch: pytest.MonkeyPatch, signer: SoftwareKey | None
+) -> None:
+    token = signed(view, signer=signer)
+    read_so_far: list[bytes] = []
+
+    def noting(raw: bytes, *limits: Any) -> Any:
+        read_so_far.append(raw)
+        return parse_json_object(raw, *limits)
+
+    monkeypatch.setattr(jose, "parse_json_object", noting)
+    parts = token.split(".")
+    spoiled = ".".join([*parts[:2], parts[2][:20] + ("A" if parts[2][20] != "A" else "B") + parts[2][21:]])
+    expected = {Reason.KEY_UNKNOWN} if signer else {Reason.SIGNATURE_INVALID}
+    assert {reason_of(lambda: read(spoiled, view, NOW))} == expected
+    assert all(b"anchor_keys" not in raw for raw in read_so_far)
 
 
 def test_a_gateway_whose_trust_is_stale_says_so_by_what_it_leaves_out(view: TrustView) -> None:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from gateway.core import admission, votes
 from gateway.core.admission import MAX_PER_PLACE, Offer, admit
-from gateway.core.jose import generate_key, sign_compact
-from gateway.core.memory import Equivocation, Place, TrustMemory, Withdrawal, merge
+from gateway.core.charter import MAX_MEMBERS
+from gateway.core.events import MAX_EVENTS, MAX_EVENTS_CHARS
+from gateway.core.jose import SoftwareKey, generate_key, sign_compact
+from gateway.core.memory import Equivocation, Place, Revocation, TrustMemory, Withdrawal, merge
 from gateway.core.publication import configuration_claims
 from gateway.core.reasons import Reason, Rejected
-from gateway.core.snapshot import MAX_JUMP, Suspended, Vouched, Withdrawn, payload_digest
-from gateway.core.statements import TYP, parse_statement
+from gateway.core.snapshot import (
+    MAX_CONFIGURATION_CHARS,
+    MAX_JUMP,
+    MAX_STATEMENT_CHARS,
+    Suspended,
+    Vouched,
+    Withdrawn,
+    payload_digest,
+)
+from gateway.core.statements import PROFILE, TYP, parse_statement
 from gateway.core.trust import build_view
+from gateway.peers import MAX_STATE_BYTES
 from tests.core.papers import (
     ANCHORS,
     GATEWAY,
@@ -253,14 +264,38 @@ def test_an_anchors_configuration_is_refused(
 @pytest.mark.parametrize(
     ("jump", "taken"), [(MAX_JUMP, True), (MAX_JUMP + 1, False)], ids=["as far as allowed", "one further"]
 )
-@pytest.mark.parametrize("held", [True, False], ids=["over the one held", "over the clock"])
+@pytest.mark.parametrize("held", [True, False], ids=["one held", "none held"])
 def test_case_126_how_far_a_number_may_jump(papers: Papers, held: bool, jump: int, taken: bool) -> None:
-    base = seq_of(papers.documents[OWN]) if held else START
-    bundle = [papers.head(FIRST, seq=base + jump), *papers.bundle(FIRST)[:-1]]
+    """By the clock, whatever is held: a thief's numbers must not carry each other to where nobody can follow."""
+    bundle = [papers.head(FIRST, seq=START + jump), *papers.bundle(FIRST)[:-1]]
     memory = papers.memory() if held else TrustMemory()
     answer = papers.admit(*[token for token in bundle if token != papers.documents[OWN]], memory=memory)
     assert (answer.memory.documents.get(OWN) == bundle[0]) is taken
     assert (Reason.SEQUENCE_INVALID in alarms(answer)) is not taken
+
+
+@pytest.mark.parametrize(("jump", "taken"), [(MAX_JUMP, True), (MAX_JUMP + 1, False)])
+def test_case_126_how_far_the_number_of_a_statement_may_jump(papers: Papers, jump: int, taken: bool) -> None:
+    bundle = newer(papers, seq=START + jump)
+    answer = papers.admit(*bundle)
+    assert (answer.memory.documents[OWN] in bundle) is taken
+    assert (Reason.SEQUENCE_INVALID in alarms(answer)) is not taken
+
+
+@pytest.mark.parametrize(("years", "binds"), [(60, True), (70, False)])
+def test_what_a_clock_that_ran_ahead_left_behind_does_not_bind(papers: Papers, years: int, binds: bool) -> None:
+    """Beyond reach of the clock a number is no floor: nobody could ever go on from there."""
+    ahead = START + years * 365 * 86_400
+    papers.documents[ABOUT_SHANGHAI] = papers.statement(FIRST, SHANGHAI, seq=ahead)
+    papers.documents[OWN] = papers.head(FIRST, seq=ahead)
+    papers.documents[MEMBER] = papers.configuration(SHANGHAI, seq=ahead)
+    memory = papers.memory(events={SHANGHAI: papers.events(SHANGHAI, {}, seq=ahead)})
+    bundle, configuration = newer(papers), papers.configuration(SHANGHAI)
+    revoking = papers.events(SHANGHAI, {lost(): compromised()})
+    after = papers.admit(*bundle, configuration, events=[revoking], memory=memory).memory
+    assert (after.documents[OWN] in bundle) is not binds
+    assert (after.documents[MEMBER] == configuration) is not binds
+    assert (after.events[SHANGHAI] == revoking) is not binds
 
 
 def test_case_127_a_member_that_left_the_charter_may_be_dropped(papers: Papers) -> None:
@@ -354,24 +389,53 @@ def withdrawing(papers: Papers, member: str = SHANGHAI, **options: Any) -> str:
     return papers.head(FIRST, entries={**papers.entries(FIRST), member: gone}, **options)
 
 
+def withdrawal(papers: Papers) -> tuple[str, str, str]:
+    return FIRST, papers.anchor_keys[FIRST].public.thumbprint, SHANGHAI
+
+
 def test_a_withdrawal_acts_at_once_even_when_the_rest_was_stripped(papers: Papers) -> None:
     entries = {**papers.entries(FIRST), JIANGSU: Vouched(seq=START + 10_000, sha256="A" * 43)}
     gone = Withdrawn(revoked_at=NOW, reason="closed")
     answer = papers.admit(papers.head(FIRST, entries={**entries, SHANGHAI: gone}))
     assert answer.memory.documents == papers.documents
-    assert answer.change.withdrawals == {(FIRST, SHANGHAI): Withdrawal(revoked_at=NOW, reason="closed")}
+    assert answer.change.withdrawals == {withdrawal(papers): Withdrawal(revoked_at=NOW, reason="closed")}
 
 
 @pytest.mark.parametrize("at", [NOW, NOW - 5 * HOUR], ids=["in time", "expired"])
 def test_case_135_what_was_withdrawn_does_not_come_back(papers: Papers, at: Any) -> None:
     memory = papers.admit(withdrawing(papers, at=at)).memory
-    assert (FIRST, SHANGHAI) in memory.withdrawals
+    assert withdrawal(papers) in memory.withdrawals
     back = papers.admit(*newer(papers), *papers.documents.values(), memory=memory)
-    assert (FIRST, SHANGHAI) in back.memory.withdrawals
+    assert withdrawal(papers) in back.memory.withdrawals
     votes = build_view(papers.charter, back.memory, NOW).issuer(SHANGHAI).votes
     assert [vote.anchor for vote in votes if vote.withdrawn] == [FIRST]
     if at == NOW:
         assert alarms(back) == [Reason.SNAPSHOT_MISMATCH]
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["key still listed", "key replaced"])
+def test_what_a_thief_withdrew_counts_until_the_charter_replaces_the_key(papers: Papers, listed: bool) -> None:
+    """Two anchors were robbed, one after the other, and each thief withdrew a member; both were given new keys."""
+    memory, charter = papers.memory(), papers.charter
+    stolen: list[SoftwareKey] = []
+
+    def keep(claims: dict[str, Any]) -> None:
+        for entry, key in zip(claims["anchors"], stolen if listed else [], strict=False):
+            entry["jwks"]["keys"].append(dict(key.public.jwk))
+
+    for anchor in ANCHORS[:2]:
+        gone = {**papers.entries(anchor), SHANGHAI: Withdrawn(revoked_at=NOW, reason="theft")}
+        memory = papers.admit(papers.head(anchor, entries=gone), memory=memory, charter=charter).memory
+        stolen.append(papers.anchor_keys[anchor])
+        papers.anchor_keys[anchor] = key_of(f"fresh {anchor}")
+        charter = papers.make_charter(keep)
+        for member in papers.federation_keys:
+            papers.documents[anchor, member] = papers.statement(anchor, member)
+        papers.seal(anchor)
+        memory = papers.admit(*papers.bundle(anchor), memory=memory, charter=charter).memory
+    assert len(memory.withdrawals) == 2
+    said = build_view(charter, memory, NOW).issuer(SHANGHAI).votes
+    assert [vote.withdrawn for vote in said] == [listed, listed, False, False]
 
 
 def test_a_stranger_withdraws_nothing(papers: Papers) -> None:
@@ -388,18 +452,23 @@ def test_a_withdrawal_of_nobody_is_not_remembered(papers: Papers) -> None:
 
 def test_fast_forward_is_healed_by_the_charter(papers: Papers) -> None:
     """Whoever stole the key used up the numbers; with its new key the anchor goes on where it was."""
-    stolen = papers.head(FIRST, seq=seq_of(papers.documents[OWN]) + MAX_JUMP)
-    memory = papers.admit(stolen).memory
-    assert memory.documents[OWN] == stolen
+    memory = papers.memory()
+    for ahead in (MAX_JUMP - 1, MAX_JUMP, 2 * MAX_JUMP - 2):  # the last is refused: he gets no further
+        stolen = papers.head(FIRST, seq=START + ahead)
+        memory = papers.admit(stolen, memory=memory).memory
+        assert (memory.documents[OWN] == stolen) is (ahead <= MAX_JUMP)
     fresh = generate_key()
     bundle = [sign_compact(TYP, claims_of(token), fresh) for token in papers.bundle(FIRST) if _place(token) != OWN]
-    head = papers.head(FIRST, key=fresh)
-    assert reasons(papers.admit(head, *bundle, memory=memory))[0] is Reason.KEY_UNKNOWN
+    # It goes on above what it remembers of its own numbers, a second later.
+    head, now = papers.head(FIRST, key=fresh, seq=START + MAX_JUMP + 1), NOW + SECOND
+    assert reasons(papers.admit(head, *bundle, memory=memory, now=now))[0] is Reason.KEY_UNKNOWN
     papers.anchor_keys[FIRST] = fresh
     healed = papers.make_charter()
-    answer = papers.admit(head, *bundle, memory=memory, charter=healed)
+    answer = papers.admit(head, *bundle, memory=memory, charter=healed, now=now)
     assert answer.memory.documents[OWN] == head
     assert answer.alarms == ()
+    newcomer = papers.admit(head, *bundle, memory=TrustMemory(), charter=healed, now=now)
+    assert newcomer.memory.documents[OWN] == head
 
 
 # -- a member's configuration -----------------------------------------------------------------------------------------
@@ -689,18 +758,30 @@ def test_case_135_trap_7_a_revoked_key_comes_back_by_nothing(papers: Papers) -> 
     papers.attest(SHANGHAI, papers.credential_keys[SHANGHAI], ANCHORS)
     silent = papers.events(SHANGHAI, {})
     answer = papers.admit(*before, *papers.documents.values(), events=[silent], memory=memory)
-    assert answer.memory.revocations == {(SHANGHAI, kid): compromised()}
+    assert answer.memory.revocations == {(SHANGHAI, kid): replace(compromised(), attested=True)}
     view = build_view(papers.charter, answer.memory, NOW)
     assert reason_of(lambda: view.credential_key(SHANGHAI, kid, NOW)) is Reason.KEY_REVOKED
 
 
 def test_only_a_graver_word_changes_a_revocation(papers: Papers) -> None:
-    memory = papers.admit(events=[papers.events(SHANGHAI, {lost(): superseded(NOW - HOUR)})]).memory
-    graver = papers.admit(events=[papers.events(SHANGHAI, {lost(): compromised()})], memory=memory)
-    assert graver.memory.revocations == graver.change.revocations == {(SHANGHAI, lost()): compromised()}
-    milder = papers.admit(events=[papers.events(SHANGHAI, {lost(): superseded()})], memory=graver.memory)
+    kid = papers.credential_keys[SHANGHAI][0].public.kid
+    memory = papers.admit(events=[papers.events(SHANGHAI, {kid: superseded(NOW - HOUR)})]).memory
+    graver = papers.admit(events=[papers.events(SHANGHAI, {kid: compromised()})], memory=memory)
+    gravest = {(SHANGHAI, kid): replace(compromised(), attested=True)}
+    assert graver.memory.revocations == graver.change.revocations == gravest
+    milder = papers.admit(events=[papers.events(SHANGHAI, {kid: superseded()})], memory=graver.memory)
     assert milder.memory.revocations == graver.memory.revocations
     assert reasons(milder) == alarms(milder) == [Reason.SNAPSHOT_MISMATCH]
+
+
+@pytest.mark.parametrize("later", [NOW, NOW + 7_000 * 365 * 24 * HOUR], ids=["now", "in 7000 years"])
+def test_of_two_times_of_being_superseded_the_earlier_counts(papers: Papers, later: datetime) -> None:
+    """A thief of the federation key was first to supersede the credential key, at a time of his choice."""
+    early = superseded(NOW - HOUR)
+    for first, second in ((superseded(later), early), (early, superseded(later))):
+        memory = papers.admit(events=[papers.events(SHANGHAI, {lost(): first})]).memory
+        answer = papers.admit(events=[papers.events(SHANGHAI, {lost(): second})], memory=memory)
+        assert answer.memory.revocations == {(SHANGHAI, lost()): early}
 
 
 EVENTS_REFUSED: Mapping[str, tuple[Callable[[Papers], str], Reason]] = {
@@ -791,12 +872,13 @@ KEPT: Mapping[str, tuple[Mapping[str, Any], Reason, bool]] = {
 def test_whatever_a_statement_is_worth_its_revocations_are_added(
     papers: Papers, options: Mapping[str, Any], reason: Reason, alarm: bool
 ) -> None:
-    held = papers.events(SHANGHAI, {lost(): compromised()}, seq=START + 70)
+    used = papers.credential_keys[SHANGHAI][0].public.kid
+    held = papers.events(SHANGHAI, {used: compromised()}, seq=START + 70)
     memory = papers.admit(events=[held]).memory
     another = key_of("lost too").public.kid
     answer = papers.admit(events=[papers.events(SHANGHAI, {another: compromised()}, **options)], memory=memory)
     assert answer.memory.events == {SHANGHAI: held}
-    assert set(answer.memory.revocations) == {(SHANGHAI, lost()), (SHANGHAI, another)}
+    assert set(answer.memory.revocations) == {(SHANGHAI, used), (SHANGHAI, another)}
     assert reasons(answer) == [reason]
     assert alarms(answer) == ([reason] if alarm else [])
 
@@ -806,10 +888,106 @@ def test_revocations_of_one_member_are_bounded(papers: Papers, monkeypatch: pyte
     memory = papers.admit(events=[papers.events(SHANGHAI, {lost(): compromised()})]).memory
     more = papers.events(SHANGHAI, {lost(): compromised(), "A" * 43: compromised()})
     answer = papers.admit(events=[more], memory=memory)
-    assert answer.memory == memory
+    assert answer.memory.revocations == memory.revocations
     assert reasons(answer) == [Reason.TOO_LARGE]
     others = papers.admit(events=[papers.events(JIANGSU, {lost(): compromised()})], memory=memory)
     assert (JIANGSU, lost()) in others.memory.revocations
+
+
+def made_up(number: int) -> dict[str, Revocation]:
+    """As many revocations of keys that are none as one statement holds."""
+    return {f"{number:03}{each:040}": compromised() for each in range(MAX_EVENTS)}
+
+
+def test_a_thiefs_inventions_leave_room_for_what_the_owner_revokes(papers: Papers) -> None:
+    old, fresh = papers.federation_keys[SHANGHAI], key_of("fresh federation key")
+    kid = papers.credential_keys[SHANGHAI][0].public.kid
+    for anchor in ANCHORS:
+        papers.say(anchor, SHANGHAI, federation=[old, fresh])
+    memory = papers.memory()
+    for number in range(5):
+        memory = papers.admit(events=[papers.events(SHANGHAI, made_up(number), signer=old)], memory=memory).memory
+    assert len(memory.revocations) == admission.MAX_REVOCATIONS
+    # The owner does not know of any of these.
+    for signer, revoked in ((old, {kid}), (fresh, {kid, old.public.kid, lost()})):
+        token = papers.events(SHANGHAI, {each: compromised() for each in revoked}, signer=signer)
+        answer = papers.admit(events=[token], memory=memory)
+        memory = answer.memory
+        assert memory.events == {SHANGHAI: token}
+        assert {each for _, each in memory.revocations} >= revoked - {lost()}
+        assert memory.revocations[SHANGHAI, kid].attested
+    assert reasons(answer) == [Reason.TOO_LARGE]
+    assert (SHANGHAI, lost()) not in memory.revocations
+    # The key that had no room is attested after all.
+    papers.attest(SHANGHAI, [key_of(LOST)], ANCHORS)
+    late = papers.admit(*papers.documents.values(), memory=memory).memory
+    assert (SHANGHAI, lost()) in late.revocations
+
+
+@pytest.mark.parametrize("anchors", [2, 3])
+def test_a_thief_cannot_leave_out_a_revoked_key_that_may_be_in_use(papers: Papers, anchors: int) -> None:
+    used = key_of("one more credential key")
+    for anchor in ANCHORS[:anchors]:
+        papers.say(anchor, SHANGHAI, keys=[*papers.credential_keys[SHANGHAI], used])
+    held = papers.events(SHANGHAI, {used.public.kid: compromised()})
+    memory = papers.admit(events=[held]).memory
+    answer = papers.admit(events=[papers.events(SHANGHAI, {})], memory=memory)
+    assert (answer.memory.events == {SHANGHAI: held}) is (anchors == 3)
+
+
+def test_a_statement_that_revokes_the_key_of_the_one_before_need_not_repeat_it(papers: Papers) -> None:
+    old, fresh = papers.federation_keys[SHANGHAI], key_of("fresh federation key")
+    kid = papers.credential_keys[SHANGHAI][0].public.kid
+    for anchor in ANCHORS:
+        papers.say(anchor, SHANGHAI, federation=[old, fresh])
+    thiefs = papers.events(SHANGHAI, {kid: compromised()}, signer=old, seq=START + MAX_JUMP)
+    memory = papers.admit(events=[thiefs]).memory
+    true = papers.events(SHANGHAI, {old.public.kid: compromised()}, signer=fresh)
+    assert papers.admit(events=[true], memory=memory).memory.events == {SHANGHAI: true}
+
+
+# -- how long a document may be ---------------------------------------------------------------------------------------
+
+
+def padded(make: Callable[[Callable[[dict[str, Any]], None]], str], size: int) -> str:
+    """Make a document of this many characters, or a few less."""
+
+    def pad(chars: int) -> str:
+        # Several texts: one may not be that long.
+        return make(lambda claims: claims.update({f"pad{n}": "z" * (chars // 8) for n in range(8)}))
+
+    return pad((size - len(pad(0))) * 3 // 4)
+
+
+@pytest.mark.parametrize(("over", "taken"), [(0, True), (32, False)])
+def test_a_statement_is_bounded(papers: Papers, over: int, taken: bool) -> None:
+    """One anchor that writes long statements must not make what all others hand on too long to be received."""
+    papers.documents[ABOUT_SHANGHAI] = padded(
+        lambda change: papers.statement(FIRST, SHANGHAI, seq=START + 9_000, change=change), MAX_STATEMENT_CHARS + over
+    )
+    assert abs(len(papers.documents[ABOUT_SHANGHAI]) - MAX_STATEMENT_CHARS - over) < 32
+    papers.seal(FIRST)
+    memory = papers.memory(documents={})
+    answer = papers.admit(*papers.bundle(FIRST), memory=memory)
+    assert (OWN in answer.memory.documents) is taken
+    assert (Reason.TOO_LARGE in reasons(answer)) is not taken
+
+
+@pytest.mark.parametrize(("over", "taken"), [(0, True), (32, False)])
+def test_a_configuration_is_bounded(papers: Papers, over: int, taken: bool) -> None:
+    token = padded(
+        lambda change: papers.configuration(SHANGHAI, seq=START + 9_000, change=change), MAX_CONFIGURATION_CHARS + over
+    )
+    answer = papers.admit(token)
+    assert (answer.memory.documents[MEMBER] == token) is taken
+    assert reasons(answer) == ([] if taken else [Reason.TOO_LARGE])
+
+
+def test_what_all_places_may_hold_fits_into_one_message() -> None:
+    anchors, members = 4, MAX_MEMBERS
+    statements = members * (anchors * MAX_STATEMENT_CHARS + MAX_CONFIGURATION_CHARS)
+    heads = anchors * 3 * PROFILE.max_chars  # one held, and the two halves of a proof
+    assert statements + heads + members * MAX_EVENTS_CHARS < MAX_STATE_BYTES
 
 
 # -- a restored backup ------------------------------------------------------------------------------------------------

@@ -226,7 +226,26 @@ def test_a_restored_backup_learns_from_what_was_said_since(
     )
     change = key_schedule.recover(records, statement, NOW + DAY, NOW)
     assert states(records, change) == list(after)
-    assert all(each.signed_until == NOW + DAY for each in change if each.state in (A, D))
+    assert all(each.signed_until == NOW + DAY for each in change if each.state in (A, P, D))
+
+
+def test_a_key_that_may_have_signed_in_a_time_that_is_forgotten_is_held_for_used() -> None:
+    records = [record(0, A), record(1, P)]
+    said = Said(at=NOW - MINUTE, kids=frozenset({key(0).kid, key(1).kid}), signer="")
+    assert key_schedule.recover(records, said, NOW + DAY, NOW) == ()  # as after any start
+    change = key_schedule.recover(records, replace(said, forgotten=True), NOW + DAY, NOW)
+    assert states(records, change) == [A, P]
+    assert {each.key.kid: each.signed_until for each in change} == dict.fromkeys(said.kids, NOW + DAY)
+    with pytest.raises(WrongState):
+        key_schedule.undo(change, key(1).kid, NOW)
+
+
+def test_a_standby_key_that_signed_the_statement_goes_on_signing() -> None:
+    records = [record(0, A), record(1, P)]
+    said = Said(at=NOW - MINUTE, kids=frozenset({key(0).kid, key(1).kid}), signer=key(1).kid)
+    change = key_schedule.recover(records, said, NOW + DAY, NOW)
+    assert states(records, change) == [D, A]
+    assert all(each.signed_until == NOW + DAY for each in change)
 
 
 def test_what_was_published_after_a_statement_is_not_missed_in_it() -> None:

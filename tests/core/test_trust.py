@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -282,8 +283,17 @@ def test_anchors_take_their_word_back(
             assert reason_of(lambda it=view: it.credential_key(SHANGHAI, kid_of(papers), NOW + later)) is reason  # type: ignore[misc]
 
 
+def withdrawal(papers: Papers, anchor: str) -> tuple[str, str, str]:
+    return anchor, papers.anchor_keys[anchor].public.thumbprint, SHANGHAI
+
+
+def test_a_withdrawal_by_a_key_that_the_charter_does_not_list_counts_no_more(papers: Papers) -> None:
+    said = {(anchor, "old key", SHANGHAI): Withdrawal(revoked_at=NOW, reason="theft") for anchor in ANCHORS[:2]}
+    assert len(papers.view(withdrawals=said).credential_key(SHANGHAI, kid_of(papers), NOW).anchors) == 4
+
+
 def test_a_withdrawal_outlives_the_document_that_said_it(papers: Papers) -> None:
-    said = {(anchor, SHANGHAI): Withdrawal(revoked_at=NOW, reason="closed") for anchor in ANCHORS[:2]}
+    said = {withdrawal(papers, anchor): Withdrawal(revoked_at=NOW, reason="closed") for anchor in ANCHORS[:2]}
     view = papers.view(withdrawals=said)
     assert reason_of(lambda: view.credential_key(SHANGHAI, kid_of(papers), NOW)) is Reason.ISSUER_WITHDRAWN
     assert kid_of(papers, JIANGSU) in view.issuer(JIANGSU).keys
@@ -491,7 +501,7 @@ def test_a_view_is_named_by_all_that_it_rests_on(papers: Papers) -> None:
         {"documents": {}},
         {"revocations": {place: superseded()}},
         {"revocations": {place: compromised()}},
-        {"withdrawals": {(ANCHORS[0], SHANGHAI): Withdrawal(revoked_at=NOW, reason="closed")}},
+        {"withdrawals": {withdrawal(papers, ANCHORS[0]): Withdrawal(revoked_at=NOW, reason="closed")}},
         {"equivocations": caught},
     ]
     assert len({papers.view(**memory).view_id for memory in memories}) == len(memories)
@@ -504,8 +514,9 @@ def test_a_summary_is_one_spelling_and_differences_are_told(papers: Papers) -> N
     assert diff_summaries(before, before) == ()
     fresh = generate_key()
     papers.attest(SHANGHAI, [*papers.credential_keys[SHANGHAI], fresh], ANCHORS[:3])
-    revoked = {(JIANGSU, kid_of(papers, JIANGSU)): compromised()}
-    withdrawn = {(ANCHORS[3], SHANGHAI): Withdrawal(revoked_at=NOW, reason="closed")}
+    revoked = {(JIANGSU, kid_of(papers, JIANGSU)): replace(compromised(), attested=True)}
+    revoked |= {(JIANGSU, f"made up {number}"): compromised() for number in range(1_000)}  # told of nowhere
+    withdrawn = {withdrawal(papers, ANCHORS[3]): Withdrawal(revoked_at=NOW, reason="closed")}
     after = view_summary(papers.view(revocations=revoked, withdrawals=withdrawn))
     found = {
         (each.issuer, each.subject, each.name): (each.before, each.after) for each in diff_summaries(before, after)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core import vouching
 from gateway.core.charter import ISSUER_TYPE
 from gateway.core.jose import SoftwareKey, generate_key, sign_compact
 from gateway.core.memory import Withdrawal
@@ -396,6 +397,14 @@ def test_a_suspended_member_gets_no_statement_and_is_still_listened_to(papers: P
     assert pinned(vouched(papers, publishing(papers, [NEXT], at=after), silent.record, now=after))
 
 
+def test_a_withdrawal_learned_from_our_own_statement_may_be_decided_again(papers: Papers) -> None:
+    learned = replace(revoke(attested(papers), reason="closed", now=NOW), withdrawal_signer="the key of that time")
+    decided = revoke(learned, reason="closed", now=NOW)
+    assert decided.withdrawal_signer == ""
+    with pytest.raises(WrongState):
+        revoke(decided, reason="closed", now=NOW)
+
+
 def test_a_withdrawn_member_gets_no_statement_ever_again(papers: Papers) -> None:
     record = revoke(attested(papers), reason="closed", now=NOW)
     assert vouched(papers, publishing(papers, []), record).claims is None
@@ -448,6 +457,51 @@ def test_lost_federation_keys_are_replaced_by_hand(papers: Papers) -> None:
         enrol(replaced, old.public.thumbprint, replace_keys=True)
     with pytest.raises(InvalidRequest):
         enrol(replaced, papers.credential_keys[SHANGHAI][0].public.thumbprint, replace_keys=True)
+
+
+@pytest.mark.parametrize(("ahead", "reason"), [(MAX_JUMP, Reason.ROLLED_BACK), (MAX_JUMP + 1, None)])
+def test_a_number_beyond_reach_of_the_clock_is_no_floor(papers: Papers, ahead: int, reason: Reason | None) -> None:
+    """The anchor's own clock ran decades ahead when it vouched last."""
+    record = attested(papers, seq=START + ahead, digest="of another")
+    if reason is None:
+        assert vouched(papers, publishing(papers, []), record).record.seq < START + ahead
+    else:
+        assert reason_of(lambda: vouched(papers, publishing(papers, []), record)) is reason
+
+
+@pytest.mark.parametrize("ahead", [MAX_JUMP, MAX_JUMP + 1])
+def test_case_126_how_far_a_number_may_jump_does_not_depend_on_the_last(papers: Papers, ahead: int) -> None:
+    record = attested(papers, seq=START + MAX_JUMP - 1, digest="of a thief's")
+    configuration = publishing(papers, [], seq=START + ahead)
+    if ahead == MAX_JUMP:
+        assert vouched(papers, configuration, record).record.seq == START + ahead
+    else:
+        assert reason_of(lambda: vouched(papers, configuration, record)) is Reason.SEQUENCE_INVALID
+
+
+# -- how much may be listed -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("chars", "taken"), [(1_000, True), (4_000, False)])
+def test_a_configuration_that_nobody_would_take_in_is_not_vouched_for(papers: Papers, chars: int, taken: bool) -> None:
+    padding = {f"pad{number}": "z" * chars for number in range(8)}
+    configuration = papers.configuration(SHANGHAI, change=lambda claims: claims.update(padding))
+    if taken:
+        assert vouched(papers, configuration).claims
+    else:
+        assert reason_of(lambda: vouched(papers, configuration)) is Reason.TOO_LARGE
+
+
+@pytest.mark.parametrize(("most", "taken"), [(4_000, True), (2_000, False)])
+def test_a_statement_that_nobody_would_take_in_is_not_made(
+    papers: Papers, monkeypatch: pytest.MonkeyPatch, most: int, taken: bool
+) -> None:
+    monkeypatch.setattr(vouching, "MAX_STATEMENT_CHARS", most)
+    configuration = papers.configuration(SHANGHAI)
+    if taken:
+        assert vouched(papers, configuration).claims
+    else:
+        assert reason_of(lambda: vouched(papers, configuration)) is Reason.TOO_LARGE
 
 
 # -- the snapshot -----------------------------------------------------------------------------------------------------
