@@ -77,13 +77,15 @@ class Holdings:
         """Give every anchor of the charter, for a federation key of a member."""
         view = self._resolver.view
         attesting = view.attesting(self._entities[record.purpose], record.key.thumbprint)
-        own = self._own_province()
+        own, revoked = self._own_province(), record.revoked_at is not None
         return tuple(
             Holder(
                 entity_id=anchor.entity_id,
                 province=anchor.province.code,
                 reachable=anchor.province.code == own or self._resolver.reachable(anchor.province.code),
                 holds=anchor.entity_id in attesting,
+                # Its statement is all that an anchor says. One without the key will never have it again.
+                refuses=revoked and anchor.entity_id not in attesting,
                 charter_version=view.charter.version,
                 is_anchor=True,
             )
@@ -104,13 +106,14 @@ class Holdings:
         token = self._resolver.document(entity_id, entity_id)
         if token is None or purpose is KeyPurpose.ANCHOR_FEDERATION:
             return None  # of an anchor's keys the charter speaks
-        statement = parse_statement(token, PROFILE)
+        statement, forgotten = parse_statement(token, PROFILE), self._resolver.has_forgotten(entity_id)
         if purpose in FEDERATION_PURPOSES:
-            return Said(at=statement.issued_at, kids=frozenset(statement.jwks), signer=statement.kid)
+            kids = frozenset(statement.jwks)
+            return Said(at=statement.issued_at, kids=kids, signer=statement.kid, forgotten=forgotten)
         name = "jwks" if purpose is KeyPurpose.CREDENTIAL else "status_jwks"
         listed = statement.metadata.get(ISSUER_TYPE, {}).get(name)
         kids = frozenset(import_jwks(listed)) if listed is not None else frozenset()
-        return Said(at=statement.issued_at, kids=kids, signer="")
+        return Said(at=statement.issued_at, kids=kids, signer="", forgotten=forgotten)
 
     def signed_at_most_until(self, purpose: KeyPurpose, now: datetime) -> datetime:
         """Say until when something that a key signed just now may be good."""

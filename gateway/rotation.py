@@ -34,6 +34,7 @@ from gateway.core.key_schedule import (
     Readiness,
     Records,
     RotationPlan,
+    Said,
 )
 from gateway.core.memory import Revocation, RevocationReason
 from gateway.core.reasons import Conflict, InvalidRequest, NotHeld, WrongState
@@ -119,6 +120,7 @@ class Rotation:
         self._attested = {event.kid: event.at for event in store.load_key_events() if event.event == ATTESTED_EVENT}
         self._warnings = Deadlines()
         self._said_to_wait: set[str] = set()
+        self._said: dict[KeyPurpose, Said | None] = {}
         self._recovered: set[KeyPurpose] = set()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -351,6 +353,7 @@ class Rotation:
         The first time it has to be called when peers were asked what they hold of ours, and before that is signed anew.
         """
         try:
+            self._note_said()
             self.take_revocations(self._holdings.revocations())
             self._warnings.warn(self._ends(), self._world.now())
         except Exception as error:  # noqa: BLE001 - a thread that dies of one blip rotates never again
@@ -405,14 +408,28 @@ class Rotation:
             self._change(purpose, lambda records, at: key_schedule.activate(records, kid, at), author)
             self._change(purpose, lambda records, at: key_schedule.retire(records, old, at), author)
 
+    def _note_said(self) -> None:
+        """Once after the start: keep what our statements say, of all purposes, before the first change signs them anew.
+
+        Each that we sign ourselves says only what is remembered here.
+        """
+        for purpose in self._entities:
+            if purpose not in self._said:
+                self._said[purpose] = self._holdings.said(purpose)
+
     def _recover(self, purpose: KeyPurpose) -> None:
         """Once after the start: take in what our statements say of keys that a restored backup does not remember."""
         if purpose in self._recovered:
             return
-        said, now = self._holdings.said(purpose), self._world.now()
+        said, now = self._said[purpose], self._world.now()
         if said is not None:
             until = self._holdings.signed_at_most_until(purpose, now)
-            author = Author(detail="our own statements say so; this store did not")
+            author = Author(
+                detail=(
+                    "a backup was put back: what our own statements say since, this store did not remember; what the"
+                    f" key may have signed since is held for good until {until:%Y-%m-%dT%H:%M:%SZ}, the latest possible"
+                )
+            )
             changed = self._change(purpose, lambda records, at: key_schedule.recover(records, said, until, at), author)
             for record in changed:
                 _log.error("state_restored", role=purpose.value, kid=record.key.kid)

@@ -30,6 +30,7 @@ from gateway.cli.console import (
     write_document,
 )
 from gateway.cli.key_views import ago, at, name_of
+from gateway.core.vouching import MAX_SUSPENSION
 
 app = typer.Typer(no_args_is_help=True, help="Look after the members this province's anchor vouches for.")
 
@@ -51,6 +52,7 @@ _STYLES: Final[Mapping[str, str]] = {
 _PAGE: Final = 1_000
 _MAX_PAGES: Final = 100
 _MIN_CHANGE: Final = 6
+_MAX_SUSPENSION_DAYS: Final = MAX_SUSPENSION.days
 _SHORT: Final = 12
 
 _Member = Annotated[str, typer.Argument(metavar="ENTITY", help="The member's entity identifier.")]
@@ -67,7 +69,7 @@ def _stub(channel: grpc.Channel) -> Any:
 
 
 @app.command(epilog=_ASKED)
-@connection.calls_gateway
+@connection.administers
 def members(
     *,
     gateway: connection.Gateway,
@@ -94,7 +96,7 @@ def members(
 
 
 @app.command(epilog=_ASKED)
-@connection.calls_gateway
+@connection.administers
 def pending(
     *,
     gateway: connection.Gateway,
@@ -126,7 +128,7 @@ def pending(
 
 
 @app.command(context_settings=options.ANY_KID, epilog=_CHANGED)
-@connection.calls_gateway
+@connection.administers
 def approve(
     change: _Change,
     *,
@@ -156,7 +158,7 @@ def approve(
 
 
 @app.command(context_settings=options.ANY_KID, epilog=_CHANGED)
-@connection.calls_gateway
+@connection.administers
 def reject(
     change: _Change,
     *,
@@ -187,7 +189,7 @@ def reject(
 
 
 @app.command(epilog=_CHANGED)
-@connection.calls_gateway
+@connection.administers
 def enroll(
     member: _Member,
     *,
@@ -224,7 +226,7 @@ def enroll(
 
 
 @app.command(epilog=_CHANGED)
-@connection.calls_gateway
+@connection.administers
 def suspend(
     member: _Member,
     *,
@@ -250,12 +252,23 @@ def suspend(
     request = anchor_pb2.SuspendMemberRequest(
         entity_id=member, until_time=wire.timestamp(until_at), reason=reason, validate_only=check
     )
-    answer = gateway.ask(lambda channel: _stub(channel).SuspendMember, request)
+    try:
+        answer = gateway.ask(lambda channel: _stub(channel).SuspendMember, request)
+    except Failure as failure:
+        if failure.details.get("field") != "until_time" and "until_time" not in failure.message:
+            raise
+        option = "--until" if length is None else "--for"
+        raise Failure(
+            failure.message.replace("until_time", option),
+            fix=f"give {option} a time that is at most {_MAX_SUSPENSION_DAYS} days ahead",
+            code=failure.code,
+            details=failure.details,
+        ) from failure
     _changed(answer.member, "suspended", ("已暂停", "suspended"), now, lang, check=check, as_json=as_json)
 
 
 @app.command(epilog=_CHANGED)
-@connection.calls_gateway
+@connection.administers
 def resume(
     member: _Member,
     *,
@@ -268,12 +281,22 @@ def resume(
     """End a suspension: this anchor vouches for the member again."""
     now = options.world(lab_clock).now()
     request = anchor_pb2.ResumeMemberRequest(entity_id=member, validate_only=check)
-    answer = gateway.ask(lambda channel: _stub(channel).ResumeMember, request)
+    try:
+        answer = gateway.ask(lambda channel: _stub(channel).ResumeMember, request)
+    except Failure as failure:
+        if failure.code is not ExitCode.NO:
+            raise
+        raise Failure(
+            failure.message,
+            fix="only a suspension can be resumed: mrg anchor members shows the state of each member",
+            code=failure.code,
+            details=failure.details,
+        ) from failure
     _changed(answer.member, "resumed", ("已恢复", "resumed"), now, lang, check=check, as_json=as_json)
 
 
 @app.command(epilog=_CHANGED)
-@connection.calls_gateway
+@connection.administers
 def revoke(
     member: _Member,
     *,
@@ -354,6 +377,10 @@ def _find_change(connected: connection.Connection, change: str) -> anchor_pb2.Pe
     found = [each for each in changes if each.change_id == change] or [
         each for each in changes if len(change) >= _MIN_CHANGE and each.change_id.startswith(change)
     ]
+    if not found and len(change) < _MIN_CHANGE:
+        raise Failure(
+            f"{change}: too short: give at least {_MIN_CHANGE} characters", fix="mrg anchor pending shows it whole"
+        )
     if len(found) != 1:
         raise Failure(
             "no such change waits for approval" if not found else "several changes begin like that",
@@ -383,7 +410,7 @@ def _show_members(screen: Screen, members: Sequence[Mapping[str, Any]], now: dat
                 *(member["province"], member["entity_id"], Text(member["state"], _STYLES.get(member["state"], ""))),
                 " ".join(kid[:_SHORT] for kid in member["federation_keys"]) or "-",
                 " ".join(kid[:_SHORT] for kid in member["credential_keys"]) or "-",
-                ago(member["statement_expires_at"], now),
+                ago(member["statement_expires_at"], now, lang),
                 _remark(member, now, lang),
             )
             for member in members
@@ -394,7 +421,7 @@ def _show_members(screen: Screen, members: Sequence[Mapping[str, Any]], now: dat
 def _remark(member: Mapping[str, Any], now: datetime, lang: Lang) -> str:
     parts = [
         lang.pick("有待批准的新密钥", "new keys wait for approval") if member["change_pending"] else "",
-        f"{lang.pick('至', 'until')} {ago(member['suspended_until'], now)}" if member["suspended_until"] else "",
+        f"{lang.pick('至', 'until')} {ago(member['suspended_until'], now, lang)}" if member["suspended_until"] else "",
         member["reason"] or "",
     ]
     return "; ".join(part for part in parts if part) or "-"
@@ -406,7 +433,7 @@ def _show_changes(screen: Screen, changes: Sequence[Mapping[str, Any]], now: dat
         pick("待批准的变更", "Changes that wait for approval"),
         (pick("变更", "Change"), pick("省份", "Province"), pick("实体", "Entity"), pick("首见", "First seen")),
         [
-            (change["change_id"], change["province"], change["entity_id"], ago(change["seen_at"], now))
+            (change["change_id"], change["province"], change["entity_id"], ago(change["seen_at"], now, lang))
             for change in changes
         ],
         whole={pick("变更", "Change")},

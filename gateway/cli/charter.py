@@ -63,6 +63,7 @@ from gateway.core.charter_diff import cautions, diff
 from gateway.core.encoding import write_json
 from gateway.core.reasons import Rejected
 
+_OLD: Final = Path("OLD.json")
 _DONE: Final = exit_codes({ExitCode.OK: "done"})
 
 app = typer.Typer(no_args_is_help=True, help="Draft, sign, compare, inspect and install the charter (章程).")
@@ -125,7 +126,12 @@ def sign(
             *identity(signed.unverified),
             *(("Signed with" if not i else "", kid) for i, kid in enumerate(kids)),
             *progress.facts,
-            ("Next", progress.next(target, previous)),
+            ("Next", progress.next(target, previous or (None if old is None else _OLD))),
+            *(
+                [("", f"{_OLD} is what this writes: mrg charter export --config {config} --out {_OLD}")]
+                if progress.met and previous is None and old is not None
+                else []
+            ),
         ]
     )
 

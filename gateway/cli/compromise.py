@@ -9,6 +9,7 @@ shorter. What happened is written down for those who have to answer for it, firs
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -37,8 +38,15 @@ from gateway.cli.key_views import at, describe_holder, describe_key, show_keys, 
 
 _POLL_SECONDS: Final = 0.075
 _PREFIX: Final = 8
+_TELL_SECONDS: Final = 5.0
+_OWNER_ONLY: Final = 0o700
 
+_KEEP_RUNNING: Final = (
+    "请保持本省网关运行，直到各方都已确认：此前各方可能尚未得知，而只有本省网关能告诉它们。",
+    "Keep this gateway running until everybody acknowledged it: others may not know yet, and only it can tell them.",
+)
 _NEXT_STEPS: Final = (
+    _KEEP_RUNNING,
     (
         "联系所列“尚未送达”的省份，确认其网关恢复后已拒绝该密钥。",
         "Call the provinces listed as not reached, and see that their gateways refuse the key once they are back.",
@@ -62,16 +70,16 @@ _NEXT_STEPS: Final = (
 )
 
 
-@connection.calls_gateway
+@connection.administers
 def compromise(
-    kid: Annotated[str, typer.Argument(metavar="KID", help="The key: its kid, or so much of it that it is clear.")],
+    kid: Annotated[str, typer.Argument(metavar="KID", help="The key: its kid, or at least its first 6 characters.")],
     *,
     gateway: connection.Gateway,
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="Since when somebody else may have had it (RFC 3339).")
     ] = None,
     wait: Annotated[float, typer.Option(min=0, max=3600, help="Seconds to wait until everybody refuses it.")] = 30.0,
-    record: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the incident record.")] = Path(),
+    record: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the incident record; made if need be.")] = Path(),
     yes: Annotated[bool, typer.Option("--yes", help="Revoke it without asking.")] = False,
     request: Annotated[
         str | None,
@@ -88,8 +96,6 @@ def compromise(
     """
     world = options.world(lab_clock)
     since_at = None if since is None else options.moment(since, "--since", world.now())
-    if not record.is_dir():
-        raise Failure(f"{record}: is not a folder for the incident record", fix="name an existing folder with --record")
     with gateway.connected() as connected:
         key = find_key(connected, kid)
         message = keys_pb2.RevokeKeyRequest(
@@ -109,9 +115,11 @@ def compromise(
             began = time.monotonic()
             answer = connected.ask(lambda channel: stub(channel).RevokeKey, message)
         incident = _incident(key, answer, since_at, name, world.now())
-        place = record / f"incident-{key.kid[:_PREFIX]}-{world.now():%Y%m%dT%H%M%SZ}"
+        place = _folder(record) / f"incident-{key.kid[:_PREFIX]}-{world.now():%Y%m%dT%H%M%SZ}"
         _write(place, incident)
-        gateways, complete = _watch(connected, key.kid, began, wait, world.now())
+        if not as_json:
+            stderr().line(Text(lang.pick(*_KEEP_RUNNING), "bold yellow"))
+        gateways, complete = _watch(connected, key.kid, began, wait, world.now(), _Progress(lang, as_json=as_json))
     incident |= {"gateways": gateways, "complete": complete}
     _write(place, incident)
     document = {**incident, "files": [f"{place}.json", f"{place}.md"]}
@@ -171,8 +179,32 @@ def _show_plan(
 # -- watching ---------------------------------------------------------------------------------------------------------
 
 
+class _Progress:
+    """Tells a person at a terminal who is still waited for: when that changes, and every few seconds."""
+
+    def __init__(self, lang: Lang, *, as_json: bool) -> None:
+        self._lang = lang
+        self._screen = stderr()
+        self._wanted = self._screen.is_terminal and not as_json
+        self._missing: list[str] | None = None
+        self._told = 0.0
+
+    def tell(self, holders: Sequence[Mapping[str, Any]], elapsed: float) -> None:
+        """Say who does not refuse the key yet."""
+        missing = [holder["province"] or holder["entity_id"] for holder in holders if not holder["refuses"]]
+        if not self._wanted or (missing == self._missing and elapsed - self._told < _TELL_SECONDS):
+            return
+        self._missing, self._told = missing, elapsed
+        names = " ".join(missing)
+        if missing:
+            words = self._lang.pick(f"{elapsed:.1f} 秒，尚未确认：{names}", f"{elapsed:.1f} s, still missing: {names}")
+        else:
+            words = self._lang.pick(f"{elapsed:.1f} 秒，各方均已拒绝", f"{elapsed:.1f} s, everybody refuses it")
+        self._screen.line(Text(words, "yellow" if missing else "green"))
+
+
 def _watch(
-    connected: connection.Connection, kid: str, began: float, wait: float, now: datetime
+    connected: connection.Connection, kid: str, began: float, wait: float, now: datetime, progress: _Progress
 ) -> tuple[list[dict[str, Any]], bool]:
     """Look until every party refuses the key or the time is up; give each with the seconds it took, and if all do."""
     seconds: dict[str, float] = {}
@@ -192,6 +224,7 @@ def _watch(
                     if holder["refuses"]:
                         seconds.setdefault(holder["entity_id"], round(elapsed, 3))
                 complete = all(holder["refuses"] for holder in holders)
+                progress.tell(holders, elapsed)
             if not complete:
                 time.sleep(_POLL_SECONDS)
     gateways = [
@@ -207,6 +240,20 @@ def _watch(
 
 
 # -- the record -------------------------------------------------------------------------------------------------------
+
+
+def _folder(wanted: Path) -> Path:
+    """Give the folder for the record, made if need be, and the current one where that cannot be."""
+    try:
+        wanted.mkdir(mode=_OWNER_ONLY, parents=True, exist_ok=True)
+        if os.access(wanted, os.W_OK | os.X_OK):
+            return wanted
+        problem = "cannot be written to"
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+    words = f"{wanted}: {problem}; the incident record goes to the current folder, {Path.cwd()}"
+    stderr().line(Text(words, "bold red"))
+    return Path()
 
 
 def _incident(

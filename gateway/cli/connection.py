@@ -10,7 +10,7 @@ administrator. Paths in it count from its own folder::
 
 Each of the four can be given as an option instead, which wins. A failed call ends in ``ExitCode.NOT_ASKED``: there is
 no verdict, and nobody may take the failure for one. Only where the gateway heard an administrator out and refuses as
-things stand, the answer is ``ExitCode.NO``.
+things stand, the answer is ``ExitCode.NO``, and where what they asked for is malformed it is ``ExitCode.USAGE``.
 """
 
 from __future__ import annotations
@@ -132,10 +132,11 @@ def _read_pem(path: str, option: str) -> bytes:
 class Connection:
     """An open connection, for as many questions as a command has."""
 
-    def __init__(self, channel: grpc.Channel, client: Client, timeout: float) -> None:
+    def __init__(self, channel: grpc.Channel, client: Client, timeout: float, invalid: ExitCode) -> None:
         self._channel = channel
         self._client = client
         self._timeout = timeout
+        self._invalid = invalid
 
     def ask(
         self, method: Callable[[grpc.Channel], grpc.UnaryUnaryMultiCallable[_Request, _Response]], request: _Request
@@ -148,15 +149,23 @@ class Connection:
         try:
             return method(self._channel)(request, timeout=self._timeout)
         except grpc.RpcError as error:
-            raise _failure(error, self._client) from error
+            raise _failure(error, self._client, self._invalid) from error
 
 
 class Gateway:
     """The gateway a command calls."""
 
-    def __init__(self, client: Client, timeout: float) -> None:
+    def __init__(self, client: Client, timeout: float, invalid: ExitCode) -> None:
+        """Prepare to call.
+
+        Args:
+            client: who calls, and where.
+            timeout: seconds to wait for an answer.
+            invalid: what it means when the gateway finds the request malformed.
+        """
         self._client = client
         self._timeout = timeout
+        self._invalid = invalid
 
     @contextmanager
     def connected(self) -> Iterator[Connection]:
@@ -168,7 +177,7 @@ class Gateway:
         # Trying again is the decision of whoever sees the exit code.
         options = (("grpc.enable_retries", 0),)
         with grpc.secure_channel(client.address, credentials, options=options) as channel:
-            yield Connection(channel, client, self._timeout)
+            yield Connection(channel, client, self._timeout, self._invalid)
 
     def ask(
         self, method: Callable[[grpc.Channel], grpc.UnaryUnaryMultiCallable[_Request, _Response]], request: _Request
@@ -184,6 +193,15 @@ class Gateway:
 
 def calls_gateway(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say who calls which gateway, in the place of its parameter ``gateway``."""
+    return _with_gateway(command, ExitCode.NOT_ASKED)
+
+
+def administers(command: Callable[..., None]) -> Callable[..., None]:
+    """Do the same for a command of administrators: what the gateway finds malformed is what they typed."""
+    return _with_gateway(command, ExitCode.USAGE)
+
+
+def _with_gateway(command: Callable[..., None], invalid: ExitCode) -> Callable[..., None]:
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for name, parameter in signature.parameters.items() if name != "gateway"]
     added = [
@@ -194,7 +212,7 @@ def calls_gateway(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def with_gateway(*arguments: object, timeout: float, **given: Any) -> None:
         settings = {name: given.pop(name) for name in _OPTIONS if name != "timeout"}
-        command(*arguments, gateway=Gateway(client(**settings), timeout), **given)
+        command(*arguments, gateway=Gateway(client(**settings), timeout, invalid), **given)
 
     with_gateway.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
     with_gateway.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
@@ -245,7 +263,7 @@ _NOT_REACHED_OTHERWISE: Final = (
 )
 
 
-def _failure(error: Exception, client: Client) -> Failure:
+def _failure(error: Exception, client: Client, invalid: ExitCode) -> Failure:
     if not isinstance(error, grpc.Call):
         return Failure("the call failed", fix="ask again", code=ExitCode.NOT_ASKED)
     code, said = error.code(), printable(error.details() or "")[:_MAX_DETAIL]
@@ -261,10 +279,12 @@ def _failure(error: Exception, client: Client) -> Failure:
         return Failure(
             f"the gateway at {client.address} did not take the question: {said} ({info})",
             fix=_FIXES.get(info, _STATUS_FIXES.get(code, "see the gateway's log")),
-            code=ExitCode.NOT_ASKED,
+            code=invalid if code is grpc.StatusCode.INVALID_ARGUMENT else ExitCode.NOT_ASKED,
             details={"reason": info, "status": code.name, **extra},
         )
     fix = _STATUS_FIXES.get(code)
+    if code is grpc.StatusCode.UNIMPLEMENTED and invalid is ExitCode.USAGE:
+        fix = "use an administrator's profile, clients/admin-1.toml: only the admin listener answers this"
     if code is grpc.StatusCode.UNAVAILABLE:
         fix = next((mend for sign, mend in _NOT_REACHED if sign in said), _NOT_REACHED_OTHERWISE)
     return Failure(

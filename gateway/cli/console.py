@@ -273,18 +273,21 @@ def instant(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def span(length: timedelta) -> str:
-    """Write a length of time the way people say it."""
+def span(length: timedelta, lang: Lang = Lang.EN) -> str:
+    """Write a length of time the way people say it: in Chinese where only Chinese is asked for, else in English."""
     seconds = int(abs(length).total_seconds())
-    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+    for unit, zh, size in (("days", "天", 86_400), ("hours", "小时", 3_600), ("minutes", "分钟", 60)):
         if seconds >= 2 * size:
-            return f"{seconds // size} {unit}s"
-    return f"{seconds} s"
+            return f"{seconds // size} {zh if lang is Lang.ZH else unit}"
+    return f"{seconds} {'秒' if lang is Lang.ZH else 's'}"
 
 
-def away(moment: datetime, now: datetime) -> str:
-    """Write how far away a moment is."""
-    return f"in {span(moment - now)}" if moment > now else f"{span(now - moment)} ago"
+def away(moment: datetime, now: datetime, lang: Lang = Lang.EN) -> str:
+    """Write how far away a moment is, in the language of ``span``."""
+    length = span(moment - now, lang)
+    if lang is Lang.ZH:
+        return f"{length}{'后' if moment > now else '前'}"
+    return f"in {length}" if moment > now else f"{length} ago"
 
 
 def until(moment: datetime, now: datetime) -> str:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from gateway.cli.console import away, instant, span
-from gateway.cli.findings import WARN_DAYS, Finding, end, fail, ok, warn
+from gateway.cli.findings import WARN_DAYS, Finding, end, fail, isolated, ok, warn
 from gateway.cli.store import open_store
-from gateway.cli.trust import Freshness, issuer_freshness
+from gateway.cli.trust import Freshness, issuer_freshness, withdrawn_by
 from gateway.config import Config, Role
 from gateway.core.charter import Charter
-from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState
+from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState, due_at
 from gateway.core.trust import TrustView, is_regressed
 from gateway.keystore import KeyRole, KeyStore, KeyStoreError
 from gateway.keystore.opening import open_key_store
 from gateway.tls import certificate_facts, check_cas, check_own_certificate
 
 _MIN_ADMINISTRATORS: Final = 2
+_LIVE: Final = frozenset({KeyState.PUBLISHED, KeyState.ACTIVE, KeyState.DRAINING})
 _COMMAND_WORDS: Final = {KeyPurpose.CREDENTIAL: "credential", KeyPurpose.STATUS: "status"}
 _ROLES: Final[Mapping[str, tuple[KeyRole, ...]]] = {
     "gateway": ("gateway-federation",),
@@ -50,13 +52,40 @@ def check_key_store(config: Config) -> Iterator[Finding]:
     try:
         opened = open_key_store(config.keys, config.key_store)
     except KeyStoreError as error:
-        yield fail("key store", str(error.place), error.problem, error.fix)
+        yield _not_opened(config, error)
         return
     with closing(opened) as store:
         # Files for their owner alone are what an operator may choose. Said each time, but nothing to be mended.
         words = "not encrypted; [key_store] says how" if store.protection == "none" else f"by {store.protection}"
         yield ok("key store", config.keys.name, f"opened; protected: {words}")
         yield from _roles(config, store)
+        if config.database.is_file():
+            yield from isolated("key store", partial(_live_keys, config, store))
+
+
+def _not_opened(config: Config, error: KeyStoreError) -> Finding:
+    place = Path(error.place)
+    if config.key_store.passphrase is None:
+        with suppress(OSError):
+            if place.suffix == ".pem" and b"-----BEGIN ENCRYPTED " in place.read_bytes():
+                what = "is encrypted, and no passphrase is configured"
+                return fail("key store", str(place), what, "name passphrase_file under [key_store]")
+    return fail("key store", str(place), error.problem, error.fix)
+
+
+def _live_keys(config: Config, store: KeyStore) -> Iterator[Finding]:
+    """Look for each key that signs, is to sign or has signed what still counts."""
+    with open_store(config) as database:
+        records = database.load_keys()
+    for record in records:
+        kid = record.key.kid
+        if record.state in _LIVE and kid not in store.keys(record.purpose.value):
+            yield fail(
+                "key store",
+                f"{record.purpose.value}.{kid}",
+                f"is {record.state.value}, and its private key is not there",
+                f"put it back from the backup, before the gateway is started again: {config.keys}",
+            )
 
 
 def _roles(config: Config, store: KeyStore) -> Iterator[Finding]:
@@ -133,10 +162,18 @@ def check_trust(view: TrustView, now: datetime) -> Iterator[Finding]:
             "call that province: a key of theirs may be in other hands; mrg trust show has the details",
         )
     for issuer in view.issuers.values():
-        state = issuer_freshness(issuer, now)
+        state, against = issuer_freshness(view, issuer, now), withdrawn_by(issuer, now)
         until = max((key.stale_until for key in issuer.keys.values()), default=None)
         detail = state.value if until is None else f"{state.value}, usable until {instant(until)}"
-        if state is Freshness.FRESH:
+        if against:
+            detail += f"; withdrawn or suspended by {' '.join(against)}"
+        if state is Freshness.WITHDRAWN:
+            mend = "everything of it is rejected; ask these provinces why. If we are one of them: mrg anchor members"
+            yield fail("trust", issuer.entity_id, detail, mend)
+        elif state is Freshness.FRESH and against:
+            mend = "nothing, while a quorum of the others vouches for it; mrg trust show says more"
+            yield warn("trust", issuer.entity_id, detail, mend)
+        elif state is Freshness.FRESH:
             yield ok("trust", issuer.entity_id, detail)
         elif state is Freshness.STALE:
             yield warn(
@@ -165,11 +202,11 @@ def _key_calendar(
         yield fail("keys", purpose.value, "no key signs", f"{rotate} --apply, then mrg keys activate")
         return
     days = _policy_days(config, purpose)
-    since = active.activated_at or active.staged_at
     if days == 0:
+        since = active.activated_at or active.staged_at
         yield ok("keys", purpose.value, f"signs for {span(now - since)}; replaced when an administrator says so")
     else:
-        yield _due(purpose, since + timedelta(days=days), now, rotate)
+        yield _due(purpose, due_at(active, timedelta(days=days)), now, rotate)
     # An anchor's next key is published by a charter, which people sign.
     waits = config.rotation.standby and purpose is not KeyPurpose.ANCHOR_FEDERATION
     if waits and not any(record.state is KeyState.PUBLISHED for record in records):

@@ -41,6 +41,8 @@ def doctor(
 ) -> None:
     """Look at everything: files, keys, certificates, charter, trust data, peers, our own listeners. Changes nothing."""
     world = options.world(lab_clock)
+    if not config.is_file():
+        raise Failure(f"{config}: there is no such file", fix="name the province's gateway.toml with --config")
     findings = list(_examine(config, world, timeout))
     healthy = all(finding.state is State.OK for finding in findings)
     if as_json:

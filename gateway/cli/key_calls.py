@@ -59,6 +59,10 @@ def find_key(connected: connection.Connection, kid: str) -> keys_pb2.Key:
         return found[0]
     if found:
         raise Failure("several keys begin like that", fix="write more of the kid; mrg keys list --all shows it whole")
+    if len(kid) < MIN_KID:
+        raise Failure(
+            f"{kid}: too short: give at least {MIN_KID} characters", fix="mrg keys list --all shows the kid whole"
+        )
     raise Failure(
         "this province has no such key",
         fix=f"write the kid, or at least its first {MIN_KID} characters, as mrg keys list --all shows it",
@@ -75,6 +79,17 @@ def holders_of(connected: connection.Connection, kid: str, now: datetime) -> lis
         lambda channel: stub(channel).ListAcknowledgements, keys_pb2.ListAcknowledgementsRequest(kid=kid)
     )
     return [describe_holder(holder, now) for holder in answer.holders]
+
+
+def plan_of(connected: connection.Connection, purpose: keys_pb2.KeyPurpose.ValueType) -> keys_pb2.Rotation:
+    """Ask what rotating would do.
+
+    Raises:
+        Failure: the gateway was not reached or refused.
+    """
+    request = keys_pb2.PlanRotationRequest(purpose=purpose)
+    answer: keys_pb2.PlanRotationResponse = connected.ask(lambda channel: stub(channel).PlanRotation, request)
+    return answer.rotation
 
 
 @contextmanager

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
 import typer
-from recognition.v1 import keys_pb2
 from rich.text import Text
 
 from gateway.cli import connection, options
-from gateway.cli.console import Board, ExitCode, Lang, Screen, exit_codes, instant, stdout, write_document
-from gateway.cli.key_calls import holders_of, list_keys, stub
+from gateway.cli.console import Board, ExitCode, Lang, Screen, exit_codes, instant, span, stdout, write_document
+from gateway.cli.key_calls import holders_of, list_keys, plan_of
 from gateway.cli.key_views import (
     SHORT_KID,
     Purpose,
@@ -36,7 +35,7 @@ EXIT_CODES: Final = exit_codes(
 _MIN_INTERVAL: Final = 0.2
 
 
-@connection.calls_gateway
+@connection.administers
 def status(
     *,
     gateway: connection.Gateway,
@@ -86,12 +85,7 @@ def _watched(
 def _status(connected: connection.Connection, purpose: Purpose | None, now: datetime) -> dict[str, Any]:
     keys = [describe_key(key) for key in list_keys(connected, purpose, past=False)]
     rotations = [
-        describe_rotation(
-            connected.ask(
-                lambda channel: stub(channel).PlanRotation, keys_pb2.PlanRotationRequest(purpose=each.number)
-            ).rotation,
-            now,
-        )
+        describe_rotation(plan_of(connected, each.number), now)
         for each in Purpose
         if any(key["purpose"] == each for key in keys)
     ]
@@ -120,8 +114,8 @@ def _show_status(screen: Screen, document: Mapping[str, Any], now: datetime, lan
         ),
         [
             (
-                *(key["purpose"], key["kid"][:SHORT_KID], key["state"], since(key["activated_at"], now)),
-                *_held(key["holders"]),
+                *(key["purpose"], key["kid"][:SHORT_KID], key["state"], since(key["activated_at"], now, lang)),
+                *_held(key["holders"], lang),
                 Text(_waits_for(key, document["rotations"], now, lang), "yellow"),
             )
             for key in document["keys"]
@@ -133,14 +127,20 @@ def _show_status(screen: Screen, document: Mapping[str, Any], now: datetime, lan
             show_holders(screen, key["kid"], key["holders"], now, lang)
 
 
-def _held(holders: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
+def _held(holders: Sequence[Mapping[str, Any]], lang: Lang) -> tuple[str, str, str]:
     # Anchors sign what they hold and acknowledge nothing.
     said = [holder for holder in holders if holder["age_seconds"] is not None or not holder["holds"]]
     ages = [holder["age_seconds"] for holder in said]
     offsets = [abs(each["clock_offset_seconds"]) for each in holders if each["clock_offset_seconds"] is not None]
-    oldest = "-" if not ages else "never" if None in ages else f"{max(0, *ages)} s"
-    count = sum(holder["holds"] for holder in holders)
-    return f"{count} of {len(holders)}", oldest, f"±{max(offsets):.1f} s" if offsets else "-"
+    count, whole = sum(holder["holds"] for holder in holders), len(holders)
+    held = f"{count}/{whole}" if lang is Lang.ZH else f"{count} of {whole}"
+    if not ages:
+        oldest = "-"
+    elif None in ages:
+        oldest = lang.pick("从未", "never")
+    else:
+        oldest = span(timedelta(seconds=max(0, *ages)), lang)
+    return held, oldest, f"±{max(offsets):.1f} s" if offsets else "-"
 
 
 def _waits_for(key: Mapping[str, Any], rotations: Sequence[Mapping[str, Any]], now: datetime, lang: Lang) -> str:
@@ -151,4 +151,4 @@ def _waits_for(key: Mapping[str, Any], rotations: Sequence[Mapping[str, Any]], n
         return " ".join(blocking)
     steps = next(rotation["steps"] for rotation in rotations if rotation["next_kid"] == key["kid"])
     until = next((step["at"] for step in steps if step["step"] == "wait" and not step["done"]), None)
-    return f"{lang.pick('公布期', 'publication window')} {ago(until, now)}"
+    return f"{lang.pick('公布期', 'publication window')} {ago(until, now, lang)}"

@@ -196,7 +196,7 @@ def show_keys(screen: Screen, keys: Sequence[Mapping[str, Any]], now: datetime, 
         [
             (
                 *(key["purpose"], key["kid"], _state(key)),
-                *(since(key[name], now) for name in (_SINCE.get(key["state"], "staged_at"), "signed_until")),
+                *(since(key[name], now, lang) for name in (_SINCE.get(key["state"], "staged_at"), "signed_until")),
                 key["store"],
             )
             for key in keys
@@ -208,7 +208,7 @@ def show_keys(screen: Screen, keys: Sequence[Mapping[str, Any]], now: datetime, 
 def show_rotation(screen: Screen, rotation: Mapping[str, Any], now: datetime, lang: Lang) -> None:
     """Draw a plan: what happens when, whom it concerns, what would break."""
     pick, purpose = lang.pick, rotation["purpose"]
-    until = ago(rotation["signed_until"], now)
+    until = ago(rotation["signed_until"], now, lang)
     screen.facts(
         [
             (pick("用途", "Purpose"), f"{purpose}: {signs(purpose, lang)}"),
@@ -253,7 +253,7 @@ def show_holders(screen: Screen, kid: str, holders: Sequence[Mapping[str, Any]],
         [
             (
                 *(holder["province"], holder["entity_id"], _yes(met=holder["reachable"]), _holding(holder, lang)),
-                since(holder["acknowledged_at"], now)
+                since(holder["acknowledged_at"], now, lang)
                 if holder["acknowledged_at"] or holder["holds"]
                 else pick("从未", "never"),
                 str(holder["charter_version"] or "-"),
@@ -284,20 +284,21 @@ def advice(holder: Mapping[str, Any], lang: Lang) -> str:
     return lang.pick(*words)
 
 
-def ago(moment: str | None, now: datetime) -> str:
+def ago(moment: str | None, now: datetime, lang: Lang) -> str:
     """Write a time of a document and how far away it is."""
-    return "-" if moment is None else f"{moment} ({away(datetime.fromisoformat(moment), now)})"
+    return "-" if moment is None else f"{moment} ({away(datetime.fromisoformat(moment), now, lang)})"
 
 
-def since(moment: str | None, now: datetime) -> str:
+def since(moment: str | None, now: datetime, lang: Lang) -> str:
     """Write how far away a time of a document is, where there is no room for more."""
-    return "-" if moment is None else away(datetime.fromisoformat(moment), now)
+    return "-" if moment is None else away(datetime.fromisoformat(moment), now, lang)
 
 
 def _when(step: Mapping[str, Any], now: datetime, lang: Lang) -> str:
     if step["at"] is None:
         return "-"
-    return ago(step["at"], now) if step["done"] else f"{lang.pick('最早', 'not before')} {ago(step['at'], now)}"
+    at_ = ago(step["at"], now, lang)
+    return at_ if step["done"] else f"{lang.pick('最早', 'not before')} {at_}"
 
 
 def _state(key: Mapping[str, Any]) -> Text:

@@ -8,7 +8,7 @@ carried out although no answer came is asked for again under the same ``--reques
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -28,7 +28,7 @@ from gateway.cli.console import (
     stdout,
     write_document,
 )
-from gateway.cli.key_calls import find_key, holders_of, list_keys, request_id, stub
+from gateway.cli.key_calls import find_key, holders_of, list_keys, plan_of, request_id, stub
 from gateway.cli.key_views import (
     Purpose,
     PurposeOption,
@@ -40,9 +40,16 @@ from gateway.cli.key_views import (
     show_rotation,
 )
 from gateway.cli.store import open_store
+from gateway.cli.supersede import supersede
 from gateway.storage import StorageError
 
-app = typer.Typer(no_args_is_help=True, help="Rotate, watch and revoke this province's signing keys.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help=(
+        "Rotate, watch and revoke this province's signing keys. What the gateway says itself is English whatever --lang"
+        " is: who keeps a key from being activated, and the details of steps."
+    ),
+)
 
 _ASKED: Final = exit_codes({ExitCode.OK: "done", ExitCode.NOT_ASKED: "could not ask the gateway"})
 _CHANGED: Final = {
@@ -50,7 +57,12 @@ _CHANGED: Final = {
     ExitCode.NOT_ASKED: "could not ask the gateway; ask again with the same --request-id",
 }
 
-_Kid = Annotated[str, typer.Argument(metavar="KID", help="The key: its kid, or so much of it that it is clear.")]
+_NEVER_ACTIVATED: Final = {
+    "active": "nothing is to be done: it signs already",
+    **dict.fromkeys(("draining", "retired", "revoked"), "it never signs again; use another: mrg keys rotate {purpose}"),
+}
+
+_Kid = Annotated[str, typer.Argument(metavar="KID", help="The key: its kid, or at least its first 6 characters.")]
 _Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 _RequestId = Annotated[
     str | None, typer.Option("--request-id", help="Ask again under the name of an earlier try. Default: a new name.")
@@ -61,7 +73,7 @@ _RequestId = Annotated[
 
 
 @app.command("list", epilog=_ASKED)
-@connection.calls_gateway
+@connection.administers
 def list_(
     *,
     gateway: connection.Gateway,
@@ -88,7 +100,7 @@ app.command(epilog=key_status.EXIT_CODES)(key_status.status)
 
 
 @app.command(epilog=exit_codes({ExitCode.OK: "planned; with --apply: done", **_CHANGED}))
-@connection.calls_gateway
+@connection.administers
 def rotate(
     purpose: Annotated[Purpose, typer.Argument(help="What the key to be rotated signs.")],
     *,
@@ -104,19 +116,21 @@ def rotate(
 ) -> None:
     """Show the plan of a rotation: steps with their times, impact, who holds what. Changes nothing without --apply.
 
-    --apply makes and publishes the next key, which signs nothing yet; it can be taken back with mrg keys undo.
+    --apply makes and publishes the next key, which signs nothing yet; it can be taken back with mrg keys undo. Where
+    the next key waits already, there is nothing to do.
     """
     world = options.world(lab_clock)
     now = world.now()
     with gateway.connected() as connected:
-        plan = connected.ask(
-            lambda channel: stub(channel).PlanRotation, keys_pb2.PlanRotationRequest(purpose=purpose.number)
-        ).rotation
+        plan = plan_of(connected, purpose.number)
         document = describe_rotation(plan, now)
-        if not apply:
-            _give({"applied": False, "request_id": None, "rotation": document}, as_json=as_json)
+        waiting = document["next_kid"]
+        if not apply or waiting is not None:
+            _give({"applied": False, "waiting_kid": waiting, "request_id": None, "rotation": document}, as_json=as_json)
             if not as_json:
                 show_rotation(stdout(), document, now, lang)
+                if apply:
+                    _show_waiting(waiting, lang)
                 _next(_after(document, f"mrg keys rotate {purpose} --apply"), lang)
             return
         if not yes:
@@ -130,10 +144,22 @@ def rotate(
             message = keys_pb2.ApplyRotationRequest(purpose=purpose.number, request_id=name, etag=plan.etag)
             answer = connected.ask(lambda channel: stub(channel).ApplyRotation, message)
     document = describe_rotation(answer.rotation, world.now())
-    _give({"applied": True, "request_id": name, "rotation": document}, as_json=as_json)
+    _give(
+        {"applied": True, "waiting_kid": document["next_kid"], "request_id": name, "rotation": document},
+        as_json=as_json,
+    )
     if not as_json:
         show_rotation(stdout(), document, world.now(), lang)
         _next(_after(document, f"mrg keys list --purpose {purpose}"), lang)
+
+
+def _show_waiting(kid: str, lang: Lang) -> None:
+    stdout().line()
+    stdout().line(
+        lang.pick(
+            f"无需操作：{kid} 已在等待启用。", f"Nothing had to be done: {kid} waits already. Nothing was changed."
+        )
+    )
 
 
 @app.command(
@@ -146,7 +172,7 @@ def rotate(
         }
     ),
 )
-@connection.calls_gateway
+@connection.administers
 def activate(
     kid: _Kid,
     *,
@@ -174,16 +200,13 @@ def activate(
     world = options.world(lab_clock)
     with gateway.connected() as connected:
         key = find_key(connected, kid)
-        if override and not yes and not check:
+        if not yes and not check:
             options.ask_person(
-                lambda: stderr().line(
-                    lang.pick(
-                        "越过检查启用密钥：尚未持有它的网关将无法判断它签署的内容。",
-                        "An override: gateways that do not hold the key will not be able to judge what it signs.",
-                    )
-                ),
-                lang.pick("仍要启用？", "Activate it all the same?"),
-                "give --yes with --override",
+                lambda: _show_activation(key, world.now(), lang, override=override),
+                lang.pick("仍要启用？", "Activate it all the same?")
+                if override
+                else lang.pick("现在启用这把密钥？", "Let this key sign from now on?"),
+                "give --yes",
                 as_json=as_json,
             )
         with request_id(request, world, as_json=as_json) as name:
@@ -194,7 +217,7 @@ def activate(
                 answer = connected.ask(lambda channel: stub(channel).ActivateKey, message)
             except Failure as failure:
                 if failure.code is ExitCode.NO:
-                    raise _refused(failure, connected, key.kid, world.now(), lang, as_json=as_json) from failure
+                    raise _refused(failure, connected, key, world.now(), lang, as_json=as_json) from failure
                 raise
     document = describe_rotation(answer.rotation, world.now())
     _give(
@@ -212,19 +235,45 @@ def activate(
     raise typer.Exit(ExitCode.CANNOT_TELL if answer.awaiting_approval else ExitCode.OK)
 
 
+def _show_activation(key: keys_pb2.Key, now: datetime, lang: Lang, *, override: bool) -> None:
+    show_keys(stderr(), [describe_key(key)], now, lang)
+    if override:
+        stderr().line(
+            lang.pick(
+                "越过检查启用密钥：尚未持有它的网关将无法判断它签署的内容。",
+                "An override: gateways that do not hold the key will not be able to judge what it signs.",
+            )
+        )
+
+
 def _refused(
-    failure: Failure, connected: connection.Connection, kid: str, now: datetime, lang: Lang, *, as_json: bool
+    failure: Failure, connected: connection.Connection, key: keys_pb2.Key, now: datetime, lang: Lang, *, as_json: bool
 ) -> Failure:
     """Add to a refusal who it is about, how old their word is and what to do."""
-    holders = holders_of(connected, kid, now)
+    document = describe_key(key)
+    if document["state"] in _NEVER_ACTIVATED:
+        return _answer_no(failure, _NEVER_ACTIVATED[document["state"]].format(purpose=document["purpose"]))
+    rotation = describe_rotation(plan_of(connected, key.purpose), now)
+    # The same parties as mrg keys status shows: our own gateway among them, and those alone who have to hold it.
+    holders = rotation["holders"] if rotation["next_kid"] == key.kid else holders_of(connected, key.kid, now)
     blocking = [{**holder, "advice": advice(holder, Lang.EN)} for holder in holders if holder["blocks"]]
     if not as_json:
         screen = stderr()
         for line in failure.details.get("blockers", ()):
             screen.line(Text(f"- {line}", "yellow"))
-        show_holders(screen, kid, holders, now, lang)
+        show_holders(screen, key.kid, holders, now, lang)
         for holder in blocking:
             screen.line(f"{holder['entity_id']}: {advice(holder, lang)}")
+    blockers = failure.details.get("blockers", ())
+    if blockers and not blocking and all(line.startswith("the publication window is open") for line in blockers):
+        opens = next((step["at"] for step in rotation["steps"] if step["step"] == "wait" and not step["done"]), None)
+        if rotation["next_kid"] == key.kid and opens is not None:
+            return Failure(
+                "the publication window of the key is open",
+                fix=f"wait until {opens}, then activate it again; mrg keys status --watch ends by then",
+                code=ExitCode.NO,
+                details={**failure.details, "holders": []},
+            )
     return Failure(
         failure.message,
         fix=(
@@ -236,12 +285,17 @@ def _refused(
     )
 
 
+def _answer_no(failure: Failure, fix: str) -> Failure:
+    return Failure(failure.message, fix=fix, code=ExitCode.NO, details=failure.details)
+
+
 def _show_activated(kid: str, lang: Lang, *, awaiting: bool, check: bool) -> None:
     if awaiting:
         stdout().line(
             Text(lang.pick("已记录，等待另一位管理员。", "Recorded; waits for another administrator."), "yellow")
         )
-        _next(f"mrg keys activate {kid} --override --justification ... --as ANOTHER_ADMIN.toml, within the hour", lang)
+        command = f"mrg keys activate {kid} --override --justification ... --as ANOTHER_ADMIN.toml"
+        _next([f"{command} ({lang.pick('一小时之内', 'within the hour')})"], lang)
     elif check:
         stdout().line(lang.pick("可以启用，未做改动。", "It could be activated. Nothing was changed."))
     else:
@@ -249,7 +303,7 @@ def _show_activated(kid: str, lang: Lang, *, awaiting: bool, check: bool) -> Non
 
 
 @app.command(context_settings=options.ANY_KID, epilog=exit_codes({ExitCode.OK: "taken back", **_CHANGED}))
-@connection.calls_gateway
+@connection.administers
 def undo(
     kid: _Kid,
     *,
@@ -274,7 +328,14 @@ def undo(
             )
         with request_id(request, world, as_json=as_json) as name:
             message = keys_pb2.UndoRotationRequest(kid=key.kid, request_id=name, validate_only=check)
-            answer = connected.ask(lambda channel: stub(channel).UndoRotation, message)
+            try:
+                answer = connected.ask(lambda channel: stub(channel).UndoRotation, message)
+            except Failure as failure:
+                if failure.code is not ExitCode.NO:
+                    raise
+                purpose = describe_key(key)["purpose"]
+                fix = f"it stays; to replace it: mrg keys rotate {purpose}; if in other hands: mrg keys compromise"
+                raise _answer_no(failure, fix) from failure
     document = describe_rotation(answer.rotation, world.now())
     _give({"kid": key.kid, "undone": not check, "request_id": name, "rotation": document}, as_json=as_json)
     if not as_json:
@@ -296,6 +357,10 @@ app.command(
         }
     ),
 )(compromise)
+app.command(
+    context_settings=options.ANY_KID,
+    epilog=exit_codes({ExitCode.OK: "replaced; with --check: could be replaced", **_CHANGED}),
+)(supersede)
 
 
 # -- looking back -----------------------------------------------------------------------------------------------------
@@ -365,13 +430,21 @@ def _give(document: Mapping[str, Any], *, as_json: bool) -> None:
         write_document(document)
 
 
-def _after(rotation: Mapping[str, Any], otherwise: str) -> str:
+def _after(rotation: Mapping[str, Any], otherwise: str) -> Sequence[str]:
     """What comes after a look at a rotation: the next key waits to be held by all, if there is one."""
-    if rotation["next_kid"] is None:
-        return otherwise
-    return f"mrg keys status --purpose {rotation['purpose']} --watch, then mrg keys activate {rotation['next_kid']}"
+    kid = rotation["next_kid"]
+    if kid is None:
+        return [otherwise]
+    published = any(step["step"] == "publish" and step["done"] for step in rotation["steps"])
+    if rotation["purpose"] == Purpose.ANCHOR_FEDERATION and not published:  # that a charter does, which people sign
+        return [
+            f"mrg charter key --config gateway.toml --kid {kid} --out KEY.json",
+            "mrg charter create --previous CHARTER.json --add-anchor-key PROVINCE=KEY.json",
+        ]
+    return [f"mrg keys status --purpose {rotation['purpose']} --watch", f"mrg keys activate {kid}"]
 
 
-def _next(command: str, lang: Lang) -> None:
+def _next(commands: Sequence[str], lang: Lang) -> None:
     stdout().line()
-    stdout().facts([(lang.pick("下一步", "Next"), command)])
+    names = (lang.pick("下一步", "Next"), *[""] * len(commands))
+    stdout().facts(zip(names, commands, strict=False))

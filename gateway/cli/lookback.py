@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
 import typer
@@ -30,21 +30,23 @@ from gateway.cli.console import (
 from gateway.cli.store import open_store
 from gateway.config import Config
 from gateway.core.trust import diff_summaries, is_regressed
+from gateway.storage import TrustStore
 
 DIFF_EXIT_CODES: Final = exit_codes(
     {ExitCode.OK: "shown", ExitCode.CANNOT_TELL: "nothing is known of one of the two times"}
 )
 RESET_EXIT_CODES: Final = exit_codes({ExitCode.OK: "forgotten", ExitCode.NO: "not done: the answer was no"})
+_SECOND: Final = timedelta(seconds=1)
 _MARKS: Final = {(False, True): ("+", "green"), (True, False): ("-", "red"), (True, True): ("~", "yellow")}
 
 
-def look_back(config: Config, at: datetime, lang: Lang, *, as_json: bool) -> None:
+def look_back(config: Config, at: datetime, now: datetime, lang: Lang, *, as_json: bool) -> None:
     """Show what the gateway trusted at a time.
 
     Raises:
         Failure: the store cannot be read, or knows nothing of that time.
     """
-    since, text = _load(config, at, "--as-of")
+    since, text = _load(config, at, "--as-of", now)
     summary: dict[str, Any] = json.loads(text)
     if as_json:
         write_document({"as_of": instant(at), "since": instant(since), "summary": summary})
@@ -81,7 +83,7 @@ def look_back(config: Config, at: datetime, lang: Lang, *, as_json: bool) -> Non
 def diff(
     *,
     config: options.ConfigOption,
-    begin: Annotated[str, typer.Option("--from", metavar="TIME", help="The earlier time (RFC 3339).")],
+    begin: Annotated[str, typer.Option("--from", metavar="TIME", help="The earlier time (RFC 3339, or -5m).")],
     end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="The later time; absent: now.")] = None,
     lang: options.LangOption = Lang.BOTH,
     lab_clock: options.LabClockOption = None,
@@ -90,10 +92,11 @@ def diff(
     """Show what changed in what the gateway trusts between two times. Offline: from the province's own store."""
     now = options.world(lab_clock).now()
     loaded = options.configuration(config)
-    first, second = options.moment(begin, "--from", now), options.moment(end, "--to", now)
+    first, second = options.past_moment(begin, "--from", now), options.past_moment(end, "--to", now)
     if second < first:
         raise Failure("--to is before --from", fix="give the earlier time first")
-    (old_since, old), (new_since, new) = _load(loaded, first, "--from"), _load(loaded, second, "--to")
+    old_since, old = _load(loaded, first, "--from", now)
+    new_since, new = _load(loaded, second, "--to", now)
     changes = [
         {
             "issuer": each.issuer or None,
@@ -192,16 +195,31 @@ def _explanation(lang: Lang, *, regressed: bool) -> str:
     )
 
 
-def _load(config: Config, at: datetime, option: str) -> tuple[datetime, str]:
+def _load(config: Config, at: datetime, option: str, now: datetime) -> tuple[datetime, str]:
     with open_store(config) as store:
         found = store.load_view(at)
+        first = None if found is not None else _first_known(store, at, now)
     if found is None:
         raise Failure(
             f"{option}: nothing is known of that time",
-            fix="the gateway had not run yet by then; name a later time",
+            fix="the gateway had not run yet by then; "
+            + ("name a later time" if first is None else f"the first time known is {instant(first)}"),
             code=ExitCode.CANNOT_TELL,
         )
     return found
+
+
+def _first_known(store: TrustStore, unknown: datetime, now: datetime) -> datetime | None:
+    """Give when the first view was taken, to the second; None: there is none."""
+    found = store.load_view(now)
+    while found is not None and found[0] - unknown > _SECOND:
+        middle = unknown + (found[0] - unknown) / 2
+        earlier = store.load_view(middle)
+        if earlier is None:
+            unknown = middle
+        else:
+            found = earlier
+    return None if found is None else found[0]
 
 
 def _mark(change: Mapping[str, str | None]) -> Text:

@@ -96,6 +96,25 @@ def moment(text: str | None, option: str, now: datetime) -> datetime:
     return read.astimezone(UTC)
 
 
+def past_moment(text: str | None, option: str, now: datetime) -> datetime:
+    """Read a moment that has been: in RFC 3339, or as ``-5m`` counted back from now; absent means now.
+
+    Raises:
+        Failure: it is none, or lies ahead.
+    """
+    if text is not None and text.startswith("-") and _LIFETIME.fullmatch(text[1:]):
+        try:
+            return now - (lifetime(text[1:], option) or timedelta(0))
+        except OverflowError as error:
+            raise Failure(f"{option} is before all time", fix="write for example -5m or -2h") from error
+    read = moment(text, option, now)
+    if read > now:
+        raise Failure(
+            f"{option} is in the future: it is {now:%Y-%m-%dT%H:%M:%SZ} now", fix="name a time that has been, or -5m"
+        )
+    return read
+
+
 def ask_person(show: Callable[[], None], question: str, otherwise: str, *, as_json: bool) -> None:
     """Show a person what would happen and ask for a yes.
 

@@ -27,7 +27,7 @@ from gateway.core.charter import Charter
 from gateway.core.reasons import Rejected
 from gateway.core.statements import PROFILE, parse_statement
 
-_MAX_STATE_BYTES: Final = 16 * 1024 * 1024
+_MAX_STATE_BYTES: Final = 64 * 1024 * 1024
 _MAX_PEERS_AT_ONCE: Final = 16
 _GRACE_SECONDS: Final = 1.0
 _WILDCARDS: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - replaced, not listened on

@@ -52,6 +52,10 @@ class ReadOnly:
         """See ``TrustStore``."""
         return self._store.load_charters()
 
+    def load_charter(self, version: int) -> str | None:
+        """See ``TrustStore``."""
+        return self._store.load_charter(version)
+
     def save_charter(self, version: int, document: str) -> None:
         """Do nothing."""
 

@@ -70,6 +70,8 @@ class Freshness(StrEnum):
     STALE = "stale"
     """Past its freshness; still served within the grace that the charter allows, and marked."""
     EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+    """So many anchors took their word back, for a while or for good, that no quorum is left."""
     MISSING = "missing"
 
 
@@ -77,6 +79,7 @@ _STYLES: Final[Mapping[Freshness, str]] = {
     Freshness.FRESH: "green",
     Freshness.STALE: "yellow",
     Freshness.EXPIRED: "bold red",
+    Freshness.WITHDRAWN: "bold red",
     Freshness.MISSING: "bold red",
 }
 
@@ -86,7 +89,7 @@ def show(
     *,
     config: options.ConfigOption,
     as_of: Annotated[
-        str | None, typer.Option("--as-of", metavar="TIME", help="What the gateway trusted at that time (RFC 3339).")
+        str | None, typer.Option("--as-of", metavar="TIME", help="What the gateway trusted then (RFC 3339, or -5m).")
     ] = None,
     lang: options.LangOption = Lang.BOTH,
     lab_clock: options.LabClockOption = None,
@@ -99,13 +102,13 @@ def show(
     now = options.world(lab_clock).now()
     loaded = options.configuration(config)
     if as_of is not None:
-        look_back(loaded, options.moment(as_of, "--as-of", now), lang, as_json=as_json)
+        look_back(loaded, options.past_moment(as_of, "--as-of", now), now, lang, as_json=as_json)
         return
     view, memory = load_view(loaded, now)
     fresh = (
         now < view.charter.expires_at
         and not is_regressed(view.clock_floor, now)
-        and all(issuer_freshness(issuer, now) is Freshness.FRESH for issuer in view.issuers.values())
+        and all(issuer_freshness(view, issuer, now) is Freshness.FRESH for issuer in view.issuers.values())
     )
     if as_json:
         write_document({"fresh": fresh, **_document(view, memory, now)})
@@ -143,8 +146,16 @@ def _key_freshness(key: TrustedKey, now: datetime) -> Freshness:
     return Freshness.STALE if now < key.stale_until else Freshness.EXPIRED
 
 
-def issuer_freshness(issuer: RecognisedIssuer, now: datetime) -> Freshness:
+def withdrawn_by(issuer: RecognisedIssuer, now: datetime) -> list[str]:
+    """Give the anchors that say, by word that is still fresh, that they vouch for an issuer no more."""
+    return sorted(vote.anchor for vote in issuer.votes if vote.withdrawn and vote.expires_at > now)
+
+
+def issuer_freshness(view: TrustView, issuer: RecognisedIssuer, now: datetime) -> Freshness:
     """Give the best of its keys: one good key is enough to recognise what was signed with it."""
+    charter = view.charter
+    if not issuer.keys and len(charter.anchors) - len(withdrawn_by(issuer, now)) < charter.quorum:
+        return Freshness.WITHDRAWN
     states = {_key_freshness(key, now) for key in issuer.keys.values()}
     return next((state for state in Freshness if state in states), Freshness.MISSING)
 
@@ -185,7 +196,7 @@ def _document(view: TrustView, memory: TrustMemory, now: datetime) -> dict[str, 
             }
             for anchor in view.anchors
         ],
-        "issuers": [_issuer_document(issuer, now) for issuer in view.issuers.values()],
+        "issuers": [_issuer_document(view, issuer, now) for issuer in view.issuers.values()],
         "revoked_keys": [
             {
                 "entity_id": member,
@@ -197,8 +208,15 @@ def _document(view: TrustView, memory: TrustMemory, now: datetime) -> dict[str, 
             for (member, kid), each in sorted(memory.revocations.items())
         ],
         "withdrawals": [
-            {"anchor": anchor, "entity_id": member, "revoked_at": instant(each.revoked_at), "reason": each.reason}
-            for (anchor, member), each in sorted(memory.withdrawals.items())
+            {
+                "anchor": anchor,
+                "signer": signer,
+                "entity_id": member,
+                "revoked_at": instant(each.revoked_at),
+                "reason": each.reason,
+                "counts": _counts(view, anchor, signer),
+            }
+            for (anchor, signer, member), each in sorted(memory.withdrawals.items())
         ],
         "alarms": _problem_documents(view.alarms),
         "problems": _problem_documents(view.problems),
@@ -209,6 +227,12 @@ def _document(view: TrustView, memory: TrustMemory, now: datetime) -> dict[str, 
     }
 
 
+def _counts(view: TrustView, anchor: str, signer: str) -> bool:
+    """Whether the charter still lists the key that signed an anchor's withdrawal."""
+    listed = view.charter.anchor(anchor)
+    return listed is not None and any(key.thumbprint == signer for key in listed.keys.values())
+
+
 def _problem_documents(problems: Sequence[Problem | Alarm]) -> list[dict[str, str]]:
     return [
         {"issuer": each.issuer, "subject": each.subject, "reason": each.reason.value, "detail": each.detail}
@@ -216,13 +240,13 @@ def _problem_documents(problems: Sequence[Problem | Alarm]) -> list[dict[str, st
     ]
 
 
-def _issuer_document(issuer: RecognisedIssuer, now: datetime) -> dict[str, Any]:
+def _issuer_document(view: TrustView, issuer: RecognisedIssuer, now: datetime) -> dict[str, Any]:
     return {
         "entity_id": issuer.entity_id,
         "province": issuer.province,
         "name_zh": issuer.name_zh,
         "name_en": issuer.name_en,
-        "state": issuer_freshness(issuer, now).value,
+        "state": issuer_freshness(view, issuer, now).value,
         "credential_types": sorted(issuer.credential_types),
         "vouched_for_by": sorted(vote.anchor for vote in issuer.votes if not vote.withdrawn),
         "withdrawn_by": sorted(vote.anchor for vote in issuer.votes if vote.withdrawn),
@@ -273,7 +297,22 @@ def _show(screen: Screen, view: TrustView, memory: TrustMemory, now: datetime, l
     screen.table(
         "Issuers",
         ("Province", "Issuer", "State", "Anchors", "Signs", "Key", "Algorithm", "Fresh", "Usable"),
-        [row for issuer in view.issuers.values() for row in _rows(issuer, charter, now, lang)],
+        [row for issuer in view.issuers.values() for row in _rows(view, issuer, now, lang)],
+    )
+    screen.table(
+        "Issuers that an anchor withdrew or suspended",
+        ("Issuer", "By", "Effect"),
+        [
+            (
+                issuer.entity_id,
+                " ".join(withdrawn_by(issuer, now)),
+                Text("withdrawn: everything of it is rejected", "bold red")
+                if issuer_freshness(view, issuer, now) is Freshness.WITHDRAWN
+                else "none while a quorum of the others vouches for it",
+            )
+            for issuer in view.issuers.values()
+            if withdrawn_by(issuer, now)
+        ],
     )
     screen.table(
         "Revoked keys: refused for good",
@@ -291,10 +330,16 @@ def _show(screen: Screen, view: TrustView, memory: TrustMemory, now: datetime, l
     )
     screen.table(
         "Withdrawn: an anchor vouches for a member no more",
-        ("Anchor", "Member", "Since", "Reason"),
+        ("Anchor", "Member", "Since", "Reason", "Counts"),
         [
-            (anchor, member, away(each.revoked_at, now), each.reason)
-            for (anchor, member), each in sorted(memory.withdrawals.items())
+            (
+                anchor,
+                member,
+                away(each.revoked_at, now),
+                each.reason,
+                "yes" if _counts(view, anchor, signer) else "no: its key was replaced",
+            )
+            for (anchor, signer, member), each in sorted(memory.withdrawals.items())
         ],
     )
     _show_problems(screen, "Alarms: somebody has to look at these", view.alarms, lang)
@@ -311,13 +356,14 @@ def _clock(view: TrustView, now: datetime) -> Cell:
     return until(view.clock_floor, now)
 
 
-def _rows(issuer: RecognisedIssuer, charter: Charter, now: datetime, lang: Lang) -> Iterator[tuple[Cell, ...]]:
+def _rows(view: TrustView, issuer: RecognisedIssuer, now: datetime, lang: Lang) -> Iterator[tuple[Cell, ...]]:
     province = Province(issuer.province)
     name = f"{province.code} {lang.pick(province.name_zh, province.name_en)}"
-    total = len(charter.anchors)
+    total = len(view.charter.anchors)
     if not issuer.keys:
         vouching = f"{sum(not vote.withdrawn for vote in issuer.votes)} of {total}"
-        yield name, issuer.entity_id, _styled(Freshness.MISSING), vouching, "-", "-", "-", "-", "-"
+        state = issuer_freshness(view, issuer, now)
+        yield name, issuer.entity_id, _styled(state), vouching, "-", "-", "-", "-", "-"
     signing = [("credentials", *item) for item in sorted(issuer.keys.items())]
     signing += [("status lists", *item) for item in sorted(issuer.status_keys.items())]
     for what, kid, key in signing:

@@ -47,7 +47,8 @@ from gateway.storage.sqlite import SqliteStore
 DEFAULT: Final = Path(".lab")
 MARK: Final = "lab.json"
 _LOCK: Final = "running"
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""Raised when a lab made before cannot be started any more: other files, another store."""
 REFRESH_SECONDS: Final = 2
 """Short, so that what happens in one province is seen in the others while somebody watches."""
 _HOST: Final = "127.0.0.1"
@@ -154,6 +155,8 @@ def find_lab(path: Path) -> LabFolder:
         LabError: there is none, or it was never finished.
     """
     mark = _read_mark(path)
+    if mark is not None:
+        _check_format(path, mark)
     if mark is None or not mark.ports:
         raise LabError(f"{path}: there is no lab here", "make one with mrg lab up, or name its folder with --dir")
     return LabFolder(path)
@@ -164,7 +167,7 @@ def prepare_lab(path: Path, *, fresh: bool = False) -> LabFolder:
 
     Args:
         path: its folder; made when missing.
-        fresh: delete the lab that is there, its keys included, and make another.
+        fresh: delete the lab that is there, its keys included, and make another; also one of a version before.
 
     Raises:
         LabError: the folder is something else's, or cannot be used.
@@ -177,6 +180,8 @@ def prepare_lab(path: Path, *, fresh: bool = False) -> LabFolder:
     if fresh and mark is not None:
         shutil.rmtree(path)
         mark = None
+    if mark is not None:
+        _check_format(path, mark)
     folder = LabFolder(path)
     try:
         if mark is None or not mark.ports:
@@ -236,6 +241,8 @@ def _running(path: Path) -> LabError:
 class _Mark:
     ports: tuple[int, ...]
     """Of all listeners, in the order of provinces; empty while the lab is being made."""
+    format: int
+    """At most ours."""
 
 
 def _read_mark(path: Path) -> _Mark | None:
@@ -246,10 +253,16 @@ def _read_mark(path: Path) -> _Mark | None:
         return None
     except (OSError, ValueError) as error:
         raise LabError(f"{mark}: cannot be read", "name another folder with --dir") from error
-    ports = content.get("ports") if isinstance(content, dict) and content.get("mrg_lab") == FORMAT else None
-    if not isinstance(ports, list):
+    members = content if isinstance(content, dict) else {}
+    made_as, ports = members.get("mrg_lab"), members.get("ports")
+    if type(made_as) is not int or not 1 <= made_as <= FORMAT or not isinstance(ports, list):
         raise LabError(f"{mark}: is not the mark of a lab of this version", "name another folder with --dir")
-    return _Mark(tuple(ports))
+    return _Mark(tuple(ports), made_as)
+
+
+def _check_format(path: Path, mark: _Mark) -> None:
+    if mark.format != FORMAT:
+        raise LabError(f"{path}: this lab was made by a version before", "make it anew with mrg lab up --fresh")
 
 
 def _write_mark(path: Path, ports: Sequence[int]) -> None:

@@ -221,3 +221,16 @@ def test_somebody_without_the_role_is_4(anchor: Anchor) -> None:
     anchor.stand_in.answer("ListMembers", refusing(code_pb2.PERMISSION_DENIED, "NOT_PERMITTED", "no"))
     ended = anchor.run("members", "--json")
     assert (ended.code, ended.error["reason"]) == (4, "NOT_PERMITTED")
+
+
+def test_what_the_gateway_finds_malformed_is_2(anchor: Anchor) -> None:
+    anchor.stand_in.answer("SuspendMember", refusing(code_pb2.INVALID_ARGUMENT, "INVALID_REQUEST", "until_time"))
+    ended = anchor.run("suspend", ISSUER, "--for", "40d", "--reason", "audit", "--json")
+    assert (ended.code, ended.error["reason"]) == (2, "INVALID_REQUEST")
+
+
+def test_relative_times_speak_chinese(anchor: Anchor) -> None:
+    lives = member(statement_expire_time=wire.timestamp(START + timedelta(days=36_500)))
+    anchor.stand_in.answer("ListMembers", anchor_pb2.ListMembersResponse(members=[lives]))
+    assert "天后" in anchor.run("members", "--lang", "zh").out
+    assert "天后" not in anchor.run("members", "--lang", "en").out

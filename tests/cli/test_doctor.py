@@ -17,10 +17,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from recognition.v1 import federation_pb2, federation_pb2_grpc
 
 from gateway import wire
+from gateway.cli.console import instant
 from gateway.cli.findings import WARN_DAYS, Finding, State, end, isolated
 from gateway.clock import set_lab_offset, system_world
 from gateway.config.reader import load_config
-from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState
+from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState, due_at
 from gateway.core.memory import Equivocation, TrustMemory
 from gateway.lab.charter import entity_ids
 from tests.cli.ceremony import Ceremony, Ended, mrg
@@ -235,6 +236,16 @@ def test_keys_that_are_due_and_stand_by_keys_that_are_missing_are_found(province
     found = province.findings("keys")[KeyPurpose.CREDENTIAL.value]
     assert found["state"] == "warn"
     assert "mrg keys rotate credential" in found["fix"]
+
+
+def test_a_key_is_due_when_the_scheduler_rotates_it(province: Province) -> None:
+    store = province.federation[AH].store
+    (record,) = [each for each in store.load_keys() if each.purpose is KeyPurpose.CREDENTIAL]
+    days = load_config(province.config).rotation.credential_days
+    due = due_at(record, timedelta(days=days))
+    assert due < (record.activated_at or START) + timedelta(days=days)
+    details = [each["detail"] for each in province.doctor("--json").document["findings"] if each["area"] == "keys"]
+    assert any((instant(due) or "never") in detail for detail in details)
 
 
 def _aged(record: KeyRecord) -> KeyRecord:

@@ -41,7 +41,10 @@ def test_the_commands_are_those_that_were_promised() -> None:
     expected = {
         *("init", "serve", "challenge", "present", "verify", "issue credential", "issue assertion", "doctor"),
         *("trust show", "trust diff", "trust reset-clock"),
-        *(f"keys {name}" for name in ("list", "rotate", "status", "activate", "undo", "compromise", "history")),
+        *(
+            f"keys {name}"
+            for name in ("list", "rotate", "status", "activate", "undo", "supersede", "compromise", "history")
+        ),
         *(
             f"anchor {name}"
             for name in ("members", "pending", "approve", "reject", "enroll", "suspend", "resume", "revoke")

@@ -6,6 +6,7 @@ The gateway is a stand-in that gives the answers it is told to; what a real one 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -240,17 +241,51 @@ def test_the_plan_speaks_both_languages(gateway: Gateway) -> None:
     assert "过早启用" not in gateway.keys("rotate", "credential", "--lang", "en").out
 
 
+def nothing_waits(gateway: Gateway) -> None:
+    gateway.stand_in.answer("PlanRotation", keys_pb2.PlanRotationResponse(rotation=rotation(next_kid="")))
+
+
 def test_apply_asks_for_the_plan_that_was_shown_under_a_new_name(gateway: Gateway) -> None:
+    nothing_waits(gateway)
     gateway.stand_in.answer("ApplyRotation", keys_pb2.ApplyRotationResponse(rotation=rotation(etag="e-2")))
     document = gateway.keys("rotate", "credential", "--apply", "--yes", "--json").document
     asked = gateway.request("ApplyRotation")
-    assert (document["applied"], document["request_id"]) == (True, asked.request_id)
+    assert (document["applied"], document["waiting_kid"], document["request_id"]) == (True, NEW, asked.request_id)
     assert (asked.purpose, asked.etag, asked.validate_only) == (keys_pb2.KEY_PURPOSE_CREDENTIAL, "e-1", False)
     again = gateway.keys("rotate", "credential", "--apply", "--yes", "--json").document
     assert again["request_id"] != document["request_id"]
 
 
+@pytest.mark.parametrize("arguments", [["--yes"], []])
+def test_apply_does_nothing_where_the_next_key_waits_already(gateway: Gateway, arguments: list[str]) -> None:
+    ended = gateway.keys("rotate", "credential", "--apply", *arguments, "--json")
+    assert ended.code == 0
+    document = ended.document
+    assert (document["applied"], document["waiting_kid"], document["request_id"]) == (False, NEW, None)
+    shown = gateway.keys("rotate", "credential", "--apply", *arguments, "--lang", "en")
+    assert (shown.code, "Nothing had to be done" in shown.out) == (0, True)
+    assert gateway.stand_in.requests("ApplyRotation") == []
+
+
+def test_after_an_anchors_next_key_comes_the_charter_that_lists_it(gateway: Gateway) -> None:
+    staged = rotation()
+    staged.purpose = keys_pb2.KEY_PURPOSE_ANCHOR_FEDERATION
+    staged.steps[1].done = False
+    nothing_waits(gateway)
+    gateway.stand_in.answer("ApplyRotation", keys_pb2.ApplyRotationResponse(rotation=staged))
+    shown = gateway.keys("rotate", "anchor-federation", "--apply", "--yes").out
+    assert f"mrg charter key --config gateway.toml --kid {NEW}" in shown
+    assert "--add-anchor-key" in shown
+    assert "mrg keys activate" not in shown
+    staged.steps[1].done = True
+    gateway.stand_in.answer("PlanRotation", keys_pb2.PlanRotationResponse(rotation=staged))
+    shown = gateway.keys("rotate", "anchor-federation").out
+    assert f"mrg keys activate {NEW}" in shown
+    assert "--add-anchor-key" not in shown
+
+
 def test_apply_can_be_asked_for_again_under_the_same_name(gateway: Gateway) -> None:
+    nothing_waits(gateway)
     gateway.stand_in.answer("ApplyRotation", refusing(code_pb2.UNAVAILABLE, "UNAVAILABLE", "no disk"))
     ended = gateway.keys("rotate", "credential", "--apply", "--yes", "--json")
     assert ended.code == 4
@@ -262,12 +297,14 @@ def test_apply_can_be_asked_for_again_under_the_same_name(gateway: Gateway) -> N
 
 
 def test_a_plan_that_changed_meanwhile_is_1(gateway: Gateway) -> None:
+    nothing_waits(gateway)
     gateway.stand_in.answer("ApplyRotation", refusing(code_pb2.ABORTED, "CONFLICT", "the plan has changed"))
     ended = gateway.keys("rotate", "credential", "--apply", "--yes", "--json")
     assert (ended.code, ended.error["reason"]) == (1, "CONFLICT")
 
 
 def test_nothing_is_applied_without_a_yes(gateway: Gateway) -> None:
+    nothing_waits(gateway)
     assert gateway.keys("rotate", "credential", "--apply", typed="n\n").code == 1
     assert gateway.keys("rotate", "credential", "--apply").code == 2
     assert gateway.stand_in.requests("ApplyRotation") == []
@@ -306,9 +343,8 @@ def test_two_keys_that_begin_alike_are_not_guessed_at(gateway: Gateway) -> None:
 def test_a_refused_activation_is_1_and_says_who_how_old_and_what_to_do(gateway: Gateway) -> None:
     gateway.stand_in.answer("ActivateKey", wrong_state("too early", f"{JS} does not hold it, last heard 12 min ago"))
     blocking = holder(JS, holds=False, reachable=False, blocks=True)
-    gateway.stand_in.answer(
-        "ListAcknowledgements", keys_pb2.ListAcknowledgementsResponse(holders=[holder(SH), blocking])
-    )
+    held = keys_pb2.PlanRotationResponse(rotation=rotation(holder(SH), blocking))
+    gateway.stand_in.answer("PlanRotation", held)
     ended = gateway.keys("activate", NEW, "--json")
     assert (ended.code, ended.error["reason"]) == (1, "WRONG_STATE")
     assert ended.error["blockers"] == [f"{JS} does not hold it, last heard 12 min ago"]
@@ -320,6 +356,41 @@ def test_a_refused_activation_is_1_and_says_who_how_old_and_what_to_do(gateway: 
     shown = gateway.keys("activate", NEW).err
     assert "12 min ago" in shown
     assert shown.count(JS) >= 3
+
+
+def test_a_refused_activation_shows_the_parties_that_status_shows(gateway: Gateway) -> None:
+    gateway.stand_in.answer("ActivateKey", wrong_state("too early", "the window is open"))
+    parties = [f"https://gateway.{code}.test" for code in ("sh", "js", "zj", "ah")]
+    plan = keys_pb2.PlanRotationResponse(rotation=rotation(*map(holder, parties), waited=False))
+    gateway.stand_in.answer("PlanRotation", plan)
+    held = {each["kid"]: each["holders"] for each in gateway.keys("status", "--json").document["keys"]}
+    assert [each["entity_id"] for each in held[NEW]] == parties
+    assert all(party in gateway.keys("activate", NEW).err for party in parties)
+    # Of a key that is not the next one everybody's word is asked for.
+    assert SH in gateway.keys("activate", OLD).err
+
+
+def test_what_the_gateway_finds_malformed_is_2(gateway: Gateway) -> None:
+    gateway.stand_in.answer("ActivateKey", refusing(code_pb2.INVALID_ARGUMENT, "INVALID_REQUEST", "justification"))
+    ended = gateway.keys("activate", NEW, "--json")
+    assert (ended.code, ended.error["reason"]) == (2, "INVALID_REQUEST")
+
+
+def test_relative_times_and_next_steps_speak_chinese(gateway: Gateway) -> None:
+    signed = key(OLD)
+    signed.signed_until_time.CopyFrom(wire.timestamp(START + timedelta(days=36_500)))
+    gateway.stand_in.answer(
+        "ListKeys", keys_pb2.ListKeysResponse(keys=[signed, key(NEW, keys_pb2.KEY_STATE_PUBLISHED)])
+    )
+    never = keys_pb2.Holder(entity_id=JS, province="js", blocks=True)
+    gateway.stand_in.answer("PlanRotation", keys_pb2.PlanRotationResponse(rotation=rotation(never)))
+    gateway.stand_in.answer("ActivateKey", keys_pb2.ActivateKeyResponse(rotation=rotation(), awaiting_approval=True))
+    wish = ["activate", NEW, "--override", "--justification", "x", "--yes"]
+    for arguments in (["list"], ["status"], ["rotate", "credential"], wish):
+        shown = gateway.keys(*arguments, "--lang", "zh").out
+        assert re.search(r"\b(in \d|ago|days?|never|not before|then|within|of \d)\b", shown) is None, shown
+    assert "天后" in gateway.keys("list", "--lang", "zh").out
+    assert "in 36" in gateway.keys("list", "--lang", "en").out
 
 
 def test_an_override_needs_its_reason_and_is_recorded_for_a_second_administrator(gateway: Gateway) -> None:
@@ -357,6 +428,66 @@ def test_a_key_is_taken_back_after_a_yes(gateway: Gateway) -> None:
 def test_a_key_that_has_signed_is_not_taken_back(gateway: Gateway) -> None:
     gateway.stand_in.answer("UndoRotation", wrong_state("it has signed"))
     assert gateway.keys("undo", NEW, "--yes", "--json").code == 1
+
+
+# -- a superseded key -------------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_superseded_by_the_standby_key_after_a_yes(gateway: Gateway) -> None:
+    gateway.stand_in.answer("RevokeKey", revoked())
+    assert gateway.keys("supersede", OLD).code == 2
+    assert gateway.keys("supersede", OLD, typed="n\n").code == 1
+    assert gateway.stand_in.requests("RevokeKey") == []
+    document = gateway.keys("supersede", OLD, "--yes", "--json").document
+    assert (document["kid"], document["superseded"], document["promoted_kid"]) == (OLD, True, NEW)
+    asked = gateway.request("RevokeKey")
+    assert (asked.kid, asked.reason, asked.validate_only) == (OLD, keys_pb2.REVOCATION_REASON_SUPERSEDED, False)
+    assert asked.request_id == document["request_id"]
+    assert NEW in gateway.keys("supersede", OLD, typed="y\n").out
+
+
+def test_checking_a_replacement_changes_nothing(gateway: Gateway) -> None:
+    gateway.stand_in.answer("RevokeKey", revoked())
+    assert gateway.keys("supersede", OLD, "--check", "--json").document["superseded"] is False
+    assert gateway.keys("supersede", OLD, "--check").code == 0
+    assert all(request.validate_only for request in gateway.stand_in.requests("RevokeKey"))
+
+
+@pytest.mark.parametrize(
+    ("plan", "blocking"),
+    [
+        (rotation(holder(SH), holder(JS, holds=False, blocks=True)), [JS]),
+        (rotation(waited=False), []),
+        (rotation(next_kid=""), None),
+    ],
+    ids=["a peer", "the publication window", "no stand-by key"],
+)
+def test_a_key_is_not_superseded_before_everybody_holds_the_next(
+    gateway: Gateway, plan: keys_pb2.Rotation, blocking: list[str] | None
+) -> None:
+    gateway.stand_in.answer("PlanRotation", keys_pb2.PlanRotationResponse(rotation=plan))
+    ended = gateway.keys("supersede", OLD, "--yes", "--json")
+    assert ended.code == 1
+    assert [each["entity_id"] for each in ended.error.get("holders", ())] == (blocking or [])
+    shown = gateway.keys("supersede", OLD, "--check").err
+    assert all(each in shown for each in blocking or ())
+    # A new name is no way round it.
+    assert gateway.keys("supersede", OLD, "--yes", "--request-id", "other").code == 1
+    assert gateway.stand_in.requests("RevokeKey") == []
+
+
+def test_only_the_key_that_signs_is_superseded(gateway: Gateway) -> None:
+    assert gateway.keys("supersede", NEW, "--yes", "--json").code == 1
+    assert gateway.stand_in.requests("RevokeKey") == []
+
+
+def test_a_replacement_that_was_done_can_be_asked_for_again(gateway: Gateway) -> None:
+    gateway.stand_in.answer("RevokeKey", refusing(code_pb2.UNAVAILABLE, "UNAVAILABLE", "no disk"))
+    name = gateway.keys("supersede", OLD, "--yes", "--json").error["request_id"]
+    gateway.stand_in.answer("ListKeys", keys_pb2.ListKeysResponse(keys=[key(OLD, keys_pb2.KEY_STATE_REVOKED)]))
+    gateway.stand_in.answer("RevokeKey", revoked())
+    assert gateway.keys("supersede", OLD, "--yes", "--request-id", name).code == 0
+    assert {request.request_id for request in gateway.stand_in.requests("RevokeKey")} == {name}
 
 
 # -- a compromised key ------------------------------------------------------------------------------------------------
@@ -430,6 +561,14 @@ def test_a_person_sees_what_will_happen_before_it_does(gateway: Gateway, tmp_pat
     assert ended.code == 0, ended.err
     assert [request.validate_only for request in gateway.stand_in.requests("RevokeKey")] == [True, True, False]
     assert not any(request.request_id for request in gateway.stand_in.requests("RevokeKey")[:2])
+
+
+def test_the_gateway_is_to_be_kept_running_until_the_others_acknowledged(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.stand_in.answer("RevokeKey", revoked())
+    gateway.stand_in.answer("ListAcknowledgements", acknowledged(SH, JS))
+    assert "请保持本省网关运行" in compromise(gateway, tmp_path, "--yes", "--lang", "zh").err
+    document = compromise(gateway, tmp_path, "--yes", "--json").document
+    assert "running" in document["next_steps"][0]["en"]
 
 
 def test_without_a_person_and_without_yes_nothing_is_revoked(gateway: Gateway, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_revoked_keys_and_withdrawals_are_shown(province: Province) -> None:
     remember(
         province,
         revocations={(issuer, "stolen"): revocation},
-        withdrawals={(anchor, issuer): Withdrawal(revoked_at=START, reason="closed")},
+        withdrawals={(anchor, "old key", issuer): Withdrawal(revoked_at=START, reason="closed")},
     )
     document = province.show("--json").document
     assert document["revoked_keys"] == [
@@ -129,7 +129,14 @@ def test_revoked_keys_and_withdrawals_are_shown(province: Province) -> None:
         }
     ]
     assert document["withdrawals"] == [
-        {"anchor": anchor, "entity_id": issuer, "revoked_at": "2026-11-23T01:00:00Z", "reason": "closed"}
+        {
+            "anchor": anchor,
+            "signer": "old key",
+            "entity_id": issuer,
+            "revoked_at": "2026-11-23T01:00:00Z",
+            "reason": "closed",
+            "counts": False,
+        }
     ]
     shown = province.show().out
     for expected in ("stolen", "compromised", "closed"):

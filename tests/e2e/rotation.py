@@ -47,6 +47,10 @@ ADMIN_SECONDS: Final = 20.0
 _Answer = TypeVar("_Answer")
 
 
+_SILENCE_NOTICED: Final = 180.0
+"""Seconds: whoever is cut off by a line that swallows everything counts as reachable until its stream is given up."""
+
+
 class Crash(StrEnum):
     """Where the rotating province's process is killed."""
 
@@ -251,7 +255,9 @@ class Rotating:
         if self._purpose == ANCHOR_FEDERATION:
             put_in_force(self._federation, next_charter(self._federation, self._province, add=kid))
         wait_for(
-            lambda: self._admin.all_hold(kid), what=lambda: f"everybody holding {kid[:6]} ({self._admin.explain(kid)})"
+            lambda: self._admin.all_hold(kid),
+            within=_SILENCE_NOTICED,
+            what=lambda: f"everybody holding {kid[:6]} ({self._admin.explain(kid)})",
         )
         self._maybe(Crash.WAITING)
         refusal = self._admin.activate(kid, validate_only=True)
