@@ -13,7 +13,7 @@ What may be said is decided in ``core.vouching``; this module remembers, signs a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -221,9 +221,7 @@ class Anchor:
             member = statement.sub
             # Looked up only for a key that is new to us.
             agreed = evidence.federation_keys(member) if statement.kid not in record.federation_keys else {}
-            if statement.kid not in record.federation_keys | agreed.keys():
-                # Before anything costly: strangers may offer any number. A kid is the key's thumbprint.
-                raise Rejected(Reason.KEY_UNKNOWN, "configuration is signed by a key this anchor has not attested")
+            _require_attested(statement, record.federation_keys | agreed.keys())
             seq = next_seq(self._seq, now)
             outcome = vouch(
                 anchor_id=self.entity.entity_id,
@@ -314,8 +312,10 @@ class Anchor:
             if record.withdrawal_signer and record.withdrawal_signer not in counting:
                 self._records[member] = replace(record, withdrawal=None, withdrawal_signer="")
         for (anchor, signer, member), withdrawal in memory.withdrawals.items():
-            known = self._records.get(member)
-            if anchor == self.entity.entity_id and signer in counting and known is not None and not known.withdrawal:
+            if anchor != self.entity.entity_id or signer not in counting or charter.member(member) is None:
+                continue
+            known = self._records.get(member, MemberRecord(federation_keys=frozenset()))
+            if not known.withdrawal:
                 self._records[member] = replace(known, withdrawal=withdrawal, withdrawal_signer=signer)
 
     def _catch_up(self, charter: Charter, documents: Documents, head: UnverifiedStatement) -> None:
@@ -325,8 +325,9 @@ class Anchor:
             if member != own_id and charter.member(member) and (last is None or last.seq < read_seq(statement)):
                 self._statements[member] = _read(statement)
                 self._records[member] = _caught_up(self._records.get(member), statement)
-        self._named = {**self._named, **read_snapshot(head)}
-        for member, entry in self._named.items():
+        snapshot = read_snapshot(head)
+        self._named = {**self._named, **snapshot}
+        for member, entry in snapshot.items():
             record = self._records.get(member)
             if isinstance(entry, Suspended) and record is not None and record.suspension is None:
                 suspension = Suspension(suspended_at=entry.suspended_at, until=entry.until, reason=entry.reason)
@@ -463,6 +464,12 @@ def _enrolled(records: Mapping[str, MemberRecord], member: str) -> MemberRecord:
     if record is None:
         raise Rejected(Reason.ISSUER_UNKNOWN, "no key of the member was enrolled at this anchor")
     return record
+
+
+def _require_attested(statement: UnverifiedStatement, known: Collection[str]) -> None:
+    # Before anything costly: strangers may offer any number. A kid is the key's thumbprint.
+    if statement.kid not in known:
+        raise Rejected(Reason.KEY_UNKNOWN, "configuration is signed by a key this anchor has not attested")
 
 
 def _taken_keys(charter: Charter, member: str, records: Mapping[str, MemberRecord]) -> frozenset[str]:

@@ -9,6 +9,8 @@ Rules that live here:
   currency and nothing else.
 * A stream that has been silent for longer than its sender may be counts as broken: whoever holds one open and says
   nothing must not pass for a peer with no news.
+* Whoever costs much is not soon listened to again, whether there was anything new in it or not: one peer can have a
+  tenth of a core and no more.
 * What is sent to the peer is only the newest; an older one that was not sent in time is not sent at all.
 """
 
@@ -32,7 +34,7 @@ RETRY_SECONDS: Final = 0.5
 """First pause after a failure; doubled each time up to the interval."""
 POLL_WAIT_SECONDS: Final = 2.5
 SLOW_SECONDS: Final = 0.2
-"""What takes longer to judge, and brought nothing, is not soon looked at again."""
+"""What takes more of a core to judge gives its sender a pause."""
 _SLOW_PAUSE: Final = 10
 """By how many times as long its sender is not listened to."""
 _MAX_SLOW_PAUSE_SECONDS: Final = 10.0
@@ -44,13 +46,13 @@ _log = get_logger("correspondent")
 class Correspondent:
     """One peer. Thread-safe."""
 
-    def __init__(self, peer: Peer, *, world: World, hear: Callable[[Peer, TrustOffer], bool]) -> None:
+    def __init__(self, peer: Peer, *, world: World, hear: Callable[[Peer, TrustOffer], object]) -> None:
         """Prepare; nothing is asked yet.
 
         Args:
             peer: whom to listen to.
             world: the time, and randomness for jitter.
-            hear: judges what the peer holds; says whether there was anything new in it.
+            hear: judges what the peer holds.
         """
         self.peer = peer
         self._world = world
@@ -60,6 +62,7 @@ class Correspondent:
         self._stop = threading.Event()
         self._stream: TrustStream | None = None
         self._last_word = time.monotonic()
+        self._rest_until = self._last_word
         self._failures = 0
         self._heard_at: datetime | None = None
         self._outgoing: str | None = None
@@ -81,6 +84,7 @@ class Correspondent:
         if not self._polling.acquire(timeout=POLL_WAIT_SECONDS):
             return False  # a round with it is under way; whoever wanted another has stopped waiting by now
         try:
+            self._rest()
             self._take(self.peer.trust())
         except PeerError as error:
             self._missed(error)
@@ -163,6 +167,7 @@ class Correspondent:
                 self._stream, self._last_word = stream, time.monotonic()
             for offer in stream:
                 came = True
+                self._rest()
                 self._take(offer)
                 self._last_word = time.monotonic()
         except PeerError as error:
@@ -199,12 +204,16 @@ class Correspondent:
         if self._failures:
             _log.info("peer_recovered", peer=self.peer.province, after_rounds=self._failures)
         self._failures = 0
-        began = time.monotonic()
-        new = self._hear(self.peer, offer)
+        began = time.thread_time()  # of a core: to wait for a lock or a disk costs nobody anything
+        self._hear(self.peer, offer)
         self._heard_at = self._world.now()  # not before: who looks at it relies on what came being in force
-        took = time.monotonic() - began
-        if not new and took > SLOW_SECONDS:
-            self._stop.wait(min(took * _SLOW_PAUSE, _MAX_SLOW_PAUSE_SECONDS))
+        took = time.thread_time() - began
+        if took > SLOW_SECONDS:
+            self._rest_until = time.monotonic() + min(took * _SLOW_PAUSE, _MAX_SLOW_PAUSE_SECONDS)
+
+    def _rest(self) -> None:
+        # Before the next, and not after this: who asked has the answer.
+        self._stop.wait(max(0.0, self._rest_until - time.monotonic()))
 
     def _missed(self, error: PeerError) -> None:
         if error.reachable:

@@ -6,6 +6,9 @@ Rules that live here:
   based on. The view is swapped in one assignment; a verification that began with the old one ends with the old one.
 * Judging happens beside what is held, not on top of it, so that a flood of bad documents from one peer does not keep
   the good ones of another waiting.
+* What we say ourselves is handed out at once, before it is held here. Where the anchors attest another key for us, only
+  their word on the new one lets it in, here too, and for that they have to see first what they are to judge.
+* What concerns nobody in the charter is put aside before it is read: reading costs.
 * Whoever watches for changes is woken at once when a key or a member was revoked. Anything else may wait for a moment,
   because it seldom comes alone.
 * While the clock shows less than a quorum of anchors has attested, nothing is taken in. Whether people have put that
@@ -15,19 +18,24 @@ Rules that live here:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from gateway.clock import World
-from gateway.core.admission import Admission, Offer, admit
+from gateway.core.admission import MAX_EVENT_STATEMENTS, MAX_PER_PLACE, Admission, Offer, admit
 from gateway.core.charter import Charter
-from gateway.core.memory import Documents, Revocation, TrustMemory
-from gateway.core.reasons import Reason
+from gateway.core.events import read_events
+from gateway.core.jose import parse_compact
+from gateway.core.memory import Documents, Place, Revocation, TrustMemory
+from gateway.core.reasons import Reason, Rejected
+from gateway.core.snapshot import MAX_CONFIGURATION_CHARS
+from gateway.core.statements import PROFILE
 from gateway.core.trust import Alarm, Problem, TrustView, build_view, is_regressed, view_summary
 from gateway.core.votes import Reader
-from gateway.logs import get_logger
+from gateway.logs import Sparing, get_logger
 from gateway.peers import TrustOffer
 from gateway.storage import TrustStore
 
@@ -36,8 +44,8 @@ VIEW_AGE: Final = timedelta(seconds=1)
 """How old a view may get before it is built again for the time alone: documents lapse, suspensions end."""
 _ATTEMPTS: Final = 3
 """How often an offer is judged again because another was taken in meanwhile; then the others wait."""
-_MAX_NOTED: Final = 1_000
-_NOTE_AGAIN: Final = timedelta(minutes=10)
+VIEWS_EVERY: Final = timedelta(minutes=1)
+"""How often at most a view is kept for looking back when no key is trusted, or distrusted, that was not before."""
 _USUAL: Final = frozenset({Reason.ROLLED_BACK, Reason.CLOCK_REGRESSED})
 """Refusals that are no news: relays lag behind all day, and the clock has an alarm of its own."""
 _NOTHING: Final = TrustMemory()
@@ -61,6 +69,17 @@ class Held:
     """Every statement held; to tell what is new."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Own:
+    """Our own newest word, by entity."""
+
+    statements: Mapping[str, str]
+    events: Mapping[str, str]
+
+
+_OWN_NOTHING: Final = _Own(statements={}, events={})
+
+
 class Custody:
     """What is held, and the view built from it. Thread-safe."""
 
@@ -70,14 +89,15 @@ class Custody:
         self._store = store
         self._lock = threading.Lock()  # one at a time takes in and swaps; judging happens outside
         self._changes = threading.Condition()
-        self._noted: set[tuple[str, str, str, Reason]] = set()
-        self._noted_since = world.now()
+        self._sparing = Sparing()
         self._regressed = False
         self._summary = ""
+        self._kept: tuple[datetime, object] | None = None  # when a view was kept last, and the keys trusted by it
+        self._own = _OWN_NOTHING
         self._reader = Reader()
         memory = store.load_memory()
         view = build_view(charter, memory, world.now(), self._reader)
-        self._held = _held(charter, memory, view, version=1, urgent=0)
+        self._held = _held(charter, memory, view, self._own, version=1, urgent=0)
 
     @property
     def held(self) -> Held:
@@ -89,13 +109,40 @@ class Custody:
         """Whether our clock shows less than a quorum of anchors has attested."""
         return is_regressed(self._held.memory.clock_floor, self._world.now())
 
-    def news(self, offer: TrustOffer) -> Offer:
-        """Give what of an offer is not held yet."""
+    def news(self, offer: TrustOffer, source: str) -> Offer:
+        """Give what of an offer is not held yet and may be of use."""
         held = self._held
+        fresh = (token for token in dict.fromkeys(offer.statements) if token not in held.tokens)
+        statements, refused = _sieve(held.charter, fresh)
+        self._note(refused, (), source, self._world.now())
         return Offer(
-            statements=tuple(token for token in offer.statements if token not in held.tokens),
-            events=tuple(token for token in offer.events if token not in held.tokens),
+            statements=statements,
+            events=tuple(token for token in dict.fromkeys(offer.events) if token not in held.tokens),
         )
+
+    def urgent(self, news: Offer) -> Offer:
+        """Give the revocations that can be taken in by what is held already. They wait for nothing else."""
+        view = self._held.view
+        return Offer(events=[token for token in news.events[:MAX_EVENT_STATEMENTS] if _has_known_author(view, token)])
+
+    def hand_out(self, statements: Mapping[str, str], events: Mapping[str, str]) -> None:
+        """Have our own newest word handed out, held or not.
+
+        Args:
+            statements: our configurations, by entity.
+            events: our statements of revocations, by entity.
+        """
+        own = _Own(statements={**self._own.statements, **statements}, events={**self._own.events, **events})
+        with self._lock:
+            self._own = own
+            held = self._held
+            after = _held(held.charter, held.memory, held.view, own, version=held.version + 1, urgent=held.version + 1)
+            if after.offer != held.offer:
+                self._swap(after)
+
+    def own(self, entity_id: str) -> str | None:
+        """Give our own newest configuration, held or not."""
+        return self._own.statements.get(entity_id)
 
     def absorb(self, offer: Offer, source: str) -> bool:
         """Take in what is good of an offer. Returns whether anything was.
@@ -109,15 +156,30 @@ class Custody:
         if not offer.statements and not offer.events:
             self.renew()
             return False
+        offer = self._with_own(offer)
         for _ in range(_ATTEMPTS):
             held, now = self._held, self._world.now()
             admission = admit(held.charter, held.memory, offer, now, self._reader)
             with self._lock:
                 if self._held.charter is held.charter and self._held.memory is held.memory:
-                    return self._take(admission, source, now)
-        with self._lock:
-            now = self._world.now()
-            return self._take(admit(self._held.charter, self._held.memory, offer, now, self._reader), source, now)
+                    taken = self._take(admission, now)
+                    break
+        else:
+            with self._lock:
+                held, now = self._held, self._world.now()
+                admission = admit(held.charter, held.memory, offer, now, self._reader)
+                taken = self._take(admission, now)
+        self._note(
+            admission.refused, admission.alarms, source, now
+        )  # without the lock: a slow log keeps nobody waiting
+        return taken
+
+    def _with_own(self, offer: Offer) -> Offer:
+        """Add what we say and do not hold: what came may be what lets it in."""
+        tokens, own = self._held.tokens, self._own
+        waiting = [token for token in own.statements.values() if token not in tokens]
+        events = [token for token in own.events.values() if token not in tokens]
+        return Offer(statements=(*waiting, *offer.statements), events=(*events, *offer.events))
 
     def follow(self, successors: Sequence[Charter]) -> None:
         """Put the last of several charters in force, each the verified successor of the one before."""
@@ -130,7 +192,8 @@ class Custody:
             held, now = self._held, self._world.now()
             view = build_view(held.charter, held.memory, now, self._reader)
             # At once: a charter is what removes an anchor that was lost.
-            self._swap(_held(held.charter, held.memory, view, version=held.version + 1, urgent=held.version + 1))
+            version = held.version + 1
+            self._swap(_held(held.charter, held.memory, view, self._own, version=version, urgent=version))
             self._remember_view(now)
         _log.info("charter_followed", version=self._held.charter.version)
 
@@ -189,9 +252,8 @@ class Custody:
         self._regressed = True
         return True
 
-    def _take(self, admission: Admission, source: str, now: datetime) -> bool:
+    def _take(self, admission: Admission, now: datetime) -> bool:
         self._reader.forget(but=frozenset(admission.memory.documents.values()))
-        self._note(admission.refused, admission.alarms, source, now)
         held, change = self._held, admission.change
         if change == _NOTHING:
             if not timedelta(0) <= now - held.view.built_at < VIEW_AGE:
@@ -206,6 +268,7 @@ class Custody:
                 held.charter,
                 admission.memory,
                 view,
+                self._own,
                 version=version,
                 urgent=version if pressing else held.urgent,
             )
@@ -224,33 +287,56 @@ class Custody:
             self._changes.notify_all()
 
     def _remember_view(self, now: datetime) -> None:
-        """Keep what was enforced, for looking back. After the swap: a revocation does not wait for it."""
+        """Keep what was enforced, for looking back. After the swap: a revocation does not wait for it.
+
+        An anchor may change its mind as often as it likes. Where no key is trusted by it that was not before, or the
+        other way round, what it says last within a while is kept.
+        """
         summary = view_summary(self._held.view)
-        if summary != self._summary:
-            self._store.save_view(now, summary)
-            self._summary = summary
+        if summary == self._summary:
+            return
+        trusted = _trusted(self._held.view)
+        if self._kept is not None:
+            kept_at, before = self._kept
+            if trusted == before and timedelta(0) <= now - kept_at < VIEWS_EVERY:
+                return  # there will be another look; see renew
+        self._store.save_view(now, summary)
+        self._summary, self._kept = summary, (now, trusted)
 
     def _note(self, refused: Sequence[Problem], alarms: Sequence[Alarm], source: str, now: datetime) -> None:
-        if abs(now - self._noted_since) > _NOTE_AGAIN or len(self._noted) > _MAX_NOTED:
-            self._noted.clear()
-            self._noted_since = now
-        alarming = {(alarm.issuer, alarm.subject, alarm.reason) for alarm in alarms}
+        """Log what was refused. Of whom a document is that nobody verified, its sender chooses."""
+        left_out = self._sparing.left_out(source, now)
+        if left_out:
+            _log.warning("refusals_left_out", peer=source, count=left_out)
+        charter = self._held.charter
+        alarming = {(_known(charter, alarm.issuer, alarm.subject), alarm.reason) for alarm in alarms}
         noted: list[Alarm | Problem] = [*alarms, *refused]
         for each in noted:
-            what = (source, each.issuer, each.subject, each.reason)
-            if each.reason in _USUAL or what in self._noted:
-                continue  # whoever sends the same nonsense each second does not fill the disk with it
-            self._noted.add(what)
-            is_alarm = what[1:] in alarming
-            log = _log.error if is_alarm else _log.warning
-            log(
-                "trust_alarm" if is_alarm else "document_refused",
-                peer=source,
-                issuer=each.issuer,
-                subject=each.subject,
-                reason=each.reason,
-                detail=each.detail,
-            )
+            place = _known(charter, each.issuer, each.subject)
+            is_alarm = (place, each.reason) in alarming
+            # Alarms have a share of their own: no rubbish is to hide them.
+            whose = f"{source}!" if is_alarm else source
+            if each.reason in _USUAL or not self._sparing.is_worth(whose, (place, each.reason), now):
+                continue
+            issuer, subject = place
+            if is_alarm:
+                _log.error(
+                    "trust_alarm",
+                    peer=source,
+                    issuer=issuer,
+                    subject=subject,
+                    reason=each.reason,
+                    detail=each.detail,
+                )
+            else:
+                _log.warning(
+                    "document_refused",
+                    peer=source,
+                    issuer=issuer,
+                    subject=subject,
+                    reason=each.reason,
+                    detail=each.detail,
+                )
 
 
 def own_revocations(memory: TrustMemory, entity_id: str) -> Mapping[str, Revocation]:
@@ -258,7 +344,66 @@ def own_revocations(memory: TrustMemory, entity_id: str) -> Mapping[str, Revocat
     return {kid: revocation for (member, kid), revocation in memory.revocations.items() if member == entity_id}
 
 
-def _held(charter: Charter, memory: TrustMemory, view: TrustView, *, version: int, urgent: int) -> Held:
+def _known(charter: Charter, issuer: str, subject: str) -> Place:
+    """Give a place of the charter as it is, any other without names."""
+    for each in (issuer, subject):
+        if charter.anchor(each) is None and charter.member(each) is None:
+            return ("", "")
+    return (issuer, subject)
+
+
+def _trusted(view: TrustView) -> object:
+    return view.charter.version, {
+        entity_id: (
+            frozenset(issuer.keys),
+            frozenset(issuer.status_keys),
+            frozenset(kid for kid, revocation in issuer.revocations.items() if revocation.attested),
+        )
+        for entity_id, issuer in view.issuers.items()
+    }
+
+
+def _has_known_author(view: TrustView, token: str) -> bool:
+    try:
+        events = read_events(token)
+    except Rejected:
+        return False  # refused, and said so, when it is judged
+    return events.kid in view.federation_keys(events.entity_id)
+
+
+def _sieve(charter: Charter, tokens: Iterable[str]) -> tuple[tuple[str, ...], list[Problem]]:
+    """Put aside what is about nobody in the charter, and what there is too much of: before keys are read from it."""
+    kept: list[str] = []
+    refused: dict[Reason, Problem] = {}
+    counted: Counter[Place | None] = Counter()
+    for token in tokens:
+        try:
+            # Only an anchor's configuration is that long. The rest is not even looked into.
+            if len(token) > MAX_CONFIGURATION_CHARS:
+                _count(counted, None, MAX_PER_PLACE * len(charter.anchors))
+            _count(counted, _place(charter, token), MAX_PER_PLACE)
+        except Rejected as rejection:
+            refused[rejection.reason] = Problem(issuer="", subject="", reason=rejection.reason, detail=rejection.detail)
+            continue
+        kept.append(token)
+    return tuple(kept), list(refused.values())
+
+
+def _count(counted: Counter[Place | None], place: Place | None, most: int) -> None:
+    counted[place] += 1
+    if counted[place] > most:
+        raise Rejected(Reason.TOO_LARGE, f"more than {most} statements of one place, or of such length, in one offer")
+
+
+def _place(charter: Charter, token: str) -> Place:
+    claims = parse_compact(token, max_chars=PROFILE.max_chars).unverified_claims()
+    issuer, subject = claims.get("iss"), claims.get("sub")
+    if not isinstance(issuer, str) or not isinstance(subject, str) or not _known(charter, issuer, subject)[0]:
+        raise Rejected(Reason.ISSUER_UNKNOWN, "about nobody in the charter")
+    return (issuer, subject)
+
+
+def _held(charter: Charter, memory: TrustMemory, view: TrustView, own: _Own, *, version: int, urgent: int) -> Held:
     # Both halves of each proof go round: who holds only one of them has no way to know.
     proofs = [
         token
@@ -268,8 +413,12 @@ def _held(charter: Charter, memory: TrustMemory, view: TrustView, *, version: in
     ]
     offer = TrustOffer(
         charter_version=charter.version,
-        statements=tuple(dict.fromkeys((*_current(charter, memory.documents).values(), *proofs))),
-        events=tuple(token for member, token in memory.events.items() if charter.member(member) is not None),
+        statements=tuple(
+            dict.fromkeys(
+                (*_current(charter, memory.documents).values(), *proofs, *_of_members(charter, own.statements))
+            )
+        ),
+        events=tuple(dict.fromkeys((*_of_members(charter, memory.events), *_of_members(charter, own.events)))),
     )
     return Held(
         charter=charter,
@@ -280,6 +429,10 @@ def _held(charter: Charter, memory: TrustMemory, view: TrustView, *, version: in
         offer=offer,
         tokens=frozenset((*memory.documents.values(), *memory.events.values(), *proofs)),
     )
+
+
+def _of_members(charter: Charter, tokens: Mapping[str, str]) -> Iterable[str]:
+    return [token for member, token in tokens.items() if charter.member(member) is not None]
 
 
 def _current(charter: Charter, documents: Documents) -> Documents:

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -31,13 +32,13 @@ from gateway.core.charter import Charter, verify_pinned, verify_successor
 from gateway.core.events import read_events
 from gateway.core.memory import Documents, Revocation
 from gateway.core.reasons import Indeterminate, Reason, Rejected, Unavailable
-from gateway.core.snapshot import check_jump, read_seq
+from gateway.core.snapshot import check_jump, is_within_reach, read_seq
 from gateway.core.statements import PROFILE, UnverifiedStatement, parse_statement, verify_signature
 from gateway.core.trust import TrustView
 from gateway.correspondent import POLL_WAIT_SECONDS, Correspondent
 from gateway.custody import Custody, Held, own_revocations
 from gateway.entity import Entity
-from gateway.logs import get_logger
+from gateway.logs import Sparing, get_logger
 from gateway.peers import Peer, PeerError, TrustOffer
 from gateway.storage import TrustStore
 
@@ -51,6 +52,9 @@ CATCH_UP_AGAIN_SECONDS: Final = 0.25
 LEAP: Final = timedelta(seconds=2**20)
 """How far beyond the clock our numbers go on when it is not known how far they had got: twelve days. That covers a
 clock that was wrong before and what was signed since. It does not add up, and is far from a jump that others refuse."""
+IMPLAUSIBLE: Final = timedelta(days=3_650)
+"""How far beyond what a quorum of anchors attested our clock may be and still be believed. No federation was ever off
+for that long, and numbers from within it can be gone on from."""
 PUBLISH_SECONDS: Final = 10.0
 """How often to look whether something of ours is due, however rarely the peers are asked."""
 
@@ -100,15 +104,17 @@ class Resolver:
         self._on_own_revocations = on_own_revocations
         self._told: Revocations = {}
         self._outrun: dict[str, int] = {}
+        self._sparing = Sparing()
+        self._is_ahead = False
         self._custody = Custody(world=world, store=store, charter=charter)
         self._correspondents = {str(peer.province): Correspondent(peer, world=world, hear=self._hear) for peer in peers}
         self._publishing = threading.RLock()
         self._numbers_from = 0
         self._ready = False
         documents = self._custody.held.memory.documents
-        self._heads = {entity.entity_id: _seq(documents, entity.entity_id) for entity in self._own}
+        self._heads = {entity.entity_id: _seq(documents, entity.entity_id, world.now()) for entity in self._own}
         if anchor is not None:
-            anchor.recall(documents)
+            anchor.recall(documents, world.now())
         self._acknowledged: dict[str, tuple[Acknowledgement, datetime]] = {}
         self._acknowledged_lock = threading.Lock()
         self._forced_at: datetime | None = None
@@ -153,6 +159,11 @@ class Resolver:
         """Give a statement held, as received, for relaying."""
         return self._custody.held.memory.documents.get((issuer, subject))
 
+    def served(self, issuer: str, subject: str) -> str | None:
+        """Give a statement for whoever asks: of ours the newest, held or not, else the one held."""
+        own = self._custody.own(issuer) if issuer == subject else None
+        return own or self.document(issuer, subject)
+
     def charter_document(self, version: int) -> str | None:
         """Give a charter held; 0 means the one in force."""
         charter = self._custody.held.charter
@@ -169,8 +180,11 @@ class Resolver:
 
         Ours is on disk before anybody is given it. To be asked before anything more is published.
         """
-        head = max(_seq(self._custody.held.memory.documents, entity_id), self._outrun.get(entity_id, 0))
+        head = self._head(self._custody.held, entity_id, self._world.now())
         return head > self._heads.get(entity_id, head)
+
+    def _head(self, held: Held, entity_id: str, now: datetime) -> int:
+        return max(_seq(held.memory.documents, entity_id, now), _reached(self._outrun.get(entity_id, 0), now))
 
     # -- peers ---------------------------------------------------------------------------------------------------------
 
@@ -211,48 +225,62 @@ class Resolver:
             self._custody.absorb(Offer(), OWN)  # looks whether people have put it right
             if self._custody.is_regressed:
                 return  # nothing is signed by a clock that is wrong
+        if self._is_clock_ahead():
+            return
         with self._publishing:
             self._tell_own_revocations()
             held, now = self._custody.held, self._world.now()
-            configurations: list[str] = []
-            events: list[str] = []
+            configurations: dict[str, str] = {}
+            events: dict[str, str] = {}
             for entity in self._own:
                 try:
-                    configurations.append(self._configuration(entity, held, now))
-                    events += self._events(entity, held, now)
+                    configurations[entity.entity_id] = self._configuration(entity, held, now)
+                    events.update(self._events(entity, held, now))
                 except Unavailable as error:
                     # Its key was revoked and the next is not ready. What was published lives on until it lapses.
                     _log.warning("publication_failed", entity=entity.entity_id, detail=error.detail)
             offer = TrustOffer(
                 charter_version=held.charter.version,
-                statements=(*self._vouch(configurations, held, now), *configurations),
-                events=tuple(events),
+                statements=(*self._vouch([*configurations.values()], held, now), *configurations.values()),
+                events=tuple(events.values()),
             )
-            self._custody.absorb(self._custody.news(offer), OWN)
+            self._custody.absorb(self._custody.news(offer, OWN), OWN)
+            self._custody.hand_out(configurations, events)
             self._ready = True
+
+    def _is_clock_ahead(self) -> bool:
+        """Whether our clock shows a time that cannot be: what it would have us sign could not be taken back."""
+        floor = self._custody.held.memory.clock_floor
+        is_ahead = floor is not None and self._world.now() - floor > IMPLAUSIBLE
+        if is_ahead and not self._is_ahead:
+            _log.error("clock_ahead", detail="years beyond what a quorum of anchors attested; nothing is signed")
+        self._is_ahead = is_ahead
+        return is_ahead
 
     def _configuration(self, entity: Entity, held: Held, now: datetime) -> str:
         hints = tuple(anchor.entity_id for anchor in held.charter.anchors)
-        head = max(_seq(held.memory.documents, entity.entity_id), self._outrun.get(entity.entity_id, 0))
+        head = self._head(held, entity.entity_id, now)
         if head > self._heads[entity.entity_id]:
             # Only we can have signed it, and we do not remember it.
             _log.warning("state_restored", entity=entity.entity_id, seq=head)
-        token = entity.configuration(hints, now, max(head, self._numbers_from))
+        token = entity.configuration(hints, now, max(head, _reached(self._numbers_from, now)))
         self._heads[entity.entity_id] = read_seq(parse_statement(token, PROFILE))
         return token
 
-    def _events(self, entity: Entity, held: Held, now: datetime) -> list[str]:
+    def _events(self, entity: Entity, held: Held, now: datetime) -> Mapping[str, str]:
         last = held.memory.events.get(entity.entity_id)
         known = own_revocations(held.memory, entity.entity_id)
-        token = entity.events(known, now, max(self._numbers_from, 0 if last is None else read_events(last).seq))
-        return [] if token is None else [token]
+        seqs = (self._numbers_from, 0 if last is None else read_events(last).seq)
+        token = entity.events(known, now, max(_reached(seq, now) for seq in seqs))
+        return {} if token is None else {entity.entity_id: token}
 
     def _vouch(self, configurations: Sequence[str], held: Held, now: datetime) -> Sequence[str]:
         """Let our anchor, if this process plays it, judge configurations; give all that it says, if it is new."""
         if self._anchor is None:
             return ()
         try:
-            last_seq = max(self._numbers_from, self._outrun.get(self._anchor.entity.entity_id, 0))
+            seqs = (self._numbers_from, self._outrun.get(self._anchor.entity.entity_id, 0))
+            last_seq = max(_reached(seq, now) for seq in seqs)
             return self._anchor.absorb(held.charter, configurations, held.memory, now, last_seq=last_seq)
         except Unavailable as error:
             _log.warning("publication_failed", entity=self._anchor.entity.entity_id, detail=error.detail)
@@ -295,7 +323,7 @@ class Resolver:
 
     def acknowledge(self) -> None:
         """Have every peer told which trust is in force now. Never waits."""
-        if self._custody.is_regressed:
+        if self._custody.is_regressed or self._is_clock_ahead():
             return
         claims = acknowledgement.make(self.view, self._gateway.entity_id, self._world.now())
         token = self._gateway.sign(acknowledgement.ACKNOWLEDGEMENT_TYPE, claims)
@@ -379,10 +407,15 @@ class Resolver:
         """Take in what a peer holds. Returns whether there was anything new in it."""
         before = self._custody.held.version
         self._follow_charter(peer, offer.charter_version)
-        news = self._custody.news(offer)
+        news = self._custody.news(offer, peer.province)
+        urgent = self._custody.urgent(news)
+        if urgent.events:
+            # Our anchor may be busy with what another has sent. A revocation does not wait for that.
+            self._custody.absorb(urgent, peer.province)
+            news = replace(news, events=[token for token in news.events if token not in urgent.events])
         read = _read(news)
         self._note_own(read)
-        if self._ready and news.statements and not self._custody.is_regressed:
+        if self._ready and news.statements and not (self._custody.is_regressed or self._is_clock_ahead()):
             # Our anchor's word on what is new comes with it; before the start is over it says nothing.
             held = self._custody.held
             offered = [each.token for each in read if each.is_configuration and held.charter.member(each.sub)]
@@ -404,7 +437,8 @@ class Resolver:
                 current = verify_successor(current, installed[version])
                 successors.append(current)
         except Rejected as rejection:
-            _log.warning("charter_refused", peer="store", reason=rejection.reason, detail=rejection.detail)
+            if self._sparing.is_worth("store", rejection.reason, self._world.now()):
+                _log.warning("charter_refused", peer="store", reason=rejection.reason, detail=rejection.detail)
         if successors:
             self._custody.follow(successors)
 
@@ -445,7 +479,9 @@ class Resolver:
         except PeerError:
             pass  # it has promised more than it has, or is gone; what came is good
         except Rejected as rejection:
-            _log.warning("charter_refused", peer=peer.province, reason=rejection.reason, detail=rejection.detail)
+            # It promises the same in each of its messages.
+            if self._sparing.is_worth(peer.province, rejection.reason, self._world.now()):
+                _log.warning("charter_refused", peer=peer.province, reason=rejection.reason, detail=rejection.detail)
         if successors:
             self._custody.follow(successors)
             if self._ready:
@@ -462,9 +498,14 @@ def _read(news: Offer) -> list[UnverifiedStatement]:
     return found
 
 
-def _seq(documents: Documents, entity_id: str) -> int:
+def _seq(documents: Documents, entity_id: str, now: datetime) -> int:
     token = documents.get((entity_id, entity_id))
-    return 0 if token is None else read_seq(parse_statement(token, PROFILE))
+    return 0 if token is None else _reached(read_seq(parse_statement(token, PROFILE)), now)
+
+
+def _reached(seq: int, now: datetime) -> int:
+    """Give a number of ours that the next one has to go beyond; 0 for one that only a wrong clock can have made."""
+    return seq if is_within_reach(seq, now) else 0
 
 
 def load_charter(store: TrustStore, document: str, pin: str) -> Charter:

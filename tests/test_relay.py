@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from gateway import correspondent as correspondent_module
+from gateway import resolver as resolver_module
 from gateway.core import acknowledgement
 from gateway.core.charter import Charter, add_signature, draft, parse_charter, unsigned
 from gateway.core.identifiers import Province
 from gateway.core.jose import SoftwareKey, generate_key, sign_compact
 from gateway.core.key_schedule import KeyPurpose, KeyState
 from gateway.core.memory import RevocationReason, Withdrawal
-from gateway.core.reasons import Reason, Rejected
+from gateway.core.publication import key_proof
+from gateway.core.reasons import Reason, Rejected, Unavailable
 from gateway.core.statements import TYP
 from gateway.core.vouching import Approval
 from gateway.correspondent import Correspondent
@@ -27,7 +33,7 @@ from gateway.lab.charter import entity_ids
 from gateway.peers import PeerError, TrustOffer
 from gateway.storage import StorageError
 from gateway.verifier import Acceptance, Answer, Rejection, Undecided
-from tests.federation import AH, JS, SH, ZJ, Federation, MemoryPeer, payload
+from tests.federation import AH, JS, SH, ZJ, Federation, MemoryKeyStore, MemoryPeer, payload
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
@@ -719,3 +725,261 @@ def test_a_peer_of_our_own_kind(federation: Federation) -> None:
         entity_ids(each).gateway for each in (SH, JS, ZJ)
     }
     assert all(isinstance(peer, MemoryPeer) for peer in federation[AH].peers.values())
+
+
+# -- what an attacker tried -------------------------------------------------------------------------------------------
+
+
+def hear(
+    federation: Federation, at: Province, source: Province, *statements: str, events: tuple[str, ...] = ()
+) -> None:
+    """Let a province hear something from another that the other would not say."""
+    node = federation[at]
+    version = node.resolver.view.charter.version
+    offer = TrustOffer(charter_version=version, statements=statements, events=events)
+    node.resolver._hear(node.peers[source], offer)
+
+
+def resigned(token: str, key: SoftwareKey, **changes: Any) -> str:
+    return sign_compact(TYP, {**payload(token), **changes}, key)
+
+
+def enrol_everywhere(federation: Federation, thumbprint: str, *provinces: Province) -> None:
+    for province in provinces:
+        node = federation[province]
+        assert node.anchor is not None
+        issuer = entity_ids(SH).issuer
+        node.anchor.enrol(federation.charter, issuer, thumbprint, replace_keys=True, now=federation.clock.now)
+        node.resolver.publish_own()
+
+
+def test_a_lost_federation_key_that_people_replaced_everywhere_costs_one_round(federation: Federation) -> None:
+    issuer, wallet = entity_ids(SH).issuer, federation.issue(SH)
+    federation.clock.advance(MINUTE)
+    federation[SH].close()
+    for each in federation.directory.glob("sh.sqlite*"):
+        each.unlink()
+    fresh = generate_key()
+    federation.keys[SH]["issuer-federation"] = fresh
+    federation.key_stores[SH] = MemoryKeyStore(federation.keys[SH])
+    federation.nodes[SH] = federation.build(SH)
+    federation[SH].resolver.catch_up()
+
+    enrol_everywhere(federation, fresh.public.thumbprint, *Province)
+    federation.clock.advance(MINUTE)
+    federation.settle()
+    federation.settle()
+
+    assert set(federation[AH].resolver.view.attesting(issuer, fresh.public.thumbprint)) == {
+        entity_ids(province).anchor for province in Province
+    }
+    accepted(federation.verify(*federation.present(wallet)))
+
+
+def test_our_own_newest_word_is_handed_out_before_it_is_held(federation: Federation) -> None:
+    issuer = entity_ids(SH).issuer
+    fresh = generate_key()
+    federation.keys[SH]["issuer-federation"] = fresh
+    federation.key_stores[SH] = MemoryKeyStore(federation.keys[SH])
+    federation.clock.advance(MINUTE)
+    federation[SH].close()
+    for each in federation.directory.glob("sh.sqlite*"):
+        each.unlink()
+    federation.nodes[SH] = federation.build(SH)
+    federation[SH].resolver.catch_up()
+
+    federation[SH].resolver.publish_own()
+
+    resolver = federation[SH].resolver
+    held, served = resolver.document(issuer, issuer), resolver.served(issuer, issuer)
+    assert held != served
+    assert payload(served or "")["jwks"]["keys"] == [dict(fresh.public.jwk)]
+    assert {held, served} <= set(resolver.state().statements)
+
+
+def test_what_a_thief_had_attested_goes_as_soon_as_people_replace_the_key(federation: Federation) -> None:
+    issuer, theirs = entity_ids(SH).issuer, generate_key()
+    said = payload(federation[AH].resolver.document(issuer, issuer) or "")
+    metadata = said["metadata"]
+    own = metadata["identity_credential_issuer"]
+    own["jwks"]["keys"].append(dict(theirs.public.jwk))
+    own["key_proofs"][theirs.public.kid] = key_proof(issuer, theirs)
+    evil = sign_compact(TYP, {**said, "seq": said["seq"] + 1_000}, federation.keys[SH]["issuer-federation"])
+    federation.silence(SH)
+    others = (JS, ZJ, AH)
+    for province in others:
+        hear(federation, province, JS if province is not JS else ZJ, evil)
+    federation.settle(*others)
+    assert theirs.public.kid in kids(federation, AH, SH)
+
+    federation.clock.advance(MINUTE)
+    enrol_everywhere(federation, generate_key().public.thumbprint, *others)
+    federation.settle(*others)
+
+    assert kids(federation, AH, SH) == set()
+
+
+@pytest.mark.parametrize("believed", [False, True])
+def test_a_clock_that_ran_ahead_for_a_moment_ruins_nothing(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch, believed: bool
+) -> None:
+    anchor, wallet, before = entity_ids(AH).anchor, federation.issue(AH), federation.clock.now
+    was = head(federation, AH, anchor)
+    if believed:
+        monkeypatch.setattr(resolver_module, "IMPLAUSIBLE", timedelta(days=100_000))
+    peers = federation.silence(AH)
+    federation.clock.now = before.replace(year=2100)
+    federation[AH].resolver.publish_own()
+    assert (head(federation, AH, anchor) == was) is not believed
+
+    federation.clock.now = before + MINUTE
+    for peer in peers:
+        peer.down = False
+    federation.restart(AH)
+    federation[AH].resolver.catch_up()
+    for _ in range(12):
+        federation.clock.advance(7 * MINUTE)
+        federation.settle()
+
+    accepted(federation.verify(*federation.present(wallet, at=SH), at=SH))
+    assert anchor in anchors_of(federation, sole_kid(federation, SH), at=JS)
+
+
+def test_lifting_the_suspension_of_a_silent_member_keeps_the_anchors_word_on_all_others(federation: Federation) -> None:
+    anchor, silent = federation[AH].anchor, entity_ids(ZJ).issuer
+    assert anchor is not None
+    now = federation.clock.now
+    anchor.suspend(federation.charter, silent, until=now + 72 * HOUR, reason="looked into", now=now)
+    federation[AH].resolver.publish_own()
+    federation.clock.advance(MINUTE)
+    federation.new_key(ZJ)  # it is still listened to
+    federation.settle()
+    others = (SH, JS, AH)
+    for _ in range(10):
+        federation.clock.advance(14 * MINUTE)
+        for _ in range(2):
+            federation.settle(*others)
+
+    anchor.resume(federation.charter, silent, now=federation.clock.now)
+    for _ in range(4):
+        federation.clock.advance(4 * MINUTE)
+        federation.settle(*others)
+
+    assert (
+        silent
+        in payload(federation[SH].resolver.document(entity_ids(AH).anchor, entity_ids(AH).anchor) or "")["snapshot"][
+            "members"
+        ]
+    )
+    assert entity_ids(AH).anchor in anchors_of(federation, sole_kid(federation, SH), at=JS)
+
+
+def test_an_anchor_that_changes_its_mind_all_the_time_fills_no_disk(federation: Federation) -> None:
+    anchor, target, key = entity_ids(ZJ).anchor, entity_ids(SH).issuer, federation.keys[ZJ]["anchor-federation"]
+    resolver, now = federation[AH].resolver, int(federation.clock.now.timestamp())
+    first = resolver.document(anchor, anchor) or ""
+    members = payload(first)["snapshot"]["members"]
+    statements = [resolver.document(anchor, member) or "" for member in members]
+    suspended = {**members, target: {"suspended_at": now, "until": now + 3_000, "reason": "why not"}}
+
+    def views() -> int:
+        with closing(sqlite3.connect(federation.directory / "ah.sqlite")) as db:
+            return int(db.execute("SELECT count(*) FROM views").fetchone()[0])
+
+    before = views()
+    for flip in range(20):
+        federation.clock.advance(timedelta(milliseconds=50))
+        snapshot = {"members": members if flip % 2 else suspended}
+        seq = payload(first)["seq"] + 1 + flip
+        hear(federation, AH, ZJ, resigned(first, key, seq=seq, snapshot=snapshot), *statements)
+
+    assert head(federation, AH, anchor) == payload(first)["seq"] + 20
+    assert views() <= before + 1
+
+
+def test_unsigned_rubbish_writes_a_few_lines_of_log_whoever_it_names(federation: Federation) -> None:
+    key = generate_key()
+
+    def rubbish(name: str) -> str:
+        claims = {"iss": name, "sub": name, "iat": 1, "exp": 2, "jwks": {"keys": [dict(key.public.jwk)]}}
+        return sign_compact(TYP, claims, key)
+
+    with capture_logs() as logs:
+        for offer in range(5):
+            hear(federation, AH, ZJ, *(rubbish(f"https://x{offer}-{number}.example") for number in range(50)))
+
+    assert len(logs) == 1
+
+
+def test_a_peer_is_not_logged_again_for_each_configuration_that_it_makes_up(federation: Federation) -> None:
+    issuer, key = entity_ids(SH).issuer, generate_key()
+    said = payload(federation[AH].resolver.document(issuer, issuer) or "")
+    said["jwks"] = {"keys": [dict(key.public.jwk)]}
+
+    with capture_logs() as logs:
+        for number in range(1, 30):
+            hear(federation, AH, ZJ, sign_compact(TYP, {**said, "seq": said["seq"] + number}, key))
+
+    assert len(logs) <= 2  # by the anchor, and by who keeps the documents
+
+
+def test_a_revocation_does_not_wait_for_an_anchor_that_is_kept_busy(federation: Federation) -> None:
+    anchor, kid = federation[AH].anchor, active(federation, JS)
+    assert anchor is not None
+    federation.silence(AH)
+    federation.revoke(JS, kid)
+    offer = federation[JS].resolver.state()
+    others = threading.Thread(
+        target=lambda: hear(federation, AH, JS, *offer.statements, events=tuple(offer.events)), daemon=True
+    )
+
+    with anchor._lock:
+        others.start()
+        wait_until(lambda: (entity_ids(JS).issuer, kid) in federation[AH].resolver.revocations(), seconds=5)
+    others.join()
+
+
+def test_what_is_too_much_or_concerns_nobody_is_put_aside_unread(federation: Federation) -> None:
+    issuer, key = entity_ids(ZJ).issuer, federation.keys[ZJ]["issuer-federation"]
+    said = federation[AH].resolver.document(issuer, issuer) or ""
+    many = [resigned(said, key, seq=payload(said)["seq"] + 1 + number) for number in range(20)]
+    stranger = resigned(said, key, iss="https://nobody.example", sub="https://nobody.example")
+    custody = federation[AH].resolver._custody
+
+    news = custody.news(TrustOffer(charter_version=1, statements=(stranger, *many), events=()), "zj")
+
+    assert news.statements == tuple(many[:8])
+
+
+def test_a_peer_that_costs_much_gets_a_pause_also_when_there_was_something_new(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correspondent_module, "SLOW_SECONDS", 0.0)
+    peer = federation[AH].peers[SH]
+    listening = Correspondent(peer, world=federation[AH].world, hear=lambda *_: sum(range(3_000_000)) > 0)
+
+    assert listening.poll()
+    began = time.monotonic()
+    assert listening.poll()
+
+    assert time.monotonic() - began > 0.1
+
+
+def test_what_an_anchor_judged_and_could_not_sign_it_judges_again(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anchor = federation[AH].anchor
+    assert anchor is not None
+
+    def unable() -> SoftwareKey:
+        raise Unavailable("the disk is full")
+
+    federation.clock.advance(MINUTE)
+    kid = federation.new_key(SH)
+    federation[SH].resolver.publish_own()
+    with monkeypatch.context() as broken:
+        broken.setattr(anchor, "_signer", unable)
+        federation[AH].resolver.refresh()
+    federation.settle()
+
+    assert entity_ids(AH).anchor in anchors_of(federation, kid, at=JS)

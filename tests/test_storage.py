@@ -15,6 +15,7 @@ from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState
 from gateway.core.memory import Equivocation, Revocation, RevocationReason, TrustMemory, Withdrawal, merge
 from gateway.core.vouching import MemberRecord, PendingChange, Suspension
 from gateway.storage import AuditEntry, KeyEvent, LedgerEntry, Override, StorageError
+from gateway.storage import sqlite as sqlite_module
 from gateway.storage.sqlite import SqliteStore
 
 NOW = datetime(2026, 11, 23, 1, 0, 0, tzinfo=UTC)
@@ -307,3 +308,23 @@ def test_another_process_reads_while_this_one_writes(store: SqliteStore) -> None
     store.save_memory(TrustMemory(documents={(MEMBER, MEMBER): "new"}))
     other.close()
     assert len(store.load_memory().documents) == 3
+
+
+def test_views_that_are_too_old_or_too_many_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_module, "MAX_VIEWS", 3)
+    monkeypatch.setattr(sqlite_module, "_PRUNE_VIEWS_EVERY", 1)
+    start, day = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1)
+    store = SqliteStore(tmp_path / "views.sqlite")
+    try:
+        for days in (0, 1, 500):
+            store.save_view(start + days * day, f"view {days}")
+        store.save_view(start + 501 * day, "view 501")
+        assert store.load_view(start) is None
+        assert store.load_view(start + 101 * day) == (start + day, "view 1")  # in force at the limit
+
+        for days in range(502, 510):
+            store.save_view(start + days * day, f"view {days}")
+        assert store.load_view(start + 503 * day) is None
+        assert store.load_view(start + 509 * day) is not None
+    finally:
+        store.close()

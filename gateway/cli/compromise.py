@@ -79,7 +79,9 @@ def compromise(
         str | None, typer.Option(metavar="TIME", help="Since when somebody else may have had it (RFC 3339).")
     ] = None,
     wait: Annotated[float, typer.Option(min=0, max=3600, help="Seconds to wait until everybody refuses it.")] = 30.0,
-    record: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the incident record; made if need be.")] = Path(),
+    record: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the incident record; made if need be.")
+    ] = Path(),
     yes: Annotated[bool, typer.Option("--yes", help="Revoke it without asking.")] = False,
     request: Annotated[
         str | None,

@@ -380,10 +380,11 @@ def anchor_snapshot(
 
 def _still(entry: Entry, now: datetime) -> Entry:
     """What to say of a member that was named when there is nothing else to say."""
-    if isinstance(entry, Vouched):
-        # The statement that it names is lost. Suspended until now is to say nothing for it, and nothing against it.
-        return Suspended(suspended_at=now, until=now, reason=NOTHING_TO_SAY)
-    return entry
+    if isinstance(entry, Suspended):
+        return entry
+    # The statement that was named is lost, or the withdrawal was a thief's. Suspended until now is to say nothing for
+    # the member, and nothing against it.
+    return Suspended(suspended_at=now, until=now, reason=NOTHING_TO_SAY)
 
 
 def _entry(record: MemberRecord, statement: str | None, now: datetime) -> Entry | None:
@@ -421,7 +422,7 @@ def enrol(record: MemberRecord | None, thumbprint: str, *, replaced_at: datetime
     if record is None:
         return MemberRecord(federation_keys=frozenset({thumbprint}))
     _require_not_withdrawn(record)
-    if replaced_at is None:
+    if replaced_at is None and record.federation_keys:
         raise WrongState("the member is enrolled already")
     if thumbprint in record.spent_keys | record.credential_keys:
         raise InvalidRequest("federation_key", "was withdrawn before, or serves another purpose")

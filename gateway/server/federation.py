@@ -139,7 +139,7 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
         return federation_pb2.AcknowledgeTrustResponse()
 
     def _statement(self, issuer: str, subject: str) -> str:
-        statement = self._resolver.document(issuer, subject)
+        statement = self._resolver.served(issuer, subject)
         if statement is None:
             raise NotHeld("statement is not held here")
         return statement

@@ -227,6 +227,16 @@ def test_what_the_gateway_finds_malformed_is_2(anchor: Anchor) -> None:
     anchor.stand_in.answer("SuspendMember", refusing(code_pb2.INVALID_ARGUMENT, "INVALID_REQUEST", "until_time"))
     ended = anchor.run("suspend", ISSUER, "--for", "40d", "--reason", "audit", "--json")
     assert (ended.code, ended.error["reason"]) == (2, "INVALID_REQUEST")
+    assert "--for" in ended.error["message"]
+    assert "until_time" not in ended.error["message"]
+    assert "30 days" in ended.error["fix"]
+
+
+def test_what_is_not_suspended_is_not_resumed(anchor: Anchor) -> None:
+    anchor.stand_in.answer("ResumeMember", wrong_state("the member is not suspended"))
+    ended = anchor.run("resume", ISSUER, "--json")
+    assert ended.code == 1
+    assert "mrg anchor members" in ended.error["fix"]
 
 
 def test_relative_times_speak_chinese(anchor: Anchor) -> None:

@@ -182,6 +182,10 @@ def test_the_key_store_of_a_configuration_signs_and_its_charter_is_what_is_follo
     assert "ah" in signed["previous_signatures"]["signed"]
     explicit = ("--previous", started.charter)
     done("charter", "sign", second, "--config", config(started), *explicit, "--yes")
+    # Whoever verifies it needs the charter before, which lies in the store alone.
+    shown = done("charter", "sign", third, "--config", config(started), "--yes").out
+    assert f"mrg charter verify {third} --previous OLD.json" in shown
+    assert f"mrg charter export --config {config(started)} --out OLD.json" in shown
 
 
 def test_the_charter_in_force_may_be_signed_late(ceremony: Ceremony) -> None:

@@ -20,9 +20,12 @@ from gateway import wire
 from gateway.cli.console import instant
 from gateway.cli.findings import WARN_DAYS, Finding, State, end, isolated
 from gateway.clock import set_lab_offset, system_world
+from gateway.config import KeyStoreOptions
 from gateway.config.reader import load_config
+from gateway.core.jose import generate_key, load_pkcs8
 from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState, due_at
-from gateway.core.memory import Equivocation, TrustMemory
+from gateway.core.memory import Equivocation, TrustMemory, Withdrawal
+from gateway.keystore.opening import open_key_store
 from gateway.lab.charter import entity_ids
 from tests.cli.ceremony import Ceremony, Ended, mrg
 from tests.federation import AH, SH, START, Federation
@@ -153,6 +156,10 @@ def test_a_configuration_at_fault_is_a_finding(tmp_path: Path) -> None:
     assert [(each["area"], each["state"]) for each in ended.document["findings"]] == [("configuration", "fail")]
 
 
+def test_a_configuration_that_is_not_there_is_2(tmp_path: Path) -> None:
+    assert mrg("doctor", "--config", tmp_path / "nosuch.toml").code == 2
+
+
 def test_a_province_that_never_ran_is_looked_at_all_the_same(ceremony: Ceremony) -> None:
     ceremony.complete(["ah"])
     ended = mrg("doctor", "--config", ceremony.folder / "ah" / "gateway.toml", *FAST, "--json")
@@ -173,6 +180,43 @@ def test_keys_that_others_can_read_are_found(province: Province) -> None:
 def test_a_role_without_a_key_is_found(province: Province) -> None:
     next((province.folder / "keys").glob("issuer-status*.pem")).unlink()
     assert province.findings("key store")["issuer-status"]["state"] == "fail"
+
+
+def test_a_live_key_whose_file_is_gone_is_found(province: Province) -> None:
+    store = province.federation[AH].store
+    opened = open_key_store(province.folder / "keys", KeyStoreOptions())
+    (there,) = opened.keys("issuer-credential").values()
+    gone = generate_key().public
+    states = (KeyState.PUBLISHED, KeyState.ACTIVE, KeyState.RETIRED)
+    for key, state in zip((there.public, gone, generate_key().public), states, strict=True):
+        record = KeyRecord(key=key, purpose=KeyPurpose.CREDENTIAL, state=state, staged_at=START, activated_at=START)
+        store.save_keys([record], [])
+    found = province.findings("key store")
+    assert found[f"issuer-credential.{gone.kid}"]["state"] == "fail"
+    assert "backup" in found[f"issuer-credential.{gone.kid}"]["fix"]
+    assert not any(there.public.kid in subject for subject in found)
+    assert sum("issuer-credential." in subject for subject in found) == 2, found  # the federation's own is not here
+
+
+def test_an_encrypted_key_without_a_passphrase_says_what_to_name(province: Province) -> None:
+    file = next((province.folder / "keys").glob("*.pem"))
+    file.write_bytes(load_pkcs8(file.read_bytes()).to_pkcs8(b"a passphrase that nobody guesses"))
+    (found,) = province.findings("key store").values()
+    assert "encrypted" in found["detail"]
+    assert "passphrase_file" in found["fix"]
+
+
+def test_an_issuer_that_was_withdrawn_is_named(province: Province) -> None:
+    issuer, anchors = entity_ids(SH).issuer, province.federation.charter.anchors[:2]
+    withdrawals = {
+        (anchor.entity_id, key.thumbprint, issuer): Withdrawal(revoked_at=START, reason="closed")
+        for anchor in anchors
+        for key in anchor.keys.values()
+    }
+    province.federation[AH].store.save_memory(TrustMemory(withdrawals=withdrawals))
+    found = province.findings("trust")[issuer]
+    assert found["state"] == "fail"
+    assert all(anchor.entity_id in found["detail"] for anchor in anchors)
 
 
 def test_a_certificate_of_another_key_is_found(province: Province) -> None:

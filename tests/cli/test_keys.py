@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf import duration_pb2
 from google.rpc import code_pb2
@@ -318,7 +319,7 @@ def test_nothing_is_applied_without_a_yes(gateway: Gateway) -> None:
 @pytest.mark.parametrize("name", [NEW, NEW[:6]])
 def test_a_key_is_activated_by_its_kid_or_the_beginning_of_it(gateway: Gateway, name: str) -> None:
     gateway.stand_in.answer("ActivateKey", keys_pb2.ActivateKeyResponse(rotation=rotation()))
-    document = gateway.keys("activate", name, "--json").document
+    document = gateway.keys("activate", name, "--yes", "--json").document
     assert (document["kid"], document["activated"], document["awaiting_approval"]) == (NEW, True, False)
     asked = gateway.request("ActivateKey")
     assert (asked.kid, asked.override, asked.justification, asked.validate_only) == (NEW, False, "", False)
@@ -326,12 +327,14 @@ def test_a_key_is_activated_by_its_kid_or_the_beginning_of_it(gateway: Gateway, 
 
 def test_a_kid_may_begin_with_a_dash(gateway: Gateway) -> None:
     gateway.stand_in.answer("ActivateKey", keys_pb2.ActivateKeyResponse(rotation=rotation()))
-    assert gateway.keys("activate", OLD, "--json").document["kid"] == OLD
+    assert gateway.keys("activate", OLD, "--yes", "--json").document["kid"] == OLD
 
 
 @pytest.mark.parametrize("name", ["other", NEW[:5], "x" * 43])
 def test_a_key_that_is_not_there_is_not_guessed_at(gateway: Gateway, name: str) -> None:
-    assert gateway.keys("activate", name).code == 2
+    ended = gateway.keys("activate", name)
+    assert ended.code == 2
+    assert ("too short: give at least 6 characters" in ended.err) == (len(name) < 6)
     assert gateway.stand_in.requests("ActivateKey") == []
 
 
@@ -345,7 +348,7 @@ def test_a_refused_activation_is_1_and_says_who_how_old_and_what_to_do(gateway: 
     blocking = holder(JS, holds=False, reachable=False, blocks=True)
     held = keys_pb2.PlanRotationResponse(rotation=rotation(holder(SH), blocking))
     gateway.stand_in.answer("PlanRotation", held)
-    ended = gateway.keys("activate", NEW, "--json")
+    ended = gateway.keys("activate", NEW, "--yes", "--json")
     assert (ended.code, ended.error["reason"]) == (1, "WRONG_STATE")
     assert ended.error["blockers"] == [f"{JS} does not hold it, last heard 12 min ago"]
     assert [(each["entity_id"], each["acknowledged_at"]) for each in ended.error["holders"]] == [
@@ -353,7 +356,7 @@ def test_a_refused_activation_is_1_and_says_who_how_old_and_what_to_do(gateway: 
     ]
     assert ended.error["holders"][0]["advice"]
     assert "--override" in ended.error["fix"]
-    shown = gateway.keys("activate", NEW).err
+    shown = gateway.keys("activate", NEW, "--yes").err
     assert "12 min ago" in shown
     assert shown.count(JS) >= 3
 
@@ -365,14 +368,49 @@ def test_a_refused_activation_shows_the_parties_that_status_shows(gateway: Gatew
     gateway.stand_in.answer("PlanRotation", plan)
     held = {each["kid"]: each["holders"] for each in gateway.keys("status", "--json").document["keys"]}
     assert [each["entity_id"] for each in held[NEW]] == parties
-    assert all(party in gateway.keys("activate", NEW).err for party in parties)
+    assert all(party in gateway.keys("activate", NEW, "--yes").err for party in parties)
     # Of a key that is not the next one everybody's word is asked for.
-    assert SH in gateway.keys("activate", OLD).err
+    gateway.stand_in.answer("ListKeys", keys_pb2.ListKeysResponse(keys=[key(LOST, keys_pb2.KEY_STATE_STAGED)]))
+    assert SH in gateway.keys("activate", LOST, "--yes").err
+
+
+def test_a_key_is_activated_after_a_yes(gateway: Gateway) -> None:
+    gateway.stand_in.answer("ActivateKey", keys_pb2.ActivateKeyResponse(rotation=rotation()))
+    assert gateway.keys("activate", NEW).code == 2
+    assert gateway.keys("activate", NEW, "--json").code == 2
+    assert gateway.keys("activate", NEW, typed="n\n").code == 1
+    assert gateway.stand_in.requests("ActivateKey") == []
+    assert gateway.keys("activate", NEW, typed="y\n").code == 0
+
+
+def test_where_only_the_window_is_open_it_says_until_when(gateway: Gateway) -> None:
+    blocker = "the publication window is open for 11 min yet, until 2026-11-23T05:05:45Z"
+    gateway.stand_in.answer("ActivateKey", wrong_state("not everybody who has to holds the key yet", blocker))
+    gateway.stand_in.answer("PlanRotation", keys_pb2.PlanRotationResponse(rotation=rotation(waited=False)))
+    error = gateway.keys("activate", NEW, "--yes", "--json").error
+    assert "wait until 2126-" in error["fix"]
+    assert "override" not in error["fix"]
+
+
+@pytest.mark.parametrize("state", [keys_pb2.KEY_STATE_ACTIVE, keys_pb2.KEY_STATE_REVOKED])
+def test_a_key_that_can_never_be_activated_is_not_waited_for(
+    gateway: Gateway, state: keys_pb2.KeyState.ValueType
+) -> None:
+    gateway.stand_in.answer("ListKeys", keys_pb2.ListKeysResponse(keys=[key(OLD, state)]))
+    gateway.stand_in.answer("ActivateKey", wrong_state("the key is not published"))
+    ended = gateway.keys("activate", OLD, "--yes", "--json")
+    assert ended.code == 1
+    assert not {"wait", "--override"} & set(ended.error["fix"].split())
+
+
+def test_somebody_with_a_services_profile_is_told_which_one_to_take(gateway: Gateway) -> None:
+    gateway.stand_in.answer("ListKeys", lambda context: context.abort(grpc.StatusCode.UNIMPLEMENTED, "no"))
+    assert "clients/admin-1.toml" in gateway.keys("list", "--json").error["fix"]
 
 
 def test_what_the_gateway_finds_malformed_is_2(gateway: Gateway) -> None:
     gateway.stand_in.answer("ActivateKey", refusing(code_pb2.INVALID_ARGUMENT, "INVALID_REQUEST", "justification"))
-    ended = gateway.keys("activate", NEW, "--json")
+    ended = gateway.keys("activate", NEW, "--yes", "--json")
     assert (ended.code, ended.error["reason"]) == (2, "INVALID_REQUEST")
 
 
@@ -427,7 +465,9 @@ def test_a_key_is_taken_back_after_a_yes(gateway: Gateway) -> None:
 
 def test_a_key_that_has_signed_is_not_taken_back(gateway: Gateway) -> None:
     gateway.stand_in.answer("UndoRotation", wrong_state("it has signed"))
-    assert gateway.keys("undo", NEW, "--yes", "--json").code == 1
+    ended = gateway.keys("undo", NEW, "--yes", "--json")
+    assert ended.code == 1
+    assert "mrg keys rotate credential" in ended.error["fix"]
 
 
 # -- a superseded key -------------------------------------------------------------------------------------------------
@@ -576,9 +616,33 @@ def test_without_a_person_and_without_yes_nothing_is_revoked(gateway: Gateway, t
     assert gateway.stand_in.requests("RevokeKey") == []
 
 
-def test_a_folder_that_is_not_there_is_found_out_before(gateway: Gateway, tmp_path: Path) -> None:
-    assert compromise(gateway, tmp_path / "none", "--yes").code == 2
-    assert gateway.stand_in.requests("RevokeKey") == []
+def test_a_folder_that_is_not_there_is_made_for_its_owner_alone(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.stand_in.answer("RevokeKey", revoked())
+    gateway.stand_in.answer("ListAcknowledgements", acknowledged(SH, JS))
+    folder = tmp_path / "incidents" / "new"
+    ended = compromise(gateway, folder, "--yes", "--json")
+    assert ended.code == 0, ended.err
+    assert Path(ended.document["files"][0]).parent == folder
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_cannot_be_made_keeps_nobody_from_revoking(
+    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.stand_in.answer("RevokeKey", revoked())
+    gateway.stand_in.answer("ListAcknowledgements", acknowledged(SH, JS))
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    ended = compromise(gateway, tmp_path / "file", "--yes", "--json")
+    assert ended.code == 0, ended.err
+    assert "current folder" in ended.err
+    assert (tmp_path / ended.document["files"][0]).exists()
+
+
+def test_a_person_sees_who_is_still_missing(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.stand_in.answer("RevokeKey", revoked())
+    gateway.stand_in.answer("ListAcknowledgements", acknowledged(SH), acknowledged(SH, JS))
+    assert re.search(r"s, still missing: js\b", compromise(gateway, tmp_path, "--lang", "en", typed="y\n").err)
 
 
 def test_a_revocation_whose_answer_is_lost_can_be_asked_for_again(gateway: Gateway, tmp_path: Path) -> None:

@@ -143,6 +143,26 @@ def test_revoked_keys_and_withdrawals_are_shown(province: Province) -> None:
         assert expected in shown
 
 
+def test_an_issuer_that_too_many_anchors_withdrew_is_said_to_be_withdrawn(province: Province) -> None:
+    issuer = entity_ids(ZJ).issuer
+    charter = province.federation.charter
+    for count, state in ((1, "fresh"), (2, "withdrawn")):
+        anchors = charter.anchors[:count]
+        remember(
+            province,
+            withdrawals={
+                (anchor.entity_id, key.thumbprint, issuer): Withdrawal(revoked_at=START, reason="closed")
+                for anchor in anchors
+                for key in anchor.keys.values()
+            },
+        )
+        found = province.issuer("zj")
+        assert (found["state"], found["withdrawn_by"]) == (state, sorted(anchor.entity_id for anchor in anchors))
+        shown = province.show().out
+        assert "Issuers that an anchor withdrew or suspended" in shown
+        assert ("everything of it is rejected" in shown) == (state == "withdrawn")
+
+
 def test_an_anchor_that_equivocated_is_an_alarm(province: Province) -> None:
     anchor = province.federation.charter.anchors[0]
     (key,) = anchor.keys.values()
@@ -195,7 +215,24 @@ def test_what_was_trusted_then_is_shown(past: Province) -> None:
 def test_of_a_time_before_the_first_view_nothing_is_known(past: Province) -> None:
     shown = past.show("--as-of", "2026-11-20T00:00:00Z", "--json")
     assert (shown.code, shown.out) == (3, "")
+    assert "2026-11-22T01:00:00Z" in shown.error["fix"]
     assert past.show("--as-of", "yesterday").code == 2
+
+
+def test_what_will_be_trusted_is_not_known(past: Province) -> None:
+    ahead = past.show("--as-of", "2026-11-24T00:00:00Z", "--json")
+    assert ahead.code == 2
+    assert "future" in ahead.error["message"]
+    diff: list[str | Path] = ["trust", "diff", "--config", past.config, "--lab-clock", past.clock]
+    assert mrg(*diff, "--from", "2026-11-22T08:00:00Z", "--to", "2026-11-24T00:00:00Z").code == 2
+
+
+def test_a_time_may_be_counted_back_from_now(past: Province) -> None:
+    assert past.show("--as-of", "-13h", "--json").document["since"] == "2026-11-22T01:00:00Z"
+    diff: list[str | Path] = ["trust", "diff", "--config", past.config, "--lab-clock", past.clock]
+    assert "k2" in mrg(*diff, "--from", "-13h", "--to", "-11h").out
+    assert mrg(*diff, "--from", "-13").code == 2
+    assert mrg(*diff, "--from", "-999999999d").code == 2
 
 
 def test_what_changed_between_two_times_is_shown(past: Province) -> None:

@@ -15,7 +15,7 @@ from gateway.core.jose import SoftwareKey, generate_key, sign_compact
 from gateway.core.memory import Withdrawal
 from gateway.core.publication import KEY_PROOFS, STATUS_JWKS, configuration_claims, key_proof, next_seq
 from gateway.core.reasons import InvalidRequest, NotHeld, Reason, WrongState
-from gateway.core.snapshot import MAX_JUMP, MAX_REASON_CHARS, payload_digest
+from gateway.core.snapshot import MAX_JUMP, MAX_REASON_CHARS, Vouched, payload_digest
 from gateway.core.statements import TYP
 from gateway.core.vouching import (
     MAX_SPENT_KEYS,
@@ -412,7 +412,7 @@ def test_a_withdrawn_member_gets_no_statement_ever_again(papers: Papers) -> None
         lambda: revoke(record, reason="closed", now=NOW),
         lambda: resume(record, now=NOW),
         lambda: suspend(record, until=NOW + HOUR, reason="under review", now=NOW),
-        lambda: enrol(record, NEXT_FEDERATION.public.thumbprint, replace_keys=True),
+        lambda: enrol(record, NEXT_FEDERATION.public.thumbprint, replaced_at=NOW),
     ]
     for act in acts:
         with pytest.raises(WrongState):
@@ -448,15 +448,15 @@ def test_lost_federation_keys_are_replaced_by_hand(papers: Papers) -> None:
     record = attested(papers, seq=START + MAX_JUMP, digest="of a thief's")
     with pytest.raises(WrongState):
         enrol(record, fresh.public.thumbprint)
-    replaced = enrol(record, fresh.public.thumbprint, replace_keys=True)
+    replaced = enrol(record, fresh.public.thumbprint, replaced_at=NOW)
     assert replaced.federation_keys == thumbprints(fresh)
     assert replaced.spent_keys == thumbprints(old)
     assert pinned(vouched(papers, publishing(papers, [], signer=fresh), replaced))
     assert reason_of(lambda: vouched(papers, publishing(papers, []), replaced)) is Reason.KEY_UNKNOWN
     with pytest.raises(InvalidRequest):
-        enrol(replaced, old.public.thumbprint, replace_keys=True)
+        enrol(replaced, old.public.thumbprint, replaced_at=NOW)
     with pytest.raises(InvalidRequest):
-        enrol(replaced, papers.credential_keys[SHANGHAI][0].public.thumbprint, replace_keys=True)
+        enrol(replaced, papers.credential_keys[SHANGHAI][0].public.thumbprint, replaced_at=NOW)
 
 
 @pytest.mark.parametrize(("ahead", "reason"), [(MAX_JUMP, Reason.ROLLED_BACK), (MAX_JUMP + 1, None)])
@@ -535,3 +535,35 @@ def test_a_snapshot_names_everybody_who_was_ever_named(papers: Papers) -> None:
         "https://d.example": withdrawn,
     }
     assert after == {**before, "https://b.example": entry}
+
+
+def test_where_people_replaced_a_key_nothing_is_said_until_the_new_one_speaks(papers: Papers) -> None:
+    known = vouched(papers, papers.configuration(SHANGHAI), enrolled(papers)).record
+    replaced = enrol(known, NEXT_FEDERATION.public.thumbprint, replaced_at=NOW)
+    statement = papers.statement(ANCHORS[0], SHANGHAI)
+
+    for later in (NOW, NOW + 2 * MAX_SUSPENSION):  # that time passes brings nothing back
+        assert "sha256" not in anchor_snapshot({SHANGHAI: replaced}, {SHANGHAI: statement}, later)["members"][SHANGHAI]
+    spoken = papers.configuration(SHANGHAI, federation=[NEXT_FEDERATION], signer=NEXT_FEDERATION)
+    again = vouched(papers, spoken, replaced)
+
+    assert again.keys_changed
+    assert again.claims is not None
+    assert again.record.silence is None
+
+
+def test_a_replaced_key_is_not_followed_by_the_quorum_that_still_attests_another(papers: Papers) -> None:
+    replaced = enrol(enrolled(papers), NEXT_FEDERATION.public.thumbprint, replaced_at=NOW)
+    thief = key_of("what a thief had attested elsewhere")
+    agreed, offered = thumbprints(thief), papers.configuration(SHANGHAI, federation=[thief], signer=thief)
+
+    assert vouched(papers, offered, enrolled(papers), agreed=agreed).claims is not None
+    assert reason_of(vouched, papers, offered, replaced, agreed=agreed) is Reason.KEY_UNKNOWN
+
+
+def test_a_snapshot_drops_nobody_even_when_there_is_nothing_left_to_say(papers: Papers) -> None:
+    before = {SHANGHAI: Vouched(seq=1, sha256="x" * 43)}
+
+    first = anchor_snapshot({SHANGHAI: enrolled(papers)}, {}, NOW, before)["members"][SHANGHAI]
+
+    assert first["until"] == first["suspended_at"]
