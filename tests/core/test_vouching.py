@@ -558,7 +558,7 @@ def test_a_replaced_key_is_not_followed_by_the_quorum_that_still_attests_another
     agreed, offered = thumbprints(thief), papers.configuration(SHANGHAI, federation=[thief], signer=thief)
 
     assert vouched(papers, offered, enrolled(papers), agreed=agreed).claims is not None
-    assert reason_of(vouched, papers, offered, replaced, agreed=agreed) is Reason.KEY_UNKNOWN
+    assert reason_of(lambda: vouched(papers, offered, replaced, agreed=agreed)) is Reason.KEY_UNKNOWN
 
 
 def test_a_snapshot_drops_nobody_even_when_there_is_nothing_left_to_say(papers: Papers) -> None:
