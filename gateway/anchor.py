@@ -33,7 +33,7 @@ from gateway.core.snapshot import (
     read_seq,
     read_snapshot,
 )
-from gateway.core.statements import PROFILE, UnverifiedStatement, parse_statement
+from gateway.core.statements import PROFILE, UnverifiedStatement, parse_statement, verify_signature
 from gateway.core.statements import TYP as STATEMENT_TYPE
 from gateway.core.votes import Evidence, matches
 from gateway.core.vouching import (
@@ -468,8 +468,10 @@ def _enrolled(records: Mapping[str, MemberRecord], member: str) -> MemberRecord:
 
 def _require_attested(statement: UnverifiedStatement, known: Collection[str]) -> None:
     # Before anything costly: strangers may offer any number. A kid is the key's thumbprint.
-    if statement.kid not in known:
+    key = statement.jwks.get(statement.kid)
+    if key is None or key.thumbprint not in known:
         raise Rejected(Reason.KEY_UNKNOWN, "configuration is signed by a key this anchor has not attested")
+    verify_signature(statement, key)
 
 
 def _taken_keys(charter: Charter, member: str, records: Mapping[str, MemberRecord]) -> frozenset[str]:

@@ -956,7 +956,7 @@ def test_a_peer_that_costs_much_gets_a_pause_also_when_there_was_something_new(
 ) -> None:
     monkeypatch.setattr(correspondent_module, "SLOW_SECONDS", 0.0)
     peer = federation[AH].peers[SH]
-    listening = Correspondent(peer, world=federation[AH].world, hear=lambda *_: sum(range(3_000_000)) > 0)
+    listening = Correspondent(peer, world=federation.world, hear=lambda *_: sum(range(3_000_000)) > 0)
 
     assert listening.poll()
     began = time.monotonic()
