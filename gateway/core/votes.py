@@ -67,6 +67,8 @@ class Head:
 class Reader:
     """Reads statements and verifies signatures, each once: the same text and the same key always give the same.
 
+    Thread-safe: what one forgets while another reads is only read again.
+
     Only what succeeded is kept. Whoever keeps a reader has to ``forget`` now and then, or strangers fill it.
     """
 
@@ -77,9 +79,10 @@ class Reader:
 
     def read(self, token: str) -> UnverifiedStatement:
         """Read a statement; see ``parse_statement``."""
-        if token not in self._read:
-            self._read[token] = parse_statement(token, PROFILE)
-        return self._read[token]
+        statement = self._read.get(token)
+        if statement is None:  # looked up once: others may forget meanwhile
+            statement = self._read[token] = parse_statement(token, PROFILE)
+        return statement
 
     def verify(self, statement: UnverifiedStatement, key: PublicKey) -> EntityStatement:
         """Verify a signature; see ``verify_signature``."""

@@ -17,6 +17,7 @@ from gateway.core.reasons import Reason
 from gateway.core.snapshot import Entry, Suspended, Vouched, Withdrawn
 from gateway.core.statements import TYP
 from gateway.core.trust import diff_summaries, view_summary
+from gateway.core.votes import Reader
 from gateway.lab.charter import RESIDENT_ID
 from tests.core.papers import (
     ANCHORS,
@@ -558,3 +559,34 @@ def test_a_statement_may_be_signed_again_by_another_key_of_the_charter(papers: P
     papers.seal(ANCHORS[0])
     assert old.public.kid != fresh.public.kid
     assert len(papers.view().issuer(SHANGHAI).votes) == 4
+
+
+# -- reading once ------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_verified_with_one_key_is_not_taken_for_another(papers: Papers) -> None:
+    reader = Reader()
+    statement = reader.read(papers.documents[SHANGHAI, SHANGHAI])
+    key = papers.federation_keys[SHANGHAI].public
+    assert reader.verify(statement, key).signer == key
+    assert reason_of(lambda: reader.verify(statement, papers.federation_keys[JIANGSU].public)) is Reason.KEY_UNKNOWN
+    other = replace(papers.federation_keys[JIANGSU].public, kid=key.kid)
+    assert reason_of(lambda: reader.verify(statement, other)) is Reason.SIGNATURE_INVALID
+
+
+def test_a_reader_that_is_told_to_forget_while_it_reads_reads_again(
+    papers: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, token = Reader(), papers.documents[SHANGHAI, SHANGHAI]
+
+    class Raced(dict[str, Any]):
+        """Another thread forgets whenever this one has just looked."""
+
+        def __contains__(self, name: object) -> bool:
+            found = super().__contains__(name)
+            reader.forget(())
+            return found
+
+    first = reader.read(token)
+    monkeypatch.setattr(reader, "_read", Raced({token: first}))
+    assert reader.read(token) == first
