@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frecognition/v1/federation.proto\x12\x0erecognition.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"$\n\x11GetCharterRequest\x12\x0f\n\x07version\x18\x01 \x01(\x03\"%\n\x12GetCharterResponse\x12\x0f\n\x07\x63harter\x18\x01 \x01(\t\"2\n\x1dGetEntityConfigurationRequest\x12\x11\n\tentity_id\x18\x01 \x01(\t\"3\n\x1eGetEntityConfigurationResponse\x12\x11\n\tstatement\x18\x01 \x01(\t\"A\n\x1eGetSubordinateStatementRequest\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\"4\n\x1fGetSubordinateStatementResponse\x12\x11\n\tstatement\x18\x01 \x01(\t\"-\n\x18GetHistoricalKeysRequest\x12\x11\n\tentity_id\x18\x01 \x01(\t\",\n\x19GetHistoricalKeysResponse\x12\x0f\n\x07key_set\x18\x01 \x01(\t\"\xa9\x01\n\nTrustState\x12\x17\n\x0f\x63harter_version\x18\x01 \x01(\x03\x12\x12\n\nstatements\x18\x02 \x03(\t\x12\x0e\n\x06\x65vents\x18\x03 \x03(\t\x12/\n\x0crefresh_hint\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tsend_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x11\n\x0fGetTrustRequest\"=\n\x10GetTrustResponse\x12)\n\x05state\x18\x01 \x01(\x0b\x32\x1a.recognition.v1.TrustState\"\x13\n\x11WatchTrustRequest\"?\n\x12WatchTrustResponse\x12)\n\x05state\x18\x01 \x01(\x0b\x32\x1a.recognition.v1.TrustState\"2\n\x17\x41\x63knowledgeTrustRequest\x12\x17\n\x0f\x61\x63knowledgement\x18\x01 \x01(\t\"\x1a\n\x18\x41\x63knowledgeTrustResponse2\xd4\x05\n\x11\x46\x65\x64\x65rationService\x12S\n\nGetCharter\x12!.recognition.v1.GetCharterRequest\x1a\".recognition.v1.GetCharterResponse\x12w\n\x16GetEntityConfiguration\x12-.recognition.v1.GetEntityConfigurationRequest\x1a..recognition.v1.GetEntityConfigurationResponse\x12z\n\x17GetSubordinateStatement\x12..recognition.v1.GetSubordinateStatementRequest\x1a/.recognition.v1.GetSubordinateStatementResponse\x12h\n\x11GetHistoricalKeys\x12(.recognition.v1.GetHistoricalKeysRequest\x1a).recognition.v1.GetHistoricalKeysResponse\x12M\n\x08GetTrust\x12\x1f.recognition.v1.GetTrustRequest\x1a .recognition.v1.GetTrustResponse\x12U\n\nWatchTrust\x12!.recognition.v1.WatchTrustRequest\x1a\".recognition.v1.WatchTrustResponse0\x01\x12\x65\n\x10\x41\x63knowledgeTrust\x12\'.recognition.v1.AcknowledgeTrustRequest\x1a(.recognition.v1.AcknowledgeTrustResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frecognition/v1/federation.proto\x12\x0erecognition.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"$\n\x11GetCharterRequest\x12\x0f\n\x07version\x18\x01 \x01(\x03\"%\n\x12GetCharterResponse\x12\x0f\n\x07\x63harter\x18\x01 \x01(\t\"2\n\x1dGetEntityConfigurationRequest\x12\x11\n\tentity_id\x18\x01 \x01(\t\"3\n\x1eGetEntityConfigurationResponse\x12\x11\n\tstatement\x18\x01 \x01(\t\"A\n\x1eGetSubordinateStatementRequest\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\"4\n\x1fGetSubordinateStatementResponse\x12\x11\n\tstatement\x18\x01 \x01(\t\"#\n\x14GetStatusListRequest\x12\x0b\n\x03uri\x18\x01 \x01(\t\",\n\x15GetStatusListResponse\x12\x13\n\x0bstatus_list\x18\x01 \x01(\t\"-\n\x18GetHistoricalKeysRequest\x12\x11\n\tentity_id\x18\x01 \x01(\t\",\n\x19GetHistoricalKeysResponse\x12\x0f\n\x07key_set\x18\x01 \x01(\t\"\xdf\x01\n\nTrustState\x12\x17\n\x0f\x63harter_version\x18\x01 \x01(\x03\x12\x12\n\nstatements\x18\x02 \x03(\t\x12\x0e\n\x06\x65vents\x18\x03 \x03(\t\x12/\n\x0crefresh_hint\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tsend_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x0cstatus_lists\x18\x06 \x03(\x0b\x32\x1e.recognition.v1.StatusListHead\"*\n\x0eStatusListHead\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\"\x11\n\x0fGetTrustRequest\"=\n\x10GetTrustResponse\x12)\n\x05state\x18\x01 \x01(\x0b\x32\x1a.recognition.v1.TrustState\"\x13\n\x11WatchTrustRequest\"?\n\x12WatchTrustResponse\x12)\n\x05state\x18\x01 \x01(\x0b\x32\x1a.recognition.v1.TrustState\"2\n\x17\x41\x63knowledgeTrustRequest\x12\x17\n\x0f\x61\x63knowledgement\x18\x01 \x01(\t\"\x1a\n\x18\x41\x63knowledgeTrustResponse2\xb2\x06\n\x11\x46\x65\x64\x65rationService\x12S\n\nGetCharter\x12!.recognition.v1.GetCharterRequest\x1a\".recognition.v1.GetCharterResponse\x12w\n\x16GetEntityConfiguration\x12-.recognition.v1.GetEntityConfigurationRequest\x1a..recognition.v1.GetEntityConfigurationResponse\x12z\n\x17GetSubordinateStatement\x12..recognition.v1.GetSubordinateStatementRequest\x1a/.recognition.v1.GetSubordinateStatementResponse\x12\\\n\rGetStatusList\x12$.recognition.v1.GetStatusListRequest\x1a%.recognition.v1.GetStatusListResponse\x12h\n\x11GetHistoricalKeys\x12(.recognition.v1.GetHistoricalKeysRequest\x1a).recognition.v1.GetHistoricalKeysResponse\x12M\n\x08GetTrust\x12\x1f.recognition.v1.GetTrustRequest\x1a .recognition.v1.GetTrustResponse\x12U\n\nWatchTrust\x12!.recognition.v1.WatchTrustRequest\x1a\".recognition.v1.WatchTrustResponse0\x01\x12\x65\n\x10\x41\x63knowledgeTrust\x12\'.recognition.v1.AcknowledgeTrustRequest\x1a(.recognition.v1.AcknowledgeTrustResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,24 +45,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSUBORDINATESTATEMENTREQUEST']._serialized_end=363
   _globals['_GETSUBORDINATESTATEMENTRESPONSE']._serialized_start=365
   _globals['_GETSUBORDINATESTATEMENTRESPONSE']._serialized_end=417
-  _globals['_GETHISTORICALKEYSREQUEST']._serialized_start=419
-  _globals['_GETHISTORICALKEYSREQUEST']._serialized_end=464
-  _globals['_GETHISTORICALKEYSRESPONSE']._serialized_start=466
-  _globals['_GETHISTORICALKEYSRESPONSE']._serialized_end=510
-  _globals['_TRUSTSTATE']._serialized_start=513
-  _globals['_TRUSTSTATE']._serialized_end=682
-  _globals['_GETTRUSTREQUEST']._serialized_start=684
-  _globals['_GETTRUSTREQUEST']._serialized_end=701
-  _globals['_GETTRUSTRESPONSE']._serialized_start=703
-  _globals['_GETTRUSTRESPONSE']._serialized_end=764
-  _globals['_WATCHTRUSTREQUEST']._serialized_start=766
-  _globals['_WATCHTRUSTREQUEST']._serialized_end=785
-  _globals['_WATCHTRUSTRESPONSE']._serialized_start=787
-  _globals['_WATCHTRUSTRESPONSE']._serialized_end=850
-  _globals['_ACKNOWLEDGETRUSTREQUEST']._serialized_start=852
-  _globals['_ACKNOWLEDGETRUSTREQUEST']._serialized_end=902
-  _globals['_ACKNOWLEDGETRUSTRESPONSE']._serialized_start=904
-  _globals['_ACKNOWLEDGETRUSTRESPONSE']._serialized_end=930
-  _globals['_FEDERATIONSERVICE']._serialized_start=933
-  _globals['_FEDERATIONSERVICE']._serialized_end=1657
+  _globals['_GETSTATUSLISTREQUEST']._serialized_start=419
+  _globals['_GETSTATUSLISTREQUEST']._serialized_end=454
+  _globals['_GETSTATUSLISTRESPONSE']._serialized_start=456
+  _globals['_GETSTATUSLISTRESPONSE']._serialized_end=500
+  _globals['_GETHISTORICALKEYSREQUEST']._serialized_start=502
+  _globals['_GETHISTORICALKEYSREQUEST']._serialized_end=547
+  _globals['_GETHISTORICALKEYSRESPONSE']._serialized_start=549
+  _globals['_GETHISTORICALKEYSRESPONSE']._serialized_end=593
+  _globals['_TRUSTSTATE']._serialized_start=596
+  _globals['_TRUSTSTATE']._serialized_end=819
+  _globals['_STATUSLISTHEAD']._serialized_start=821
+  _globals['_STATUSLISTHEAD']._serialized_end=863
+  _globals['_GETTRUSTREQUEST']._serialized_start=865
+  _globals['_GETTRUSTREQUEST']._serialized_end=882
+  _globals['_GETTRUSTRESPONSE']._serialized_start=884
+  _globals['_GETTRUSTRESPONSE']._serialized_end=945
+  _globals['_WATCHTRUSTREQUEST']._serialized_start=947
+  _globals['_WATCHTRUSTREQUEST']._serialized_end=966
+  _globals['_WATCHTRUSTRESPONSE']._serialized_start=968
+  _globals['_WATCHTRUSTRESPONSE']._serialized_end=1031
+  _globals['_ACKNOWLEDGETRUSTREQUEST']._serialized_start=1033
+  _globals['_ACKNOWLEDGETRUSTREQUEST']._serialized_end=1083
+  _globals['_ACKNOWLEDGETRUSTRESPONSE']._serialized_start=1085
+  _globals['_ACKNOWLEDGETRUSTRESPONSE']._serialized_end=1111
+  _globals['_FEDERATIONSERVICE']._serialized_start=1114
+  _globals['_FEDERATIONSERVICE']._serialized_end=1932
 # @@protoc_insertion_point(module_scope)

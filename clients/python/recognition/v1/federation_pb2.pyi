@@ -157,6 +157,50 @@ class GetSubordinateStatementResponse(_message.Message):
 Global___GetSubordinateStatementResponse: _TypeAlias = GetSubordinateStatementResponse  # noqa: Y015
 
 @_typing.final
+class GetStatusListRequest(_message.Message):
+    """Asks for a status list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URI_FIELD_NUMBER: _builtins.int
+    uri: _builtins.str
+    """URI of the list. It is a name: nobody ever connects to it."""
+    def __init__(
+        self,
+        *,
+        uri: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusListRequest: _TypeAlias = GetStatusListRequest  # noqa: Y015
+
+@_typing.final
+class GetStatusListResponse(_message.Message):
+    """A status list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_LIST_FIELD_NUMBER: _builtins.int
+    status_list: _builtins.str
+    """Compact JWS, typ statuslist+jwt."""
+    def __init__(
+        self,
+        *,
+        status_list: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status_list", b"status_list"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusListResponse: _TypeAlias = GetStatusListResponse  # noqa: Y015
+
+@_typing.final
 class GetHistoricalKeysRequest(_message.Message):
     """Asks for historical keys."""
 
@@ -214,6 +258,7 @@ class TrustState(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     REFRESH_HINT_FIELD_NUMBER: _builtins.int
     SEND_TIME_FIELD_NUMBER: _builtins.int
+    STATUS_LISTS_FIELD_NUMBER: _builtins.int
     charter_version: _builtins.int
     """The newest charter that the sender enforces; GetCharter gives it and the steps to it."""
     @_builtins.property
@@ -232,6 +277,10 @@ class TrustState(_message.Message):
     def send_time(self) -> _timestamp_pb2.Timestamp:
         """The sender's clock. Unsigned: for diagnosis, never for a decision."""
 
+    @_builtins.property
+    def status_lists(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusListHead]:
+        """The status lists held. Unsigned: a hint at what GetStatusList would give, never evidence."""
+
     def __init__(
         self,
         *,
@@ -240,14 +289,41 @@ class TrustState(_message.Message):
         events: _abc.Iterable[_builtins.str] | None = ...,
         refresh_hint: _duration_pb2.Duration | None = ...,
         send_time: _timestamp_pb2.Timestamp | None = ...,
+        status_lists: _abc.Iterable[Global___StatusListHead] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["refresh_hint", b"refresh_hint", "send_time", b"send_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charter_version", b"charter_version", "events", b"events", "refresh_hint", b"refresh_hint", "send_time", b"send_time", "statements", b"statements"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charter_version", b"charter_version", "events", b"events", "refresh_hint", b"refresh_hint", "send_time", b"send_time", "statements", b"statements", "status_lists", b"status_lists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TrustState: _TypeAlias = TrustState  # noqa: Y015
+
+@_typing.final
+class StatusListHead(_message.Message):
+    """Which status list is held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URI_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    uri: _builtins.str
+    """URI of the list."""
+    seq: _builtins.int
+    """The sequence number of the one that is held."""
+    def __init__(
+        self,
+        *,
+        uri: _builtins.str = ...,
+        seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["seq", b"seq", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatusListHead: _TypeAlias = StatusListHead  # noqa: Y015
 
 @_typing.final
 class GetTrustRequest(_message.Message):

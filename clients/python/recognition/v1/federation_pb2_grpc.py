@@ -53,6 +53,11 @@ class FederationServiceStub(object):
                 request_serializer=recognition_dot_v1_dot_federation__pb2.GetSubordinateStatementRequest.SerializeToString,
                 response_deserializer=recognition_dot_v1_dot_federation__pb2.GetSubordinateStatementResponse.FromString,
                 _registered_method=True)
+        self.GetStatusList = channel.unary_unary(
+                '/recognition.v1.FederationService/GetStatusList',
+                request_serializer=recognition_dot_v1_dot_federation__pb2.GetStatusListRequest.SerializeToString,
+                response_deserializer=recognition_dot_v1_dot_federation__pb2.GetStatusListResponse.FromString,
+                _registered_method=True)
         self.GetHistoricalKeys = channel.unary_unary(
                 '/recognition.v1.FederationService/GetHistoricalKeys',
                 request_serializer=recognition_dot_v1_dot_federation__pb2.GetHistoricalKeysRequest.SerializeToString,
@@ -103,6 +108,13 @@ class FederationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStatusList(self, request, context):
+        """Gives a status list held, whoever published it (Token Status List draft-20 section 8).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetHistoricalKeys(self, request, context):
         """Gives the keys an entity used in the past (OpenID Federation 1.0 section 8.7).
         """
@@ -148,6 +160,11 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.GetSubordinateStatement,
                     request_deserializer=recognition_dot_v1_dot_federation__pb2.GetSubordinateStatementRequest.FromString,
                     response_serializer=recognition_dot_v1_dot_federation__pb2.GetSubordinateStatementResponse.SerializeToString,
+            ),
+            'GetStatusList': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatusList,
+                    request_deserializer=recognition_dot_v1_dot_federation__pb2.GetStatusListRequest.FromString,
+                    response_serializer=recognition_dot_v1_dot_federation__pb2.GetStatusListResponse.SerializeToString,
             ),
             'GetHistoricalKeys': grpc.unary_unary_rpc_method_handler(
                     servicer.GetHistoricalKeys,
@@ -255,6 +272,33 @@ class FederationService(object):
             '/recognition.v1.FederationService/GetSubordinateStatement',
             recognition_dot_v1_dot_federation__pb2.GetSubordinateStatementRequest.SerializeToString,
             recognition_dot_v1_dot_federation__pb2.GetSubordinateStatementResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatusList(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recognition.v1.FederationService/GetStatusList',
+            recognition_dot_v1_dot_federation__pb2.GetStatusListRequest.SerializeToString,
+            recognition_dot_v1_dot_federation__pb2.GetStatusListResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,8 @@ class FederationServiceStub:
     """Gives an entity's own signed configuration (OpenID Federation 1.0 section 3.1)."""
     GetSubordinateStatement: _grpc.UnaryUnaryMultiCallable[_federation_pb2.GetSubordinateStatementRequest, _federation_pb2.GetSubordinateStatementResponse]
     """Gives what an anchor says about a member (OpenID Federation 1.0 section 3.1)."""
+    GetStatusList: _grpc.UnaryUnaryMultiCallable[_federation_pb2.GetStatusListRequest, _federation_pb2.GetStatusListResponse]
+    """Gives a status list held, whoever published it (Token Status List draft-20 section 8)."""
     GetHistoricalKeys: _grpc.UnaryUnaryMultiCallable[_federation_pb2.GetHistoricalKeysRequest, _federation_pb2.GetHistoricalKeysResponse]
     """Gives the keys an entity used in the past (OpenID Federation 1.0 section 8.7)."""
     GetTrust: _grpc.UnaryUnaryMultiCallable[_federation_pb2.GetTrustRequest, _federation_pb2.GetTrustResponse]
@@ -67,6 +69,8 @@ class FederationServiceAsyncStub(FederationServiceStub):
     """Gives an entity's own signed configuration (OpenID Federation 1.0 section 3.1)."""
     GetSubordinateStatement: _aio.UnaryUnaryMultiCallable[_federation_pb2.GetSubordinateStatementRequest, _federation_pb2.GetSubordinateStatementResponse]  # type: ignore[assignment]
     """Gives what an anchor says about a member (OpenID Federation 1.0 section 3.1)."""
+    GetStatusList: _aio.UnaryUnaryMultiCallable[_federation_pb2.GetStatusListRequest, _federation_pb2.GetStatusListResponse]  # type: ignore[assignment]
+    """Gives a status list held, whoever published it (Token Status List draft-20 section 8)."""
     GetHistoricalKeys: _aio.UnaryUnaryMultiCallable[_federation_pb2.GetHistoricalKeysRequest, _federation_pb2.GetHistoricalKeysResponse]  # type: ignore[assignment]
     """Gives the keys an entity used in the past (OpenID Federation 1.0 section 8.7)."""
     GetTrust: _aio.UnaryUnaryMultiCallable[_federation_pb2.GetTrustRequest, _federation_pb2.GetTrustResponse]  # type: ignore[assignment]
@@ -106,6 +110,14 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_federation_pb2.GetSubordinateStatementResponse, _abc.Awaitable[_federation_pb2.GetSubordinateStatementResponse]]:
         """Gives what an anchor says about a member (OpenID Federation 1.0 section 3.1)."""
+
+    @_abc_1.abstractmethod
+    def GetStatusList(
+        self,
+        request: _federation_pb2.GetStatusListRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_federation_pb2.GetStatusListResponse, _abc.Awaitable[_federation_pb2.GetStatusListResponse]]:
+        """Gives a status list held, whoever published it (Token Status List draft-20 section 8)."""
 
     @_abc_1.abstractmethod
     def GetHistoricalKeys(

@@ -25,27 +25,52 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from recognition.v1 import verification_pb2 as recognition_dot_v1_dot_verification__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drecognition/v1/issuance.proto\x12\x0erecognition.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x97\x01\n\x0e\x41uthentication\x12\x0b\n\x03\x61\x63r\x18\x01 \x01(\t\x12\x0b\n\x03\x61mr\x18\x02 \x03(\t\x12\x37\n\x13\x61uthentication_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\tassurance\x18\x04 \x01(\x0b\x32\x1f.recognition.v1.IssuedAssurance\"N\n\x0fIssuedAssurance\x12\x10\n\x08identity\x18\x01 \x01(\x05\x12\x15\n\rauthenticator\x18\x02 \x01(\x05\x12\x12\n\nfederation\x18\x03 \x01(\x05\"\xea\x01\n\x16IssueCredentialRequest\x12\x15\n\rlocal_subject\x18\x01 \x01(\t\x12\x17\n\x0f\x63redential_type\x18\x02 \x01(\t\x12\'\n\x06\x63laims\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\nholder_jwk\x18\x04 \x01(\t\x12\x36\n\x0e\x61uthentication\x18\x05 \x01(\x0b\x32\x1e.recognition.v1.Authentication\x12+\n\x08lifetime\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"^\n\x17IssueCredentialResponse\x12\x12\n\ncredential\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf7\x01\n\x15IssueAssertionRequest\x12\x15\n\rlocal_subject\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12\'\n\x06\x63laims\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x36\n\x0e\x61uthentication\x18\x04 \x01(\x0b\x32\x1e.recognition.v1.Authentication\x12\'\n\x1f\x63onfirmation_certificate_sha256\x18\x05 \x01(\t\x12+\n\x08lifetime\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\\\n\x16IssueAssertionResponse\x12\x11\n\tassertion\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xd6\x01\n\x0fIssuanceService\x12\x62\n\x0fIssueCredential\x12&.recognition.v1.IssueCredentialRequest\x1a\'.recognition.v1.IssueCredentialResponse\x12_\n\x0eIssueAssertion\x12%.recognition.v1.IssueAssertionRequest\x1a&.recognition.v1.IssueAssertionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drecognition/v1/issuance.proto\x12\x0erecognition.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!recognition/v1/verification.proto\"\xa3\x01\n\x0bIssuedActor\x12\x15\n\rlocal_subject\x18\x01 \x01(\t\x12\x14\n\x0crelationship\x18\x02 \x01(\t\x12\r\n\x05scope\x18\x03 \x03(\t\x12\'\n\x06\x63laims\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x97\x01\n\x0e\x41uthentication\x12\x0b\n\x03\x61\x63r\x18\x01 \x01(\t\x12\x0b\n\x03\x61mr\x18\x02 \x03(\t\x12\x37\n\x13\x61uthentication_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\tassurance\x18\x04 \x01(\x0b\x32\x1f.recognition.v1.IssuedAssurance\"N\n\x0fIssuedAssurance\x12\x10\n\x08identity\x18\x01 \x01(\x05\x12\x15\n\rauthenticator\x18\x02 \x01(\x05\x12\x12\n\nfederation\x18\x03 \x01(\x05\"\xc9\x02\n\x16IssueCredentialRequest\x12\x15\n\rlocal_subject\x18\x01 \x01(\t\x12\x17\n\x0f\x63redential_type\x18\x02 \x01(\t\x12\'\n\x06\x63laims\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\nholder_jwk\x18\x04 \x01(\t\x12\x36\n\x0e\x61uthentication\x18\x05 \x01(\x0b\x32\x1e.recognition.v1.Authentication\x12+\n\x08lifetime\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0csubject_type\x18\x07 \x01(\x0e\x32\x1b.recognition.v1.SubjectType\x12*\n\x05\x61\x63tor\x18\x08 \x01(\x0b\x32\x1b.recognition.v1.IssuedActor\"u\n\x17IssueCredentialResponse\x12\x12\n\ncredential\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rcredential_id\x18\x03 \x01(\t\"\xd6\x02\n\x15IssueAssertionRequest\x12\x15\n\rlocal_subject\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12\'\n\x06\x63laims\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x36\n\x0e\x61uthentication\x18\x04 \x01(\x0b\x32\x1e.recognition.v1.Authentication\x12\'\n\x1f\x63onfirmation_certificate_sha256\x18\x05 \x01(\t\x12+\n\x08lifetime\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0csubject_type\x18\x07 \x01(\x0e\x32\x1b.recognition.v1.SubjectType\x12*\n\x05\x61\x63tor\x18\x08 \x01(\x0b\x32\x1b.recognition.v1.IssuedActor\"\\\n\x16IssueAssertionResponse\x12\x11\n\tassertion\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"N\n\x10\x43redentialTarget\x12\x17\n\rcredential_id\x18\x01 \x01(\tH\x00\x12\x17\n\rlocal_subject\x18\x02 \x01(\tH\x00\x42\x08\n\x06target\"\x81\x01\n\x1aSetCredentialStatusRequest\x12\x31\n\x07targets\x18\x01 \x03(\x0b\x32 .recognition.v1.CredentialTarget\x12\x30\n\x06status\x18\x02 \x01(\x0e\x32 .recognition.v1.CredentialStatus\"I\n\x16\x43redentialStatusResult\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\x05\x12\x0f\n\x07refused\x18\x02 \x01(\x05\x12\r\n\x05known\x18\x03 \x01(\x08\"\x8b\x01\n\x1bSetCredentialStatusResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32&.recognition.v1.CredentialStatusResult\x12\x33\n\x10\x65\x66\x66\x65\x63tive_within\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"N\n\x1aGetCredentialStatusRequest\x12\x30\n\x06target\x18\x01 \x01(\x0b\x32 .recognition.v1.CredentialTarget\"\xda\x01\n\x10IssuedCredential\x12\x15\n\rcredential_id\x18\x01 \x01(\t\x12\x30\n\x06status\x18\x02 \x01(\x0e\x32 .recognition.v1.CredentialStatus\x12\x0c\n\x04list\x18\x03 \x01(\t\x12\r\n\x05index\x18\x04 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63hange_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"T\n\x1bGetCredentialStatusResponse\x12\x35\n\x0b\x63redentials\x18\x01 \x03(\x0b\x32 .recognition.v1.IssuedCredential\"\x18\n\x16ListStatusListsRequest\"\xab\x01\n\x11StatusListSummary\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x0c\n\x04used\x18\x03 \x01(\x03\x12\x0c\n\x04open\x18\x04 \x01(\x08\x12.\n\nissue_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x17ListStatusListsResponse\x12\x30\n\x05lists\x18\x01 \x03(\x0b\x32!.recognition.v1.StatusListSummary*\xbc\x01\n\x10\x43redentialStatus\x12!\n\x1d\x43REDENTIAL_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43REDENTIAL_STATUS_VALID\x10\x01\x12\x1d\n\x19\x43REDENTIAL_STATUS_REVOKED\x10\x02\x12\x1f\n\x1b\x43REDENTIAL_STATUS_SUSPENDED\x10\x03\x12(\n$CREDENTIAL_STATUS_ATTRIBUTES_CHANGED\x10\x04\x32\x9a\x04\n\x0fIssuanceService\x12\x62\n\x0fIssueCredential\x12&.recognition.v1.IssueCredentialRequest\x1a\'.recognition.v1.IssueCredentialResponse\x12_\n\x0eIssueAssertion\x12%.recognition.v1.IssueAssertionRequest\x1a&.recognition.v1.IssueAssertionResponse\x12n\n\x13SetCredentialStatus\x12*.recognition.v1.SetCredentialStatusRequest\x1a+.recognition.v1.SetCredentialStatusResponse\x12n\n\x13GetCredentialStatus\x12*.recognition.v1.GetCredentialStatusRequest\x1a+.recognition.v1.GetCredentialStatusResponse\x12\x62\n\x0fListStatusLists\x12&.recognition.v1.ListStatusListsRequest\x1a\'.recognition.v1.ListStatusListsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'recognition.v1.issuance_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUTHENTICATION']._serialized_start=145
-  _globals['_AUTHENTICATION']._serialized_end=296
-  _globals['_ISSUEDASSURANCE']._serialized_start=298
-  _globals['_ISSUEDASSURANCE']._serialized_end=376
-  _globals['_ISSUECREDENTIALREQUEST']._serialized_start=379
-  _globals['_ISSUECREDENTIALREQUEST']._serialized_end=613
-  _globals['_ISSUECREDENTIALRESPONSE']._serialized_start=615
-  _globals['_ISSUECREDENTIALRESPONSE']._serialized_end=709
-  _globals['_ISSUEASSERTIONREQUEST']._serialized_start=712
-  _globals['_ISSUEASSERTIONREQUEST']._serialized_end=959
-  _globals['_ISSUEASSERTIONRESPONSE']._serialized_start=961
-  _globals['_ISSUEASSERTIONRESPONSE']._serialized_end=1053
-  _globals['_ISSUANCESERVICE']._serialized_start=1056
-  _globals['_ISSUANCESERVICE']._serialized_end=1270
+  _globals['_CREDENTIALSTATUS']._serialized_start=2563
+  _globals['_CREDENTIALSTATUS']._serialized_end=2751
+  _globals['_ISSUEDACTOR']._serialized_start=180
+  _globals['_ISSUEDACTOR']._serialized_end=343
+  _globals['_AUTHENTICATION']._serialized_start=346
+  _globals['_AUTHENTICATION']._serialized_end=497
+  _globals['_ISSUEDASSURANCE']._serialized_start=499
+  _globals['_ISSUEDASSURANCE']._serialized_end=577
+  _globals['_ISSUECREDENTIALREQUEST']._serialized_start=580
+  _globals['_ISSUECREDENTIALREQUEST']._serialized_end=909
+  _globals['_ISSUECREDENTIALRESPONSE']._serialized_start=911
+  _globals['_ISSUECREDENTIALRESPONSE']._serialized_end=1028
+  _globals['_ISSUEASSERTIONREQUEST']._serialized_start=1031
+  _globals['_ISSUEASSERTIONREQUEST']._serialized_end=1373
+  _globals['_ISSUEASSERTIONRESPONSE']._serialized_start=1375
+  _globals['_ISSUEASSERTIONRESPONSE']._serialized_end=1467
+  _globals['_CREDENTIALTARGET']._serialized_start=1469
+  _globals['_CREDENTIALTARGET']._serialized_end=1547
+  _globals['_SETCREDENTIALSTATUSREQUEST']._serialized_start=1550
+  _globals['_SETCREDENTIALSTATUSREQUEST']._serialized_end=1679
+  _globals['_CREDENTIALSTATUSRESULT']._serialized_start=1681
+  _globals['_CREDENTIALSTATUSRESULT']._serialized_end=1754
+  _globals['_SETCREDENTIALSTATUSRESPONSE']._serialized_start=1757
+  _globals['_SETCREDENTIALSTATUSRESPONSE']._serialized_end=1896
+  _globals['_GETCREDENTIALSTATUSREQUEST']._serialized_start=1898
+  _globals['_GETCREDENTIALSTATUSREQUEST']._serialized_end=1976
+  _globals['_ISSUEDCREDENTIAL']._serialized_start=1979
+  _globals['_ISSUEDCREDENTIAL']._serialized_end=2197
+  _globals['_GETCREDENTIALSTATUSRESPONSE']._serialized_start=2199
+  _globals['_GETCREDENTIALSTATUSRESPONSE']._serialized_end=2283
+  _globals['_LISTSTATUSLISTSREQUEST']._serialized_start=2285
+  _globals['_LISTSTATUSLISTSREQUEST']._serialized_end=2309
+  _globals['_STATUSLISTSUMMARY']._serialized_start=2312
+  _globals['_STATUSLISTSUMMARY']._serialized_end=2483
+  _globals['_LISTSTATUSLISTSRESPONSE']._serialized_start=2485
+  _globals['_LISTSTATUSLISTSRESPONSE']._serialized_end=2560
+  _globals['_ISSUANCESERVICE']._serialized_start=2754
+  _globals['_ISSUANCESERVICE']._serialized_end=3292
 # @@protoc_insertion_point(module_scope)

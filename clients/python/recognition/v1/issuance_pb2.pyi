@@ -10,6 +10,8 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from recognition.v1 import verification_pb2 as _verification_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +22,82 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _CredentialStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CredentialStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CredentialStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CREDENTIAL_STATUS_UNSPECIFIED: _CredentialStatus.ValueType  # 0
+    """Not stated."""
+    CREDENTIAL_STATUS_VALID: _CredentialStatus.ValueType  # 1
+    """It is good."""
+    CREDENTIAL_STATUS_REVOKED: _CredentialStatus.ValueType  # 2
+    """It is revoked, for good."""
+    CREDENTIAL_STATUS_SUSPENDED: _CredentialStatus.ValueType  # 3
+    """It is suspended until it is made valid again."""
+    CREDENTIAL_STATUS_ATTRIBUTES_CHANGED: _CredentialStatus.ValueType  # 4
+    """What it states has changed, for example where the person lives: it will not be good again, and a new one is due."""
+
+class CredentialStatus(_CredentialStatus, metaclass=_CredentialStatusEnumTypeWrapper):
+    """What became of a credential."""
+
+CREDENTIAL_STATUS_UNSPECIFIED: CredentialStatus.ValueType  # 0
+"""Not stated."""
+CREDENTIAL_STATUS_VALID: CredentialStatus.ValueType  # 1
+"""It is good."""
+CREDENTIAL_STATUS_REVOKED: CredentialStatus.ValueType  # 2
+"""It is revoked, for good."""
+CREDENTIAL_STATUS_SUSPENDED: CredentialStatus.ValueType  # 3
+"""It is suspended until it is made valid again."""
+CREDENTIAL_STATUS_ATTRIBUTES_CHANGED: CredentialStatus.ValueType  # 4
+"""What it states has changed, for example where the person lives: it will not be good again, and a new one is due."""
+Global___CredentialStatus: _TypeAlias = CredentialStatus  # noqa: Y015
+
+@_typing.final
+class IssuedActor(_message.Message):
+    """Somebody who acts for the subject, with the scope of their authority."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOCAL_SUBJECT_FIELD_NUMBER: _builtins.int
+    RELATIONSHIP_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    local_subject: _builtins.str
+    """The issuer's own stable identifier of that person; never an ID number."""
+    relationship: _builtins.str
+    """guardian, agent, lawyer or legal_representative."""
+    @_builtins.property
+    def scope(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Codes of the matters that the authority extends to. At least one, at most 64."""
+
+    @_builtins.property
+    def claims(self) -> _struct_pb2.Struct:
+        """Attributes of that person."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the authority ends; absent: with the credential."""
+
+    def __init__(
+        self,
+        *,
+        local_subject: _builtins.str = ...,
+        relationship: _builtins.str = ...,
+        scope: _abc.Iterable[_builtins.str] | None = ...,
+        claims: _struct_pb2.Struct | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "expire_time", b"expire_time", "local_subject", b"local_subject", "relationship", b"relationship", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssuedActor: _TypeAlias = IssuedActor  # noqa: Y015
 
 @_typing.final
 class Authentication(_message.Message):
@@ -103,12 +181,16 @@ class IssueCredentialRequest(_message.Message):
     HOLDER_JWK_FIELD_NUMBER: _builtins.int
     AUTHENTICATION_FIELD_NUMBER: _builtins.int
     LIFETIME_FIELD_NUMBER: _builtins.int
+    SUBJECT_TYPE_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
     local_subject: _builtins.str
     """The issuer's own stable identifier of the person; never an ID number. It does not appear in the credential."""
     credential_type: _builtins.str
     """Type of the credential (vct)."""
     holder_jwk: _builtins.str
     """The holder's public key as a JWK (JSON)."""
+    subject_type: _verification_pb2.SubjectType.ValueType
+    """Who or what it is about; unspecified means a person. An organisation needs an actor."""
     @_builtins.property
     def claims(self) -> _struct_pb2.Struct:
         """Attributes, each selectively disclosable."""
@@ -121,6 +203,10 @@ class IssueCredentialRequest(_message.Message):
     def lifetime(self) -> _duration_pb2.Duration:
         """How long the credential lives; absent means the configured default. At most 400 days."""
 
+    @_builtins.property
+    def actor(self) -> Global___IssuedActor:
+        """Who acts for the subject and holds the key. How the person was authenticated is then said of the actor."""
+
     def __init__(
         self,
         *,
@@ -130,10 +216,12 @@ class IssueCredentialRequest(_message.Message):
         holder_jwk: _builtins.str = ...,
         authentication: Global___Authentication | None = ...,
         lifetime: _duration_pb2.Duration | None = ...,
+        subject_type: _verification_pb2.SubjectType.ValueType = ...,
+        actor: Global___IssuedActor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["authentication", b"authentication", "claims", b"claims", "lifetime", b"lifetime"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "authentication", b"authentication", "claims", b"claims", "lifetime", b"lifetime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentication", b"authentication", "claims", b"claims", "credential_type", b"credential_type", "holder_jwk", b"holder_jwk", "lifetime", b"lifetime", "local_subject", b"local_subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "authentication", b"authentication", "claims", b"claims", "credential_type", b"credential_type", "holder_jwk", b"holder_jwk", "lifetime", b"lifetime", "local_subject", b"local_subject", "subject_type", b"subject_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -147,8 +235,11 @@ class IssueCredentialResponse(_message.Message):
 
     CREDENTIAL_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_ID_FIELD_NUMBER: _builtins.int
     credential: _builtins.str
     """The SD-JWT with all disclosures, for the holder alone."""
+    credential_id: _builtins.str
+    """The issuer's own name for this credential, by which its status is set. It does not appear in the credential."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it expires."""
@@ -158,10 +249,11 @@ class IssueCredentialResponse(_message.Message):
         *,
         credential: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        credential_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "expire_time", b"expire_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "credential_id", b"credential_id", "expire_time", b"expire_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -179,12 +271,16 @@ class IssueAssertionRequest(_message.Message):
     AUTHENTICATION_FIELD_NUMBER: _builtins.int
     CONFIRMATION_CERTIFICATE_SHA256_FIELD_NUMBER: _builtins.int
     LIFETIME_FIELD_NUMBER: _builtins.int
+    SUBJECT_TYPE_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
     local_subject: _builtins.str
     """The issuer's own stable identifier of the person; never an ID number. It does not appear in the assertion."""
     audience: _builtins.str
     """The one audience: the identifier of the relying service, or of its gateway."""
     confirmation_certificate_sha256: _builtins.str
     """SHA-256 thumbprint (base64url) of the one TLS client certificate that may present it; empty: whoever holds it."""
+    subject_type: _verification_pb2.SubjectType.ValueType
+    """Who or what it is about; unspecified means a person. An organisation needs an actor."""
     @_builtins.property
     def claims(self) -> _struct_pb2.Struct:
         """Attributes handed over."""
@@ -197,6 +293,10 @@ class IssueAssertionRequest(_message.Message):
     def lifetime(self) -> _duration_pb2.Duration:
         """How long the assertion lives; absent means 300 seconds, which is also the most."""
 
+    @_builtins.property
+    def actor(self) -> Global___IssuedActor:
+        """Who acts for the subject. How the person was authenticated is then said of the actor."""
+
     def __init__(
         self,
         *,
@@ -206,10 +306,12 @@ class IssueAssertionRequest(_message.Message):
         authentication: Global___Authentication | None = ...,
         confirmation_certificate_sha256: _builtins.str = ...,
         lifetime: _duration_pb2.Duration | None = ...,
+        subject_type: _verification_pb2.SubjectType.ValueType = ...,
+        actor: Global___IssuedActor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["authentication", b"authentication", "claims", b"claims", "lifetime", b"lifetime"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "authentication", b"authentication", "claims", b"claims", "lifetime", b"lifetime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "authentication", b"authentication", "claims", b"claims", "confirmation_certificate_sha256", b"confirmation_certificate_sha256", "lifetime", b"lifetime", "local_subject", b"local_subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "audience", b"audience", "authentication", b"authentication", "claims", b"claims", "confirmation_certificate_sha256", b"confirmation_certificate_sha256", "lifetime", b"lifetime", "local_subject", b"local_subject", "subject_type", b"subject_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -242,3 +344,300 @@ class IssueAssertionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IssueAssertionResponse: _TypeAlias = IssueAssertionResponse  # noqa: Y015
+
+@_typing.final
+class CredentialTarget(_message.Message):
+    """Which credentials are meant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDENTIAL_ID_FIELD_NUMBER: _builtins.int
+    LOCAL_SUBJECT_FIELD_NUMBER: _builtins.int
+    credential_id: _builtins.str
+    """One credential, as IssueCredentialResponse named it."""
+    local_subject: _builtins.str
+    """All credentials about one subject, or that one acts with, that have not expired."""
+    def __init__(
+        self,
+        *,
+        credential_id: _builtins.str = ...,
+        local_subject: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credential_id", b"credential_id", "local_subject", b"local_subject", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_id", b"credential_id", "local_subject", b"local_subject", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["credential_id", "local_subject"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
+
+Global___CredentialTarget: _TypeAlias = CredentialTarget  # noqa: Y015
+
+@_typing.final
+class SetCredentialStatusRequest(_message.Message):
+    """Asks to change what became of credentials."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGETS_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    status: Global___CredentialStatus.ValueType
+    """What became of them. REVOKED and ATTRIBUTES_CHANGED are final."""
+    @_builtins.property
+    def targets(self) -> _containers.RepeatedCompositeFieldContainer[Global___CredentialTarget]:
+        """Which; at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        targets: _abc.Iterable[Global___CredentialTarget] | None = ...,
+        status: Global___CredentialStatus.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status", "targets", b"targets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetCredentialStatusRequest: _TypeAlias = SetCredentialStatusRequest  # noqa: Y015
+
+@_typing.final
+class CredentialStatusResult(_message.Message):
+    """What became of one target."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    KNOWN_FIELD_NUMBER: _builtins.int
+    changed: _builtins.int
+    """How many credentials were changed. 0 with none refused: all had this status already."""
+    refused: _builtins.int
+    """How many could not be changed, because what became of them before is final."""
+    known: _builtins.bool
+    """Whether any credential of the target is known at all."""
+    def __init__(
+        self,
+        *,
+        changed: _builtins.int = ...,
+        refused: _builtins.int = ...,
+        known: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "known", b"known", "refused", b"refused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CredentialStatusResult: _TypeAlias = CredentialStatusResult  # noqa: Y015
+
+@_typing.final
+class SetCredentialStatusResponse(_message.Message):
+    """The changes are in force here and on their way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_WITHIN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___CredentialStatusResult]:
+        """One for each target, in order."""
+
+    @_builtins.property
+    def effective_within(self) -> _duration_pb2.Duration:
+        """By when every gateway that is reachable enforces them at the latest: the time to live of the lists."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___CredentialStatusResult] | None = ...,
+        effective_within: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["effective_within", b"effective_within"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_within", b"effective_within", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetCredentialStatusResponse: _TypeAlias = SetCredentialStatusResponse  # noqa: Y015
+
+@_typing.final
+class GetCredentialStatusRequest(_message.Message):
+    """Asks what became of credentials."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def target(self) -> Global___CredentialTarget:
+        """Which."""
+
+    def __init__(
+        self,
+        *,
+        target: Global___CredentialTarget | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCredentialStatusRequest: _TypeAlias = GetCredentialStatusRequest  # noqa: Y015
+
+@_typing.final
+class IssuedCredential(_message.Message):
+    """What became of one credential."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDENTIAL_ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    LIST_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    credential_id: _builtins.str
+    """Its name."""
+    status: Global___CredentialStatus.ValueType
+    """What became of it."""
+    list: _builtins.str
+    """The list it refers to."""
+    index: _builtins.int
+    """Its place in the list."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it expires."""
+
+    @_builtins.property
+    def change_time(self) -> _timestamp_pb2.Timestamp:
+        """When its status last changed; absent: never."""
+
+    def __init__(
+        self,
+        *,
+        credential_id: _builtins.str = ...,
+        status: Global___CredentialStatus.ValueType = ...,
+        list: _builtins.str = ...,
+        index: _builtins.int = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        change_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "credential_id", b"credential_id", "expire_time", b"expire_time", "index", b"index", "list", b"list", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssuedCredential: _TypeAlias = IssuedCredential  # noqa: Y015
+
+@_typing.final
+class GetCredentialStatusResponse(_message.Message):
+    """What became of credentials."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDENTIALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def credentials(self) -> _containers.RepeatedCompositeFieldContainer[Global___IssuedCredential]:
+        """At most 1,000, those that expire last first."""
+
+    def __init__(
+        self,
+        *,
+        credentials: _abc.Iterable[Global___IssuedCredential] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCredentialStatusResponse: _TypeAlias = GetCredentialStatusResponse  # noqa: Y015
+
+@_typing.final
+class ListStatusListsRequest(_message.Message):
+    """Asks for the status lists."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStatusListsRequest: _TypeAlias = ListStatusListsRequest  # noqa: Y015
+
+@_typing.final
+class StatusListSummary(_message.Message):
+    """One status list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URI_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    OPEN_FIELD_NUMBER: _builtins.int
+    ISSUE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    uri: _builtins.str
+    """Its URI."""
+    size: _builtins.int
+    """How many places it has."""
+    used: _builtins.int
+    """How many are given to credentials, decoys included."""
+    open: _builtins.bool
+    """Whether new credentials are still given places in it."""
+    @_builtins.property
+    def issue_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last signed."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When that stops to count."""
+
+    def __init__(
+        self,
+        *,
+        uri: _builtins.str = ...,
+        size: _builtins.int = ...,
+        used: _builtins.int = ...,
+        open: _builtins.bool = ...,
+        issue_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "issue_time", b"issue_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "issue_time", b"issue_time", "open", b"open", "size", b"size", "uri", b"uri", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatusListSummary: _TypeAlias = StatusListSummary  # noqa: Y015
+
+@_typing.final
+class ListStatusListsResponse(_message.Message):
+    """The status lists."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LISTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lists(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusListSummary]:
+        """Oldest first; an issuer has at most 64."""
+
+    def __init__(
+        self,
+        *,
+        lists: _abc.Iterable[Global___StatusListSummary] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lists", b"lists"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStatusListsResponse: _TypeAlias = ListStatusListsResponse  # noqa: Y015

@@ -45,6 +45,21 @@ class IssuanceServiceStub(object):
                 request_serializer=recognition_dot_v1_dot_issuance__pb2.IssueAssertionRequest.SerializeToString,
                 response_deserializer=recognition_dot_v1_dot_issuance__pb2.IssueAssertionResponse.FromString,
                 _registered_method=True)
+        self.SetCredentialStatus = channel.unary_unary(
+                '/recognition.v1.IssuanceService/SetCredentialStatus',
+                request_serializer=recognition_dot_v1_dot_issuance__pb2.SetCredentialStatusRequest.SerializeToString,
+                response_deserializer=recognition_dot_v1_dot_issuance__pb2.SetCredentialStatusResponse.FromString,
+                _registered_method=True)
+        self.GetCredentialStatus = channel.unary_unary(
+                '/recognition.v1.IssuanceService/GetCredentialStatus',
+                request_serializer=recognition_dot_v1_dot_issuance__pb2.GetCredentialStatusRequest.SerializeToString,
+                response_deserializer=recognition_dot_v1_dot_issuance__pb2.GetCredentialStatusResponse.FromString,
+                _registered_method=True)
+        self.ListStatusLists = channel.unary_unary(
+                '/recognition.v1.IssuanceService/ListStatusLists',
+                request_serializer=recognition_dot_v1_dot_issuance__pb2.ListStatusListsRequest.SerializeToString,
+                response_deserializer=recognition_dot_v1_dot_issuance__pb2.ListStatusListsResponse.FromString,
+                _registered_method=True)
 
 
 class IssuanceServiceServicer(object):
@@ -65,6 +80,28 @@ class IssuanceServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetCredentialStatus(self, request, context):
+        """Revokes, suspends or resumes credentials, or says that what they state has changed. Durable, signed and handed out
+        when this answers; in force everywhere as soon as the list arrives, and at the latest after its time to live.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCredentialStatus(self, request, context):
+        """Gives the status of credentials, by credential or by subject.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListStatusLists(self, request, context):
+        """Gives the status lists that this issuer publishes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IssuanceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +114,21 @@ def add_IssuanceServiceServicer_to_server(servicer, server):
                     servicer.IssueAssertion,
                     request_deserializer=recognition_dot_v1_dot_issuance__pb2.IssueAssertionRequest.FromString,
                     response_serializer=recognition_dot_v1_dot_issuance__pb2.IssueAssertionResponse.SerializeToString,
+            ),
+            'SetCredentialStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetCredentialStatus,
+                    request_deserializer=recognition_dot_v1_dot_issuance__pb2.SetCredentialStatusRequest.FromString,
+                    response_serializer=recognition_dot_v1_dot_issuance__pb2.SetCredentialStatusResponse.SerializeToString,
+            ),
+            'GetCredentialStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCredentialStatus,
+                    request_deserializer=recognition_dot_v1_dot_issuance__pb2.GetCredentialStatusRequest.FromString,
+                    response_serializer=recognition_dot_v1_dot_issuance__pb2.GetCredentialStatusResponse.SerializeToString,
+            ),
+            'ListStatusLists': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStatusLists,
+                    request_deserializer=recognition_dot_v1_dot_issuance__pb2.ListStatusListsRequest.FromString,
+                    response_serializer=recognition_dot_v1_dot_issuance__pb2.ListStatusListsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +186,87 @@ class IssuanceService(object):
             '/recognition.v1.IssuanceService/IssueAssertion',
             recognition_dot_v1_dot_issuance__pb2.IssueAssertionRequest.SerializeToString,
             recognition_dot_v1_dot_issuance__pb2.IssueAssertionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetCredentialStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recognition.v1.IssuanceService/SetCredentialStatus',
+            recognition_dot_v1_dot_issuance__pb2.SetCredentialStatusRequest.SerializeToString,
+            recognition_dot_v1_dot_issuance__pb2.SetCredentialStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCredentialStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recognition.v1.IssuanceService/GetCredentialStatus',
+            recognition_dot_v1_dot_issuance__pb2.GetCredentialStatusRequest.SerializeToString,
+            recognition_dot_v1_dot_issuance__pb2.GetCredentialStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStatusLists(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recognition.v1.IssuanceService/ListStatusLists',
+            recognition_dot_v1_dot_issuance__pb2.ListStatusListsRequest.SerializeToString,
+            recognition_dot_v1_dot_issuance__pb2.ListStatusListsResponse.FromString,
             options,
             channel_credentials,
             insecure,

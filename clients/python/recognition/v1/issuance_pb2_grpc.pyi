@@ -37,6 +37,14 @@ class IssuanceServiceStub:
     """Issues a long-lived identity credential (SD-JWT VC) bound to the holder's key, attributes selectively disclosable."""
     IssueAssertion: _grpc.UnaryUnaryMultiCallable[_issuance_pb2.IssueAssertionRequest, _issuance_pb2.IssueAssertionResponse]
     """Issues a short-lived, single-use identity assertion (JWT) for one audience."""
+    SetCredentialStatus: _grpc.UnaryUnaryMultiCallable[_issuance_pb2.SetCredentialStatusRequest, _issuance_pb2.SetCredentialStatusResponse]
+    """Revokes, suspends or resumes credentials, or says that what they state has changed. Durable, signed and handed out
+    when this answers; in force everywhere as soon as the list arrives, and at the latest after its time to live.
+    """
+    GetCredentialStatus: _grpc.UnaryUnaryMultiCallable[_issuance_pb2.GetCredentialStatusRequest, _issuance_pb2.GetCredentialStatusResponse]
+    """Gives the status of credentials, by credential or by subject."""
+    ListStatusLists: _grpc.UnaryUnaryMultiCallable[_issuance_pb2.ListStatusListsRequest, _issuance_pb2.ListStatusListsResponse]
+    """Gives the status lists that this issuer publishes."""
 
 @_typing.type_check_only
 class IssuanceServiceAsyncStub(IssuanceServiceStub):
@@ -47,6 +55,14 @@ class IssuanceServiceAsyncStub(IssuanceServiceStub):
     """Issues a long-lived identity credential (SD-JWT VC) bound to the holder's key, attributes selectively disclosable."""
     IssueAssertion: _aio.UnaryUnaryMultiCallable[_issuance_pb2.IssueAssertionRequest, _issuance_pb2.IssueAssertionResponse]  # type: ignore[assignment]
     """Issues a short-lived, single-use identity assertion (JWT) for one audience."""
+    SetCredentialStatus: _aio.UnaryUnaryMultiCallable[_issuance_pb2.SetCredentialStatusRequest, _issuance_pb2.SetCredentialStatusResponse]  # type: ignore[assignment]
+    """Revokes, suspends or resumes credentials, or says that what they state has changed. Durable, signed and handed out
+    when this answers; in force everywhere as soon as the list arrives, and at the latest after its time to live.
+    """
+    GetCredentialStatus: _aio.UnaryUnaryMultiCallable[_issuance_pb2.GetCredentialStatusRequest, _issuance_pb2.GetCredentialStatusResponse]  # type: ignore[assignment]
+    """Gives the status of credentials, by credential or by subject."""
+    ListStatusLists: _aio.UnaryUnaryMultiCallable[_issuance_pb2.ListStatusListsRequest, _issuance_pb2.ListStatusListsResponse]  # type: ignore[assignment]
+    """Gives the status lists that this issuer publishes."""
 
 class IssuanceServiceServicer(metaclass=_abc_1.ABCMeta):
     """For the province's own identity system: issue what the other provinces will recognise."""
@@ -66,5 +82,31 @@ class IssuanceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_issuance_pb2.IssueAssertionResponse, _abc.Awaitable[_issuance_pb2.IssueAssertionResponse]]:
         """Issues a short-lived, single-use identity assertion (JWT) for one audience."""
+
+    @_abc_1.abstractmethod
+    def SetCredentialStatus(
+        self,
+        request: _issuance_pb2.SetCredentialStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_issuance_pb2.SetCredentialStatusResponse, _abc.Awaitable[_issuance_pb2.SetCredentialStatusResponse]]:
+        """Revokes, suspends or resumes credentials, or says that what they state has changed. Durable, signed and handed out
+        when this answers; in force everywhere as soon as the list arrives, and at the latest after its time to live.
+        """
+
+    @_abc_1.abstractmethod
+    def GetCredentialStatus(
+        self,
+        request: _issuance_pb2.GetCredentialStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_issuance_pb2.GetCredentialStatusResponse, _abc.Awaitable[_issuance_pb2.GetCredentialStatusResponse]]:
+        """Gives the status of credentials, by credential or by subject."""
+
+    @_abc_1.abstractmethod
+    def ListStatusLists(
+        self,
+        request: _issuance_pb2.ListStatusListsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_issuance_pb2.ListStatusListsResponse, _abc.Awaitable[_issuance_pb2.ListStatusListsResponse]]:
+        """Gives the status lists that this issuer publishes."""
 
 def add_IssuanceServiceServicer_to_server(servicer: IssuanceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -84,6 +84,30 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The assurance asserted is lower than the matter demands."""
     REASON_REQUIRED_CLAIM_MISSING: _Reason.ValueType  # 46
     """A claim that the matter requires was not disclosed."""
+    REASON_SUBJECT_TYPE_NOT_ACCEPTED: _Reason.ValueType  # 47
+    """The matter does not accept a credential about this kind of subject: a person, or an organisation."""
+    REASON_ACTOR_MISSING: _Reason.ValueType  # 48
+    """The matter demands that somebody acts for the subject, and the credential names nobody who does."""
+    REASON_ACTOR_NOT_ACCEPTED: _Reason.ValueType  # 49
+    """The matter does not accept that somebody acts for the subject in this relationship."""
+    REASON_AUTHORITY_EXCEEDED: _Reason.ValueType  # 50
+    """The authority of whoever acts for the subject does not extend to this matter, or not any more."""
+    REASON_CONSENT_MISSING: _Reason.ValueType  # 51
+    """The matter rests on the person's consent, and the request names none."""
+    REASON_CONSENT_INVALID: _Reason.ValueType  # 52
+    """The consent named is not on record, has lapsed, or was given for something or somebody else."""
+    REASON_CONSENT_WITHDRAWN: _Reason.ValueType  # 53
+    """The person withdrew the consent."""
+    REASON_CREDENTIAL_REVOKED: _Reason.ValueType  # 54
+    """The issuer revoked the credential."""
+    REASON_CREDENTIAL_SUSPENDED: _Reason.ValueType  # 55
+    """The issuer suspended the credential."""
+    REASON_ATTRIBUTES_STALE: _Reason.ValueType  # 56
+    """What the credential states about its subject has changed since it was issued."""
+    REASON_STATUS_MISSING: _Reason.ValueType  # 57
+    """The matter demands a status, and the credential refers to none."""
+    REASON_STATUS_INVALID: _Reason.ValueType  # 58
+    """The credential's reference to its status is not one of its issuer's, or its status is not one that is known."""
     REASON_TRUST_STALE: _Reason.ValueType  # 60
     """The trust data needed for an answer is older than the agreement allows, or not there yet."""
     REASON_STATUS_UNAVAILABLE: _Reason.ValueType  # 61
@@ -114,6 +138,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """A document bears no sequence number, or one that jumps too far ahead."""
     REASON_SNAPSHOT_MISMATCH: _Reason.ValueType  # 81
     """A snapshot drops what an earlier one held, or a statement is not the one its snapshot names."""
+    REASON_STATUS_LIST_INVALID: _Reason.ValueType  # 82
+    """A status list breaks a rule of the Token Status List specification, or of this federation's profile of it."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a presentation was not accepted, or why the gateway could not tell. The set is closed; a number, once given,
@@ -182,6 +208,30 @@ REASON_ASSURANCE_TOO_LOW: Reason.ValueType  # 45
 """The assurance asserted is lower than the matter demands."""
 REASON_REQUIRED_CLAIM_MISSING: Reason.ValueType  # 46
 """A claim that the matter requires was not disclosed."""
+REASON_SUBJECT_TYPE_NOT_ACCEPTED: Reason.ValueType  # 47
+"""The matter does not accept a credential about this kind of subject: a person, or an organisation."""
+REASON_ACTOR_MISSING: Reason.ValueType  # 48
+"""The matter demands that somebody acts for the subject, and the credential names nobody who does."""
+REASON_ACTOR_NOT_ACCEPTED: Reason.ValueType  # 49
+"""The matter does not accept that somebody acts for the subject in this relationship."""
+REASON_AUTHORITY_EXCEEDED: Reason.ValueType  # 50
+"""The authority of whoever acts for the subject does not extend to this matter, or not any more."""
+REASON_CONSENT_MISSING: Reason.ValueType  # 51
+"""The matter rests on the person's consent, and the request names none."""
+REASON_CONSENT_INVALID: Reason.ValueType  # 52
+"""The consent named is not on record, has lapsed, or was given for something or somebody else."""
+REASON_CONSENT_WITHDRAWN: Reason.ValueType  # 53
+"""The person withdrew the consent."""
+REASON_CREDENTIAL_REVOKED: Reason.ValueType  # 54
+"""The issuer revoked the credential."""
+REASON_CREDENTIAL_SUSPENDED: Reason.ValueType  # 55
+"""The issuer suspended the credential."""
+REASON_ATTRIBUTES_STALE: Reason.ValueType  # 56
+"""What the credential states about its subject has changed since it was issued."""
+REASON_STATUS_MISSING: Reason.ValueType  # 57
+"""The matter demands a status, and the credential refers to none."""
+REASON_STATUS_INVALID: Reason.ValueType  # 58
+"""The credential's reference to its status is not one of its issuer's, or its status is not one that is known."""
 REASON_TRUST_STALE: Reason.ValueType  # 60
 """The trust data needed for an answer is older than the agreement allows, or not there yet."""
 REASON_STATUS_UNAVAILABLE: Reason.ValueType  # 61
@@ -212,4 +262,6 @@ REASON_SEQUENCE_INVALID: Reason.ValueType  # 80
 """A document bears no sequence number, or one that jumps too far ahead."""
 REASON_SNAPSHOT_MISMATCH: Reason.ValueType  # 81
 """A snapshot drops what an earlier one held, or a statement is not the one its snapshot names."""
+REASON_STATUS_LIST_INVALID: Reason.ValueType  # 82
+"""A status list breaks a rule of the Token Status List specification, or of this federation's profile of it."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015

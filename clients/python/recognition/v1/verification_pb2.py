@@ -28,31 +28,69 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from recognition.v1 import reason_pb2 as recognition_dot_v1_dot_reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!recognition/v1/verification.proto\x12\x0erecognition.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1brecognition/v1/reason.proto\"(\n\x16\x43reateChallengeRequest\x12\x0e\n\x06matter\x18\x01 \x01(\t\"k\n\x17\x43reateChallengeResponse\x12\r\n\x05nonce\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"b\n\x17VerifyCredentialRequest\x12\x0e\n\x06matter\x18\x01 \x01(\t\x12\x14\n\x0cpresentation\x18\x02 \x01(\t\x12\r\n\x05nonce\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\xb7\x02\n\x18VerifyCredentialResponse\x12.\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1a.recognition.v1.AcceptanceH\x00\x12-\n\x08rejected\x18\x02 \x01(\x0b\x32\x19.recognition.v1.RejectionH\x00\x12\x36\n\rindeterminate\x18\x03 \x01(\x0b\x32\x1d.recognition.v1.IndeterminateH\x00\x12\x17\n\x0fverification_id\x18\x04 \x01(\t\x12/\n\x0bverify_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0btrust_basis\x18\x06 \x01(\x0b\x32\x1a.recognition.v1.TrustBasisB\t\n\x07verdict\"\xeb\x02\n\nAcceptance\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\t\x12\x18\n\x10issuing_province\x18\x03 \x01(\t\x12\x17\n\x0f\x63redential_type\x18\x04 \x01(\t\x12,\n\tassurance\x18\x05 \x01(\x0b\x32\x19.recognition.v1.Assurance\x12+\n\nattributes\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\nissue_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x13\x61uthentication_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cholder_bound\x18\n \x01(\x08\"U\n\tAssurance\x12\x10\n\x08identity\x18\x01 \x01(\x05\x12\x15\n\rauthenticator\x18\x02 \x01(\x05\x12\x12\n\nfederation\x18\x03 \x01(\x05\x12\x0b\n\x03\x61\x63r\x18\x04 \x01(\t\"3\n\tRejection\x12&\n\x06reason\x18\x01 \x01(\x0e\x32\x16.recognition.v1.Reason\"g\n\rIndeterminate\x12&\n\x06reason\x18\x01 \x01(\x0e\x32\x16.recognition.v1.Reason\x12.\n\x0bretry_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"m\n\nTrustBasis\x12\x17\n\x0f\x63harter_version\x18\x01 \x01(\x03\x12\x0f\n\x07view_id\x18\x02 \x01(\t\x12&\n\x03\x61ge\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05stale\x18\x04 \x01(\x08\x32\xe0\x01\n\x13VerificationService\x12\x62\n\x0f\x43reateChallenge\x12&.recognition.v1.CreateChallengeRequest\x1a\'.recognition.v1.CreateChallengeResponse\x12\x65\n\x10VerifyCredential\x12\'.recognition.v1.VerifyCredentialRequest\x1a(.recognition.v1.VerifyCredentialResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!recognition/v1/verification.proto\x12\x0erecognition.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1brecognition/v1/reason.proto\"(\n\x16\x43reateChallengeRequest\x12\x0e\n\x06matter\x18\x01 \x01(\t\"k\n\x17\x43reateChallengeResponse\x12\r\n\x05nonce\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa5\x01\n\x17VerifyCredentialRequest\x12\x0e\n\x06matter\x18\x01 \x01(\t\x12\x14\n\x0cpresentation\x18\x02 \x01(\t\x12\r\n\x05nonce\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x12\n\nconsent_id\x18\x05 \x01(\t\x12-\n\npredicates\x18\x06 \x03(\x0b\x32\x19.recognition.v1.Predicate\"\x99\x01\n\tPredicate\x12\x16\n\x0c\x61ge_at_least\x18\x01 \x01(\x05H\x00\x12\x33\n\x0chousehold_in\x18\x02 \x01(\x0b\x32\x1b.recognition.v1.HouseholdInH\x00\x12\x33\n\rclaim_matches\x18\x03 \x01(\x0b\x32\x1a.recognition.v1.ClaimMatchH\x00\x42\n\n\x08question\" \n\x0bHouseholdIn\x12\x11\n\tprovinces\x18\x01 \x03(\t\"*\n\nClaimMatch\x12\r\n\x05\x63laim\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x97\x03\n\x18VerifyCredentialResponse\x12.\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1a.recognition.v1.AcceptanceH\x00\x12-\n\x08rejected\x18\x02 \x01(\x0b\x32\x19.recognition.v1.RejectionH\x00\x12\x36\n\rindeterminate\x18\x03 \x01(\x0b\x32\x1d.recognition.v1.IndeterminateH\x00\x12\x17\n\x0fverification_id\x18\x04 \x01(\t\x12/\n\x0bverify_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0btrust_basis\x18\x06 \x01(\x0b\x32\x1a.recognition.v1.TrustBasis\x12\x31\n\x0cstatus_basis\x18\x07 \x01(\x0b\x32\x1b.recognition.v1.StatusBasis\x12+\n\tnext_step\x18\x08 \x01(\x0e\x32\x18.recognition.v1.NextStepB\t\n\x07verdict\"\xe5\x05\n\nAcceptance\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\t\x12\x18\n\x10issuing_province\x18\x03 \x01(\t\x12\x17\n\x0f\x63redential_type\x18\x04 \x01(\t\x12,\n\tassurance\x18\x05 \x01(\x0b\x32\x19.recognition.v1.Assurance\x12+\n\nattributes\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\nissue_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x13\x61uthentication_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cholder_bound\x18\n \x01(\x08\x12:\n\x11predicate_answers\x18\x0b \x03(\x0e\x32\x1f.recognition.v1.PredicateAnswer\x12\x31\n\x0csubject_type\x18\x0c \x01(\x0e\x32\x1b.recognition.v1.SubjectType\x12$\n\x05\x61\x63tor\x18\r \x01(\x0b\x32\x15.recognition.v1.Actor\x12\x1a\n\x12household_province\x18\x0e \x01(\t\x12\x31\n\x0e\x63redential_age\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12\x61uthentication_age\x18\x10 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\nerase_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10previous_subject\x18\x12 \x01(\t\x12\x13\n\x0blegal_basis\x18\x13 \x01(\t\"u\n\x05\x41\x63tor\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x14\n\x0crelationship\x18\x02 \x01(\t\x12+\n\nattributes\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x18\n\x10previous_subject\x18\x04 \x01(\t\"d\n\tAssurance\x12\x10\n\x08identity\x18\x01 \x01(\x05\x12\x15\n\rauthenticator\x18\x02 \x01(\x05\x12\x12\n\nfederation\x18\x03 \x01(\x05\x12\x0b\n\x03\x61\x63r\x18\x04 \x01(\t\x12\r\n\x05level\x18\x05 \x01(\x05\"3\n\tRejection\x12&\n\x06reason\x18\x01 \x01(\x0e\x32\x16.recognition.v1.Reason\"g\n\rIndeterminate\x12&\n\x06reason\x18\x01 \x01(\x0e\x32\x16.recognition.v1.Reason\x12.\n\x0bretry_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"m\n\nTrustBasis\x12\x17\n\x0f\x63harter_version\x18\x01 \x01(\x03\x12\x0f\n\x07view_id\x18\x02 \x01(\t\x12&\n\x03\x61ge\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05stale\x18\x04 \x01(\x08\"s\n\x0bStatusBasis\x12\x0c\n\x04list\x18\x01 \x01(\t\x12.\n\nissue_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x03\x61ge\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"5\n\x1a\x45xplainVerificationRequest\x12\x17\n\x0fverification_id\x18\x01 \x01(\t\"\'\n\rLocalizedText\x12\n\n\x02zh\x18\x01 \x01(\t\x12\n\n\x02\x65n\x18\x02 \x01(\t\"\xe9\x02\n\rExplainedStep\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12,\n\x05title\x18\x02 \x01(\x0b\x32\x1d.recognition.v1.LocalizedText\x12,\n\x07outcome\x18\x03 \x01(\x0e\x32\x1b.recognition.v1.StepOutcome\x12\x39\n\x06inputs\x18\x04 \x03(\x0b\x32).recognition.v1.ExplainedStep.InputsEntry\x12&\n\x06reason\x18\x05 \x01(\x0e\x32\x16.recognition.v1.Reason\x12.\n\x07meaning\x18\x06 \x01(\x0b\x32\x1d.recognition.v1.LocalizedText\x12*\n\x03\x66ix\x18\x07 \x01(\x0b\x32\x1d.recognition.v1.LocalizedText\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xef\x01\n\x1b\x45xplainVerificationResponse\x12\x17\n\x0fverification_id\x18\x01 \x01(\t\x12/\n\x0bverify_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07service\x18\x03 \x01(\t\x12\x0e\n\x06matter\x18\x04 \x01(\t\x12\x0f\n\x07verdict\x18\x05 \x01(\t\x12&\n\x06reason\x18\x06 \x01(\x0e\x32\x16.recognition.v1.Reason\x12,\n\x05steps\x18\x07 \x03(\x0b\x32\x1d.recognition.v1.ExplainedStep\"c\n\x14RecordConsentRequest\x12\x0e\n\x06matter\x18\x01 \x01(\t\x12\x0e\n\x06\x63laims\x18\x02 \x03(\t\x12+\n\x08lifetime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\\\n\x15RecordConsentResponse\x12\x12\n\nconsent_id\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\",\n\x16WithdrawConsentRequest\x12\x12\n\nconsent_id\x18\x01 \x01(\t\"L\n\x17WithdrawConsentResponse\x12\x31\n\rwithdraw_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*]\n\x0bSubjectType\x12\x1c\n\x18SUBJECT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14SUBJECT_TYPE_NATURAL\x10\x01\x12\x16\n\x12SUBJECT_TYPE_LEGAL\x10\x02*f\n\x0fPredicateAnswer\x12 \n\x1cPREDICATE_ANSWER_UNSPECIFIED\x10\x00\x12\x18\n\x14PREDICATE_ANSWER_YES\x10\x01\x12\x17\n\x13PREDICATE_ANSWER_NO\x10\x02*\xda\x04\n\x08NextStep\x12\x19\n\x15NEXT_STEP_UNSPECIFIED\x10\x00\x12\x15\n\x11NEXT_STEP_PROCEED\x10\x01\x12\x1b\n\x17NEXT_STEP_PRESENT_AGAIN\x10\x02\x12\x1b\n\x17NEXT_STEP_NEW_CHALLENGE\x10\x03\x12(\n$NEXT_STEP_CHOOSE_IDENTITY_CREDENTIAL\x10\x04\x12\"\n\x1eNEXT_STEP_CHOOSE_ACCEPTED_TYPE\x10\x05\x12&\n\"NEXT_STEP_CHOOSE_RECOGNISED_ISSUER\x10\x06\x12\x1e\n\x1aNEXT_STEP_RENEW_CREDENTIAL\x10\x07\x12 \n\x1cNEXT_STEP_GET_NEW_CREDENTIAL\x10\x08\x12\x18\n\x14NEXT_STEP_ASK_ISSUER\x10\t\x12 \n\x1cNEXT_STEP_AUTHENTICATE_AGAIN\x10\n\x12#\n\x1fNEXT_STEP_AUTHENTICATE_STRONGER\x10\x0b\x12\x1b\n\x17NEXT_STEP_DISCLOSE_MORE\x10\x0c\x12\x1c\n\x18NEXT_STEP_OBTAIN_CONSENT\x10\r\x12\x1a\n\x16NEXT_STEP_CHANGE_ACTOR\x10\x0e\x12\x19\n\x15NEXT_STEP_CHECK_CLOCK\x10\x0f\x12\x19\n\x15NEXT_STEP_RETRY_LATER\x10\x10\x12\x1a\n\x16NEXT_STEP_CALL_SUPPORT\x10\x11\x12 \n\x1cNEXT_STEP_TELL_ADMINISTRATOR\x10\x12*\xb4\x01\n\x0bStepOutcome\x12\x1c\n\x18STEP_OUTCOME_UNSPECIFIED\x10\x00\x12\x17\n\x13STEP_OUTCOME_PASSED\x10\x01\x12\x17\n\x13STEP_OUTCOME_FAILED\x10\x02\x12\x1a\n\x16STEP_OUTCOME_UNDECIDED\x10\x03\x12\x1c\n\x18STEP_OUTCOME_NOT_REACHED\x10\x04\x12\x1b\n\x17STEP_OUTCOME_NOT_NEEDED\x10\x05\x32\x92\x04\n\x13VerificationService\x12\x62\n\x0f\x43reateChallenge\x12&.recognition.v1.CreateChallengeRequest\x1a\'.recognition.v1.CreateChallengeResponse\x12\x65\n\x10VerifyCredential\x12\'.recognition.v1.VerifyCredentialRequest\x1a(.recognition.v1.VerifyCredentialResponse\x12n\n\x13\x45xplainVerification\x12*.recognition.v1.ExplainVerificationRequest\x1a+.recognition.v1.ExplainVerificationResponse\x12\\\n\rRecordConsent\x12$.recognition.v1.RecordConsentRequest\x1a%.recognition.v1.RecordConsentResponse\x12\x62\n\x0fWithdrawConsent\x12&.recognition.v1.WithdrawConsentRequest\x1a\'.recognition.v1.WithdrawConsentResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'recognition.v1.verification_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_EXPLAINEDSTEP_INPUTSENTRY']._loaded_options = None
+  _globals['_EXPLAINEDSTEP_INPUTSENTRY']._serialized_options = b'8\001'
+  _globals['_SUBJECTTYPE']._serialized_start=3512
+  _globals['_SUBJECTTYPE']._serialized_end=3605
+  _globals['_PREDICATEANSWER']._serialized_start=3607
+  _globals['_PREDICATEANSWER']._serialized_end=3709
+  _globals['_NEXTSTEP']._serialized_start=3712
+  _globals['_NEXTSTEP']._serialized_end=4314
+  _globals['_STEPOUTCOME']._serialized_start=4317
+  _globals['_STEPOUTCOME']._serialized_end=4497
   _globals['_CREATECHALLENGEREQUEST']._serialized_start=177
   _globals['_CREATECHALLENGEREQUEST']._serialized_end=217
   _globals['_CREATECHALLENGERESPONSE']._serialized_start=219
   _globals['_CREATECHALLENGERESPONSE']._serialized_end=326
-  _globals['_VERIFYCREDENTIALREQUEST']._serialized_start=328
-  _globals['_VERIFYCREDENTIALREQUEST']._serialized_end=426
-  _globals['_VERIFYCREDENTIALRESPONSE']._serialized_start=429
-  _globals['_VERIFYCREDENTIALRESPONSE']._serialized_end=740
-  _globals['_ACCEPTANCE']._serialized_start=743
-  _globals['_ACCEPTANCE']._serialized_end=1106
-  _globals['_ASSURANCE']._serialized_start=1108
-  _globals['_ASSURANCE']._serialized_end=1193
-  _globals['_REJECTION']._serialized_start=1195
-  _globals['_REJECTION']._serialized_end=1246
-  _globals['_INDETERMINATE']._serialized_start=1248
-  _globals['_INDETERMINATE']._serialized_end=1351
-  _globals['_TRUSTBASIS']._serialized_start=1353
-  _globals['_TRUSTBASIS']._serialized_end=1462
-  _globals['_VERIFICATIONSERVICE']._serialized_start=1465
-  _globals['_VERIFICATIONSERVICE']._serialized_end=1689
+  _globals['_VERIFYCREDENTIALREQUEST']._serialized_start=329
+  _globals['_VERIFYCREDENTIALREQUEST']._serialized_end=494
+  _globals['_PREDICATE']._serialized_start=497
+  _globals['_PREDICATE']._serialized_end=650
+  _globals['_HOUSEHOLDIN']._serialized_start=652
+  _globals['_HOUSEHOLDIN']._serialized_end=684
+  _globals['_CLAIMMATCH']._serialized_start=686
+  _globals['_CLAIMMATCH']._serialized_end=728
+  _globals['_VERIFYCREDENTIALRESPONSE']._serialized_start=731
+  _globals['_VERIFYCREDENTIALRESPONSE']._serialized_end=1138
+  _globals['_ACCEPTANCE']._serialized_start=1141
+  _globals['_ACCEPTANCE']._serialized_end=1882
+  _globals['_ACTOR']._serialized_start=1884
+  _globals['_ACTOR']._serialized_end=2001
+  _globals['_ASSURANCE']._serialized_start=2003
+  _globals['_ASSURANCE']._serialized_end=2103
+  _globals['_REJECTION']._serialized_start=2105
+  _globals['_REJECTION']._serialized_end=2156
+  _globals['_INDETERMINATE']._serialized_start=2158
+  _globals['_INDETERMINATE']._serialized_end=2261
+  _globals['_TRUSTBASIS']._serialized_start=2263
+  _globals['_TRUSTBASIS']._serialized_end=2372
+  _globals['_STATUSBASIS']._serialized_start=2374
+  _globals['_STATUSBASIS']._serialized_end=2489
+  _globals['_EXPLAINVERIFICATIONREQUEST']._serialized_start=2491
+  _globals['_EXPLAINVERIFICATIONREQUEST']._serialized_end=2544
+  _globals['_LOCALIZEDTEXT']._serialized_start=2546
+  _globals['_LOCALIZEDTEXT']._serialized_end=2585
+  _globals['_EXPLAINEDSTEP']._serialized_start=2588
+  _globals['_EXPLAINEDSTEP']._serialized_end=2949
+  _globals['_EXPLAINEDSTEP_INPUTSENTRY']._serialized_start=2904
+  _globals['_EXPLAINEDSTEP_INPUTSENTRY']._serialized_end=2949
+  _globals['_EXPLAINVERIFICATIONRESPONSE']._serialized_start=2952
+  _globals['_EXPLAINVERIFICATIONRESPONSE']._serialized_end=3191
+  _globals['_RECORDCONSENTREQUEST']._serialized_start=3193
+  _globals['_RECORDCONSENTREQUEST']._serialized_end=3292
+  _globals['_RECORDCONSENTRESPONSE']._serialized_start=3294
+  _globals['_RECORDCONSENTRESPONSE']._serialized_end=3386
+  _globals['_WITHDRAWCONSENTREQUEST']._serialized_start=3388
+  _globals['_WITHDRAWCONSENTREQUEST']._serialized_end=3432
+  _globals['_WITHDRAWCONSENTRESPONSE']._serialized_start=3434
+  _globals['_WITHDRAWCONSENTRESPONSE']._serialized_end=3510
+  _globals['_VERIFICATIONSERVICE']._serialized_start=4500
+  _globals['_VERIFICATIONSERVICE']._serialized_end=5030
 # @@protoc_insertion_point(module_scope)

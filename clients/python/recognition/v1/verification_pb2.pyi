@@ -3,11 +3,14 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from recognition.v1 import reason_pb2 as _reason_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +22,178 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _SubjectType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SubjectTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubjectType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUBJECT_TYPE_UNSPECIFIED: _SubjectType.ValueType  # 0
+    """Not stated. Never in an answer."""
+    SUBJECT_TYPE_NATURAL: _SubjectType.ValueType  # 1
+    """A person (自然人)."""
+    SUBJECT_TYPE_LEGAL: _SubjectType.ValueType  # 2
+    """An organisation (法人), identified by its unified social credit code."""
+
+class SubjectType(_SubjectType, metaclass=_SubjectTypeEnumTypeWrapper):
+    """Who or what a credential is about."""
+
+SUBJECT_TYPE_UNSPECIFIED: SubjectType.ValueType  # 0
+"""Not stated. Never in an answer."""
+SUBJECT_TYPE_NATURAL: SubjectType.ValueType  # 1
+"""A person (自然人)."""
+SUBJECT_TYPE_LEGAL: SubjectType.ValueType  # 2
+"""An organisation (法人), identified by its unified social credit code."""
+Global___SubjectType: _TypeAlias = SubjectType  # noqa: Y015
+
+class _PredicateAnswer:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PredicateAnswerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PredicateAnswer.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PREDICATE_ANSWER_UNSPECIFIED: _PredicateAnswer.ValueType  # 0
+    """No answer: treat it as damaged."""
+    PREDICATE_ANSWER_YES: _PredicateAnswer.ValueType  # 1
+    """It holds."""
+    PREDICATE_ANSWER_NO: _PredicateAnswer.ValueType  # 2
+    """It does not hold."""
+
+class PredicateAnswer(_PredicateAnswer, metaclass=_PredicateAnswerEnumTypeWrapper):
+    """The answer to a predicate."""
+
+PREDICATE_ANSWER_UNSPECIFIED: PredicateAnswer.ValueType  # 0
+"""No answer: treat it as damaged."""
+PREDICATE_ANSWER_YES: PredicateAnswer.ValueType  # 1
+"""It holds."""
+PREDICATE_ANSWER_NO: PredicateAnswer.ValueType  # 2
+"""It does not hold."""
+Global___PredicateAnswer: _TypeAlias = PredicateAnswer  # noqa: Y015
+
+class _NextStep:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NextStepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NextStep.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NEXT_STEP_UNSPECIFIED: _NextStep.ValueType  # 0
+    """Not stated: treat it as CALL_SUPPORT."""
+    NEXT_STEP_PROCEED: _NextStep.ValueType  # 1
+    """Go on with the matter. Attributes are to be erased at the time stated."""
+    NEXT_STEP_PRESENT_AGAIN: _NextStep.ValueType  # 2
+    """Have the person open the app and present once more."""
+    NEXT_STEP_NEW_CHALLENGE: _NextStep.ValueType  # 3
+    """Start over with a new challenge."""
+    NEXT_STEP_CHOOSE_IDENTITY_CREDENTIAL: _NextStep.ValueType  # 4
+    """Have the person choose the right kind of document."""
+    NEXT_STEP_CHOOSE_ACCEPTED_TYPE: _NextStep.ValueType  # 5
+    """Ask for one of the credential types that the matter accepts."""
+    NEXT_STEP_CHOOSE_RECOGNISED_ISSUER: _NextStep.ValueType  # 6
+    """Ask for a credential of an issuer that is recognised."""
+    NEXT_STEP_RENEW_CREDENTIAL: _NextStep.ValueType  # 7
+    """Have the person renew the credential."""
+    NEXT_STEP_GET_NEW_CREDENTIAL: _NextStep.ValueType  # 8
+    """Have the person get the credential issued anew."""
+    NEXT_STEP_ASK_ISSUER: _NextStep.ValueType  # 9
+    """Have the person ask the issuer what has become of the credential."""
+    NEXT_STEP_AUTHENTICATE_AGAIN: _NextStep.ValueType  # 10
+    """Have the person authenticate once more."""
+    NEXT_STEP_AUTHENTICATE_STRONGER: _NextStep.ValueType  # 11
+    """Have the person authenticate in a stronger way."""
+    NEXT_STEP_DISCLOSE_MORE: _NextStep.ValueType  # 12
+    """Have the person disclose what the matter needs."""
+    NEXT_STEP_OBTAIN_CONSENT: _NextStep.ValueType  # 13
+    """Ask for the person's consent and record it."""
+    NEXT_STEP_CHANGE_ACTOR: _NextStep.ValueType  # 14
+    """Have somebody present who may act in this matter."""
+    NEXT_STEP_CHECK_CLOCK: _NextStep.ValueType  # 15
+    """Look at the clocks, then try again."""
+    NEXT_STEP_RETRY_LATER: _NextStep.ValueType  # 16
+    """Ask again later; the person is not to be turned away."""
+    NEXT_STEP_CALL_SUPPORT: _NextStep.ValueType  # 17
+    """Call the gateway's technical support; the person has done nothing wrong."""
+    NEXT_STEP_TELL_ADMINISTRATOR: _NextStep.ValueType  # 18
+    """Tell the gateway's administrator."""
+
+class NextStep(_NextStep, metaclass=_NextStepEnumTypeWrapper):
+    """What whoever asked should do next. Texts for clerks and citizens are kept apart from this enum."""
+
+NEXT_STEP_UNSPECIFIED: NextStep.ValueType  # 0
+"""Not stated: treat it as CALL_SUPPORT."""
+NEXT_STEP_PROCEED: NextStep.ValueType  # 1
+"""Go on with the matter. Attributes are to be erased at the time stated."""
+NEXT_STEP_PRESENT_AGAIN: NextStep.ValueType  # 2
+"""Have the person open the app and present once more."""
+NEXT_STEP_NEW_CHALLENGE: NextStep.ValueType  # 3
+"""Start over with a new challenge."""
+NEXT_STEP_CHOOSE_IDENTITY_CREDENTIAL: NextStep.ValueType  # 4
+"""Have the person choose the right kind of document."""
+NEXT_STEP_CHOOSE_ACCEPTED_TYPE: NextStep.ValueType  # 5
+"""Ask for one of the credential types that the matter accepts."""
+NEXT_STEP_CHOOSE_RECOGNISED_ISSUER: NextStep.ValueType  # 6
+"""Ask for a credential of an issuer that is recognised."""
+NEXT_STEP_RENEW_CREDENTIAL: NextStep.ValueType  # 7
+"""Have the person renew the credential."""
+NEXT_STEP_GET_NEW_CREDENTIAL: NextStep.ValueType  # 8
+"""Have the person get the credential issued anew."""
+NEXT_STEP_ASK_ISSUER: NextStep.ValueType  # 9
+"""Have the person ask the issuer what has become of the credential."""
+NEXT_STEP_AUTHENTICATE_AGAIN: NextStep.ValueType  # 10
+"""Have the person authenticate once more."""
+NEXT_STEP_AUTHENTICATE_STRONGER: NextStep.ValueType  # 11
+"""Have the person authenticate in a stronger way."""
+NEXT_STEP_DISCLOSE_MORE: NextStep.ValueType  # 12
+"""Have the person disclose what the matter needs."""
+NEXT_STEP_OBTAIN_CONSENT: NextStep.ValueType  # 13
+"""Ask for the person's consent and record it."""
+NEXT_STEP_CHANGE_ACTOR: NextStep.ValueType  # 14
+"""Have somebody present who may act in this matter."""
+NEXT_STEP_CHECK_CLOCK: NextStep.ValueType  # 15
+"""Look at the clocks, then try again."""
+NEXT_STEP_RETRY_LATER: NextStep.ValueType  # 16
+"""Ask again later; the person is not to be turned away."""
+NEXT_STEP_CALL_SUPPORT: NextStep.ValueType  # 17
+"""Call the gateway's technical support; the person has done nothing wrong."""
+NEXT_STEP_TELL_ADMINISTRATOR: NextStep.ValueType  # 18
+"""Tell the gateway's administrator."""
+Global___NextStep: _TypeAlias = NextStep  # noqa: Y015
+
+class _StepOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StepOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STEP_OUTCOME_UNSPECIFIED: _StepOutcome.ValueType  # 0
+    """Not known."""
+    STEP_OUTCOME_PASSED: _StepOutcome.ValueType  # 1
+    """It found nothing to object to."""
+    STEP_OUTCOME_FAILED: _StepOutcome.ValueType  # 2
+    """It decided: not accepted."""
+    STEP_OUTCOME_UNDECIDED: _StepOutcome.ValueType  # 3
+    """It could not tell, which decided: indeterminate."""
+    STEP_OUTCOME_NOT_REACHED: _StepOutcome.ValueType  # 4
+    """An earlier step had decided."""
+    STEP_OUTCOME_NOT_NEEDED: _StepOutcome.ValueType  # 5
+    """There was nothing for it to do."""
+
+class StepOutcome(_StepOutcome, metaclass=_StepOutcomeEnumTypeWrapper):
+    """How a step of a verification ended."""
+
+STEP_OUTCOME_UNSPECIFIED: StepOutcome.ValueType  # 0
+"""Not known."""
+STEP_OUTCOME_PASSED: StepOutcome.ValueType  # 1
+"""It found nothing to object to."""
+STEP_OUTCOME_FAILED: StepOutcome.ValueType  # 2
+"""It decided: not accepted."""
+STEP_OUTCOME_UNDECIDED: StepOutcome.ValueType  # 3
+"""It could not tell, which decided: indeterminate."""
+STEP_OUTCOME_NOT_REACHED: StepOutcome.ValueType  # 4
+"""An earlier step had decided."""
+STEP_OUTCOME_NOT_NEEDED: StepOutcome.ValueType  # 5
+"""There was nothing for it to do."""
+Global___StepOutcome: _TypeAlias = StepOutcome  # noqa: Y015
 
 @_typing.final
 class CreateChallengeRequest(_message.Message):
@@ -84,6 +259,8 @@ class VerifyCredentialRequest(_message.Message):
     PRESENTATION_FIELD_NUMBER: _builtins.int
     NONCE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CONSENT_ID_FIELD_NUMBER: _builtins.int
+    PREDICATES_FIELD_NUMBER: _builtins.int
     matter: _builtins.str
     """Code of the matter the answer is for. The caller must be registered for it."""
     presentation: _builtins.str
@@ -94,6 +271,14 @@ class VerifyCredentialRequest(_message.Message):
     """The caller's own reference, at most 64 characters of A-Z a-z 0-9 . _ - ; it is written to the audit log. It must not
     say anything about the person.
     """
+    consent_id: _builtins.str
+    """The consent that this verification rests on, as RecordConsent named it. Required where the matter rests on consent."""
+    @_builtins.property
+    def predicates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Predicate]:
+        """Questions to be answered yes or no, without the attribute behind them; at most 8, and only such as the matter allows.
+        What a question is about must be disclosed in the presentation.
+        """
+
     def __init__(
         self,
         *,
@@ -101,14 +286,102 @@ class VerifyCredentialRequest(_message.Message):
         presentation: _builtins.str = ...,
         nonce: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        consent_id: _builtins.str = ...,
+        predicates: _abc.Iterable[Global___Predicate] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["matter", b"matter", "nonce", b"nonce", "presentation", b"presentation", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_id", b"consent_id", "matter", b"matter", "nonce", b"nonce", "predicates", b"predicates", "presentation", b"presentation", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerifyCredentialRequest: _TypeAlias = VerifyCredentialRequest  # noqa: Y015
+
+@_typing.final
+class Predicate(_message.Message):
+    """A question about an attribute. Whoever only needs the answer should ask, and not have the attribute."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGE_AT_LEAST_FIELD_NUMBER: _builtins.int
+    HOUSEHOLD_IN_FIELD_NUMBER: _builtins.int
+    CLAIM_MATCHES_FIELD_NUMBER: _builtins.int
+    age_at_least: _builtins.int
+    """Is the person at least so many years old today? 1 to 150. Needs age_equal_or_over or birthdate."""
+    @_builtins.property
+    def household_in(self) -> Global___HouseholdIn:
+        """Is the household registered in one of these provinces? Needs hukou_region; the ID number is never consulted."""
+
+    @_builtins.property
+    def claim_matches(self) -> Global___ClaimMatch:
+        """Is an attribute exactly this?"""
+
+    def __init__(
+        self,
+        *,
+        age_at_least: _builtins.int = ...,
+        household_in: Global___HouseholdIn | None = ...,
+        claim_matches: Global___ClaimMatch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age_at_least", b"age_at_least", "claim_matches", b"claim_matches", "household_in", b"household_in", "question", b"question"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_at_least", b"age_at_least", "claim_matches", b"claim_matches", "household_in", b"household_in", "question", b"question"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_question: _TypeAlias = _typing.Literal["age_at_least", "household_in", "claim_matches"]  # noqa: Y015
+    _WhichOneofArgType_question: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_question) -> _WhichOneofReturnType_question | None: ...
+
+Global___Predicate: _TypeAlias = Predicate  # noqa: Y015
+
+@_typing.final
+class HouseholdIn(_message.Message):
+    """Asks where the household is registered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVINCES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def provinces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Province codes: sh, js, zj, ah. At least one."""
+
+    def __init__(
+        self,
+        *,
+        provinces: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["provinces", b"provinces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HouseholdIn: _TypeAlias = HouseholdIn  # noqa: Y015
+
+@_typing.final
+class ClaimMatch(_message.Message):
+    """Asks whether an attribute is what the caller has on file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLAIM_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    claim: _builtins.str
+    """The claim's name: name, id_number, or another that the matter lets be compared."""
+    value: _builtins.str
+    """What it is compared with, character by character."""
+    def __init__(
+        self,
+        *,
+        claim: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimMatch: _TypeAlias = ClaimMatch  # noqa: Y015
 
 @_typing.final
 class VerifyCredentialResponse(_message.Message):
@@ -122,8 +395,12 @@ class VerifyCredentialResponse(_message.Message):
     VERIFICATION_ID_FIELD_NUMBER: _builtins.int
     VERIFY_TIME_FIELD_NUMBER: _builtins.int
     TRUST_BASIS_FIELD_NUMBER: _builtins.int
+    STATUS_BASIS_FIELD_NUMBER: _builtins.int
+    NEXT_STEP_FIELD_NUMBER: _builtins.int
     verification_id: _builtins.str
     """Identifies this decision in the audit log."""
+    next_step: Global___NextStep.ValueType
+    """What to do next, whatever the verdict."""
     @_builtins.property
     def accepted(self) -> Global___Acceptance:
         """The credential is accepted for this matter."""
@@ -144,6 +421,10 @@ class VerifyCredentialResponse(_message.Message):
     def trust_basis(self) -> Global___TrustBasis:
         """The trust data behind the decision."""
 
+    @_builtins.property
+    def status_basis(self) -> Global___StatusBasis:
+        """The status data behind the decision. Absent when no status was looked at."""
+
     def __init__(
         self,
         *,
@@ -153,10 +434,12 @@ class VerifyCredentialResponse(_message.Message):
         verification_id: _builtins.str = ...,
         verify_time: _timestamp_pb2.Timestamp | None = ...,
         trust_basis: Global___TrustBasis | None = ...,
+        status_basis: Global___StatusBasis | None = ...,
+        next_step: Global___NextStep.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "indeterminate", b"indeterminate", "rejected", b"rejected", "trust_basis", b"trust_basis", "verdict", b"verdict", "verify_time", b"verify_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "indeterminate", b"indeterminate", "rejected", b"rejected", "status_basis", b"status_basis", "trust_basis", b"trust_basis", "verdict", b"verdict", "verify_time", b"verify_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "indeterminate", b"indeterminate", "rejected", b"rejected", "trust_basis", b"trust_basis", "verdict", b"verdict", "verification_id", b"verification_id", "verify_time", b"verify_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "indeterminate", b"indeterminate", "next_step", b"next_step", "rejected", b"rejected", "status_basis", b"status_basis", "trust_basis", b"trust_basis", "verdict", b"verdict", "verification_id", b"verification_id", "verify_time", b"verify_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_verdict: _TypeAlias = _typing.Literal["accepted", "rejected", "indeterminate"]  # noqa: Y015
     _WhichOneofArgType_verdict: _TypeAlias = _typing.Literal["verdict", b"verdict"]  # noqa: Y015
@@ -180,6 +463,15 @@ class Acceptance(_message.Message):
     AUTHENTICATION_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     HOLDER_BOUND_FIELD_NUMBER: _builtins.int
+    PREDICATE_ANSWERS_FIELD_NUMBER: _builtins.int
+    SUBJECT_TYPE_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    HOUSEHOLD_PROVINCE_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_AGE_FIELD_NUMBER: _builtins.int
+    AUTHENTICATION_AGE_FIELD_NUMBER: _builtins.int
+    ERASE_TIME_FIELD_NUMBER: _builtins.int
+    PREVIOUS_SUBJECT_FIELD_NUMBER: _builtins.int
+    LEGAL_BASIS_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     """A pseudonym of the person: stable for this relying service's sector, useless to any other."""
     issuer: _builtins.str
@@ -190,6 +482,16 @@ class Acceptance(_message.Message):
     """Type of the credential (vct), or the assertion type."""
     holder_bound: _builtins.bool
     """Whether the presenter proved possession of the holder's key. Never so for an assertion."""
+    subject_type: Global___SubjectType.ValueType
+    """Whether the subject is a person or an organisation."""
+    household_province: _builtins.str
+    """Where the household is registered at present, if the matter may know: sh, js, zj or ah; elsewhere the province's
+    six digits of GB/T 2260. It says nothing about where the ID number was first given.
+    """
+    previous_subject: _builtins.str
+    """The pseudonym by the key version before, while records are moved from one to the next; else empty."""
+    legal_basis: _builtins.str
+    """What the law rests this on, as the agreement has it: a statutory duty or, where the request named one, a consent."""
     @_builtins.property
     def assurance(self) -> Global___Assurance:
         """How surely the person was identified and authenticated, by the agreement's table."""
@@ -210,6 +512,26 @@ class Acceptance(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the credential expires."""
 
+    @_builtins.property
+    def predicate_answers(self) -> _containers.RepeatedScalarFieldContainer[Global___PredicateAnswer.ValueType]:
+        """The answers to the predicates, in the order of the questions."""
+
+    @_builtins.property
+    def actor(self) -> Global___Actor:
+        """Who acts for the subject, and presented this. Absent: the subject itself. Never to be taken for the subject."""
+
+    @_builtins.property
+    def credential_age(self) -> _duration_pb2.Duration:
+        """Time since the issuer signed it."""
+
+    @_builtins.property
+    def authentication_age(self) -> _duration_pb2.Duration:
+        """Time since the person was last authenticated."""
+
+    @_builtins.property
+    def erase_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when the attributes may be kept, by the agreement."""
+
     def __init__(
         self,
         *,
@@ -223,14 +545,59 @@ class Acceptance(_message.Message):
         authentication_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         holder_bound: _builtins.bool = ...,
+        predicate_answers: _abc.Iterable[Global___PredicateAnswer.ValueType] | None = ...,
+        subject_type: Global___SubjectType.ValueType = ...,
+        actor: Global___Actor | None = ...,
+        household_province: _builtins.str = ...,
+        credential_age: _duration_pb2.Duration | None = ...,
+        authentication_age: _duration_pb2.Duration | None = ...,
+        erase_time: _timestamp_pb2.Timestamp | None = ...,
+        previous_subject: _builtins.str = ...,
+        legal_basis: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assurance", b"assurance", "attributes", b"attributes", "authentication_time", b"authentication_time", "expire_time", b"expire_time", "issue_time", b"issue_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "assurance", b"assurance", "attributes", b"attributes", "authentication_age", b"authentication_age", "authentication_time", b"authentication_time", "credential_age", b"credential_age", "erase_time", b"erase_time", "expire_time", b"expire_time", "issue_time", b"issue_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assurance", b"assurance", "attributes", b"attributes", "authentication_time", b"authentication_time", "credential_type", b"credential_type", "expire_time", b"expire_time", "holder_bound", b"holder_bound", "issue_time", b"issue_time", "issuer", b"issuer", "issuing_province", b"issuing_province", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "assurance", b"assurance", "attributes", b"attributes", "authentication_age", b"authentication_age", "authentication_time", b"authentication_time", "credential_age", b"credential_age", "credential_type", b"credential_type", "erase_time", b"erase_time", "expire_time", b"expire_time", "holder_bound", b"holder_bound", "household_province", b"household_province", "issue_time", b"issue_time", "issuer", b"issuer", "issuing_province", b"issuing_province", "legal_basis", b"legal_basis", "predicate_answers", b"predicate_answers", "previous_subject", b"previous_subject", "subject", b"subject", "subject_type", b"subject_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Acceptance: _TypeAlias = Acceptance  # noqa: Y015
+
+@_typing.final
+class Actor(_message.Message):
+    """Somebody who acts for the subject: a guardian, an agent, a lawyer, a legal representative."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    RELATIONSHIP_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    PREVIOUS_SUBJECT_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """A pseudonym of that person, like the subject's and not derived from it."""
+    relationship: _builtins.str
+    """The relationship, one of the agreement's: guardian, agent, lawyer, legal_representative."""
+    previous_subject: _builtins.str
+    """The pseudonym by the key version before, while records are moved; else empty."""
+    @_builtins.property
+    def attributes(self) -> _struct_pb2.Struct:
+        """That person's attributes which the matter may have, and no others."""
+
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        relationship: _builtins.str = ...,
+        attributes: _struct_pb2.Struct | None = ...,
+        previous_subject: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "previous_subject", b"previous_subject", "relationship", b"relationship", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Actor: _TypeAlias = Actor  # noqa: Y015
 
 @_typing.final
 class Assurance(_message.Message):
@@ -242,6 +609,7 @@ class Assurance(_message.Message):
     AUTHENTICATOR_FIELD_NUMBER: _builtins.int
     FEDERATION_FIELD_NUMBER: _builtins.int
     ACR_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
     identity: _builtins.int
     """Identity assurance: how surely it is this person. 1 to 3."""
     authenticator: _builtins.int
@@ -250,6 +618,8 @@ class Assurance(_message.Message):
     """Federation assurance: how well the hand-over is protected. 1 to 3."""
     acr: _builtins.str
     """The issuer's own name for the level (acr)."""
+    level: _builtins.int
+    """The overall level by the agreement's scale, computed from the three: 1 and up; 0: below the lowest."""
     def __init__(
         self,
         *,
@@ -257,10 +627,11 @@ class Assurance(_message.Message):
         authenticator: _builtins.int = ...,
         federation: _builtins.int = ...,
         acr: _builtins.str = ...,
+        level: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acr", b"acr", "authenticator", b"authenticator", "federation", b"federation", "identity", b"identity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acr", b"acr", "authenticator", b"authenticator", "federation", b"federation", "identity", b"identity", "level", b"level"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -351,3 +722,317 @@ class TrustBasis(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TrustBasis: _TypeAlias = TrustBasis  # noqa: Y015
+
+@_typing.final
+class StatusBasis(_message.Message):
+    """Which status data a decision rests on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIST_FIELD_NUMBER: _builtins.int
+    ISSUE_TIME_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    list: _builtins.str
+    """The status list."""
+    @_builtins.property
+    def issue_time(self) -> _timestamp_pb2.Timestamp:
+        """When the issuer signed it."""
+
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """Time since then."""
+
+    def __init__(
+        self,
+        *,
+        list: _builtins.str = ...,
+        issue_time: _timestamp_pb2.Timestamp | None = ...,
+        age: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "issue_time", b"issue_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "issue_time", b"issue_time", "list", b"list"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatusBasis: _TypeAlias = StatusBasis  # noqa: Y015
+
+@_typing.final
+class ExplainVerificationRequest(_message.Message):
+    """Asks how a decision came about."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERIFICATION_ID_FIELD_NUMBER: _builtins.int
+    verification_id: _builtins.str
+    """The decision, as VerifyCredentialResponse named it."""
+    def __init__(
+        self,
+        *,
+        verification_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["verification_id", b"verification_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainVerificationRequest: _TypeAlias = ExplainVerificationRequest  # noqa: Y015
+
+@_typing.final
+class LocalizedText(_message.Message):
+    """The same in Chinese and in English."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ZH_FIELD_NUMBER: _builtins.int
+    EN_FIELD_NUMBER: _builtins.int
+    zh: _builtins.str
+    """Chinese."""
+    en: _builtins.str
+    """English."""
+    def __init__(
+        self,
+        *,
+        zh: _builtins.str = ...,
+        en: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["en", b"en", "zh", b"zh"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LocalizedText: _TypeAlias = LocalizedText  # noqa: Y015
+
+@_typing.final
+class ExplainedStep(_message.Message):
+    """One step of a verification."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class InputsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MEANING_FIELD_NUMBER: _builtins.int
+    FIX_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Its number, 1 to 11, in the order in which they ran."""
+    outcome: Global___StepOutcome.ValueType
+    """How it ended."""
+    reason: _reason_pb2.Reason.ValueType
+    """Why, when it decided."""
+    @_builtins.property
+    def title(self) -> Global___LocalizedText:
+        """What the step does."""
+
+    @_builtins.property
+    def inputs(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What it looked at, by name: issuer, kid, anchors, charter version, status list and its time. Never an attribute."""
+
+    @_builtins.property
+    def meaning(self) -> Global___LocalizedText:
+        """What that means, when it decided."""
+
+    @_builtins.property
+    def fix(self) -> Global___LocalizedText:
+        """What would mend it, for an administrator or developer, when it decided."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        title: Global___LocalizedText | None = ...,
+        outcome: Global___StepOutcome.ValueType = ...,
+        inputs: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        reason: _reason_pb2.Reason.ValueType = ...,
+        meaning: Global___LocalizedText | None = ...,
+        fix: Global___LocalizedText | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fix", b"fix", "meaning", b"meaning", "title", b"title"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fix", b"fix", "inputs", b"inputs", "meaning", b"meaning", "number", b"number", "outcome", b"outcome", "reason", b"reason", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedStep: _TypeAlias = ExplainedStep  # noqa: Y015
+
+@_typing.final
+class ExplainVerificationResponse(_message.Message):
+    """How a decision came about."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERIFICATION_ID_FIELD_NUMBER: _builtins.int
+    VERIFY_TIME_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    MATTER_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    verification_id: _builtins.str
+    """The decision."""
+    service: _builtins.str
+    """The relying service that asked."""
+    matter: _builtins.str
+    """The matter it asked for."""
+    verdict: _builtins.str
+    """The verdict: accepted, rejected or indeterminate."""
+    reason: _reason_pb2.Reason.ValueType
+    """Why, unless accepted."""
+    @_builtins.property
+    def verify_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was decided."""
+
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedStep]:
+        """The steps, in the order in which they ran."""
+
+    def __init__(
+        self,
+        *,
+        verification_id: _builtins.str = ...,
+        verify_time: _timestamp_pb2.Timestamp | None = ...,
+        service: _builtins.str = ...,
+        matter: _builtins.str = ...,
+        verdict: _builtins.str = ...,
+        reason: _reason_pb2.Reason.ValueType = ...,
+        steps: _abc.Iterable[Global___ExplainedStep] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["verify_time", b"verify_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["matter", b"matter", "reason", b"reason", "service", b"service", "steps", b"steps", "verdict", b"verdict", "verification_id", b"verification_id", "verify_time", b"verify_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainVerificationResponse: _TypeAlias = ExplainVerificationResponse  # noqa: Y015
+
+@_typing.final
+class RecordConsentRequest(_message.Message):
+    """Says that a person consented."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATTER_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    LIFETIME_FIELD_NUMBER: _builtins.int
+    matter: _builtins.str
+    """The matter. The caller must be registered for it, and it must rest on consent."""
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The claims that may be released on its strength; all must be among those that the matter may have."""
+
+    @_builtins.property
+    def lifetime(self) -> _duration_pb2.Duration:
+        """How long it lasts. 1 second to 366 days."""
+
+    def __init__(
+        self,
+        *,
+        matter: _builtins.str = ...,
+        claims: _abc.Iterable[_builtins.str] | None = ...,
+        lifetime: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lifetime", b"lifetime"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "lifetime", b"lifetime", "matter", b"matter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordConsentRequest: _TypeAlias = RecordConsentRequest  # noqa: Y015
+
+@_typing.final
+class RecordConsentResponse(_message.Message):
+    """A consent on record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSENT_ID_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    consent_id: _builtins.str
+    """Its reference, to be named in VerifyCredentialRequest. Keep it with the signed document."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it lapses."""
+
+    def __init__(
+        self,
+        *,
+        consent_id: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_id", b"consent_id", "expire_time", b"expire_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordConsentResponse: _TypeAlias = RecordConsentResponse  # noqa: Y015
+
+@_typing.final
+class WithdrawConsentRequest(_message.Message):
+    """Says that a person withdrew their consent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSENT_ID_FIELD_NUMBER: _builtins.int
+    consent_id: _builtins.str
+    """Its reference. Only the service that recorded it may withdraw it."""
+    def __init__(
+        self,
+        *,
+        consent_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_id", b"consent_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawConsentRequest: _TypeAlias = WithdrawConsentRequest  # noqa: Y015
+
+@_typing.final
+class WithdrawConsentResponse(_message.Message):
+    """The consent is withdrawn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITHDRAW_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def withdraw_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when. Withdrawing again changes nothing."""
+
+    def __init__(
+        self,
+        *,
+        withdraw_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["withdraw_time", b"withdraw_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["withdraw_time", b"withdraw_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawConsentResponse: _TypeAlias = WithdrawConsentResponse  # noqa: Y015

@@ -49,6 +49,21 @@ class VerificationServiceStub(object):
                 request_serializer=recognition_dot_v1_dot_verification__pb2.VerifyCredentialRequest.SerializeToString,
                 response_deserializer=recognition_dot_v1_dot_verification__pb2.VerifyCredentialResponse.FromString,
                 _registered_method=True)
+        self.ExplainVerification = channel.unary_unary(
+                '/recognition.v1.VerificationService/ExplainVerification',
+                request_serializer=recognition_dot_v1_dot_verification__pb2.ExplainVerificationRequest.SerializeToString,
+                response_deserializer=recognition_dot_v1_dot_verification__pb2.ExplainVerificationResponse.FromString,
+                _registered_method=True)
+        self.RecordConsent = channel.unary_unary(
+                '/recognition.v1.VerificationService/RecordConsent',
+                request_serializer=recognition_dot_v1_dot_verification__pb2.RecordConsentRequest.SerializeToString,
+                response_deserializer=recognition_dot_v1_dot_verification__pb2.RecordConsentResponse.FromString,
+                _registered_method=True)
+        self.WithdrawConsent = channel.unary_unary(
+                '/recognition.v1.VerificationService/WithdrawConsent',
+                request_serializer=recognition_dot_v1_dot_verification__pb2.WithdrawConsentRequest.SerializeToString,
+                response_deserializer=recognition_dot_v1_dot_verification__pb2.WithdrawConsentResponse.FromString,
+                _registered_method=True)
 
 
 class VerificationServiceServicer(object):
@@ -73,6 +88,28 @@ class VerificationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainVerification(self, request, context):
+        """Tells, step by step, how an earlier decision came about and what would mend it. Never an attribute's value. For the
+        relying service that asked, where its registration allows it, and for administrators who may explain.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordConsent(self, request, context):
+        """Records that a person consented to a matter that rests on consent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawConsent(self, request, context):
+        """Records that the person withdrew it. Nothing is accepted on its strength any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VerificationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -85,6 +122,21 @@ def add_VerificationServiceServicer_to_server(servicer, server):
                     servicer.VerifyCredential,
                     request_deserializer=recognition_dot_v1_dot_verification__pb2.VerifyCredentialRequest.FromString,
                     response_serializer=recognition_dot_v1_dot_verification__pb2.VerifyCredentialResponse.SerializeToString,
+            ),
+            'ExplainVerification': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainVerification,
+                    request_deserializer=recognition_dot_v1_dot_verification__pb2.ExplainVerificationRequest.FromString,
+                    response_serializer=recognition_dot_v1_dot_verification__pb2.ExplainVerificationResponse.SerializeToString,
+            ),
+            'RecordConsent': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordConsent,
+                    request_deserializer=recognition_dot_v1_dot_verification__pb2.RecordConsentRequest.FromString,
+                    response_serializer=recognition_dot_v1_dot_verification__pb2.RecordConsentResponse.SerializeToString,
+            ),
+            'WithdrawConsent': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawConsent,
+                    request_deserializer=recognition_dot_v1_dot_verification__pb2.WithdrawConsentRequest.FromString,
+                    response_serializer=recognition_dot_v1_dot_verification__pb2.WithdrawConsentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -146,6 +198,87 @@ class VerificationService(object):
             '/recognition.v1.VerificationService/VerifyCredential',
             recognition_dot_v1_dot_verification__pb2.VerifyCredentialRequest.SerializeToString,
             recognition_dot_v1_dot_verification__pb2.VerifyCredentialResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainVerification(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recognition.v1.VerificationService/ExplainVerification',
+            recognition_dot_v1_dot_verification__pb2.ExplainVerificationRequest.SerializeToString,
+            recognition_dot_v1_dot_verification__pb2.ExplainVerificationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordConsent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recognition.v1.VerificationService/RecordConsent',
+            recognition_dot_v1_dot_verification__pb2.RecordConsentRequest.SerializeToString,
+            recognition_dot_v1_dot_verification__pb2.RecordConsentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawConsent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recognition.v1.VerificationService/WithdrawConsent',
+            recognition_dot_v1_dot_verification__pb2.WithdrawConsentRequest.SerializeToString,
+            recognition_dot_v1_dot_verification__pb2.WithdrawConsentResponse.FromString,
             options,
             channel_credentials,
             insecure,

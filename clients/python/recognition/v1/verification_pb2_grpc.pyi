@@ -42,6 +42,14 @@ class VerificationServiceStub:
     """Makes a nonce for one presentation. The holder signs it together with the audience into the key-binding proof."""
     VerifyCredential: _grpc.UnaryUnaryMultiCallable[_verification_pb2.VerifyCredentialRequest, _verification_pb2.VerifyCredentialResponse]
     """Verifies one credential or assertion for one matter, records the decision, and answers with the verdict."""
+    ExplainVerification: _grpc.UnaryUnaryMultiCallable[_verification_pb2.ExplainVerificationRequest, _verification_pb2.ExplainVerificationResponse]
+    """Tells, step by step, how an earlier decision came about and what would mend it. Never an attribute's value. For the
+    relying service that asked, where its registration allows it, and for administrators who may explain.
+    """
+    RecordConsent: _grpc.UnaryUnaryMultiCallable[_verification_pb2.RecordConsentRequest, _verification_pb2.RecordConsentResponse]
+    """Records that a person consented to a matter that rests on consent."""
+    WithdrawConsent: _grpc.UnaryUnaryMultiCallable[_verification_pb2.WithdrawConsentRequest, _verification_pb2.WithdrawConsentResponse]
+    """Records that the person withdrew it. Nothing is accepted on its strength any more."""
 
 @_typing.type_check_only
 class VerificationServiceAsyncStub(VerificationServiceStub):
@@ -57,6 +65,14 @@ class VerificationServiceAsyncStub(VerificationServiceStub):
     """Makes a nonce for one presentation. The holder signs it together with the audience into the key-binding proof."""
     VerifyCredential: _aio.UnaryUnaryMultiCallable[_verification_pb2.VerifyCredentialRequest, _verification_pb2.VerifyCredentialResponse]  # type: ignore[assignment]
     """Verifies one credential or assertion for one matter, records the decision, and answers with the verdict."""
+    ExplainVerification: _aio.UnaryUnaryMultiCallable[_verification_pb2.ExplainVerificationRequest, _verification_pb2.ExplainVerificationResponse]  # type: ignore[assignment]
+    """Tells, step by step, how an earlier decision came about and what would mend it. Never an attribute's value. For the
+    relying service that asked, where its registration allows it, and for administrators who may explain.
+    """
+    RecordConsent: _aio.UnaryUnaryMultiCallable[_verification_pb2.RecordConsentRequest, _verification_pb2.RecordConsentResponse]  # type: ignore[assignment]
+    """Records that a person consented to a matter that rests on consent."""
+    WithdrawConsent: _aio.UnaryUnaryMultiCallable[_verification_pb2.WithdrawConsentRequest, _verification_pb2.WithdrawConsentResponse]  # type: ignore[assignment]
+    """Records that the person withdrew it. Nothing is accepted on its strength any more."""
 
 class VerificationServiceServicer(metaclass=_abc_1.ABCMeta):
     """For service backends: is this person who they say they are, well enough for this matter?
@@ -81,5 +97,31 @@ class VerificationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_verification_pb2.VerifyCredentialResponse, _abc.Awaitable[_verification_pb2.VerifyCredentialResponse]]:
         """Verifies one credential or assertion for one matter, records the decision, and answers with the verdict."""
+
+    @_abc_1.abstractmethod
+    def ExplainVerification(
+        self,
+        request: _verification_pb2.ExplainVerificationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_verification_pb2.ExplainVerificationResponse, _abc.Awaitable[_verification_pb2.ExplainVerificationResponse]]:
+        """Tells, step by step, how an earlier decision came about and what would mend it. Never an attribute's value. For the
+        relying service that asked, where its registration allows it, and for administrators who may explain.
+        """
+
+    @_abc_1.abstractmethod
+    def RecordConsent(
+        self,
+        request: _verification_pb2.RecordConsentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_verification_pb2.RecordConsentResponse, _abc.Awaitable[_verification_pb2.RecordConsentResponse]]:
+        """Records that a person consented to a matter that rests on consent."""
+
+    @_abc_1.abstractmethod
+    def WithdrawConsent(
+        self,
+        request: _verification_pb2.WithdrawConsentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_verification_pb2.WithdrawConsentResponse, _abc.Awaitable[_verification_pb2.WithdrawConsentResponse]]:
+        """Records that the person withdrew it. Nothing is accepted on its strength any more."""
 
 def add_VerificationServiceServicer_to_server(servicer: VerificationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
