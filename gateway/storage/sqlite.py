@@ -27,58 +27,8 @@ from gateway.core.memory import Documents, Equivocation, Revocation, RevocationR
 from gateway.core.vouching import MemberRecord, PendingChange, Suspension
 from gateway.storage import AuditEntry, KeyEvent, LedgerEntry, Override, StorageError
 from gateway.storage.mark import Mark
+from gateway.storage.schema import MIGRATIONS
 
-# Numbered, forward only. A version once released is never edited; changes are appended.
-_MIGRATIONS: Final = (
-    """
-    CREATE TABLE documents (
-        issuer TEXT NOT NULL, subject TEXT NOT NULL, token TEXT NOT NULL, PRIMARY KEY (issuer, subject)
-    ) WITHOUT ROWID;
-    CREATE TABLE charters (version INTEGER PRIMARY KEY, document TEXT NOT NULL);
-    CREATE TABLE events (member TEXT PRIMARY KEY, token TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TABLE revocations (
-        member TEXT NOT NULL, kid TEXT NOT NULL, revoked_at INTEGER NOT NULL, reason TEXT NOT NULL,
-        compromised_since INTEGER, attested INTEGER NOT NULL, PRIMARY KEY (member, kid)
-    ) WITHOUT ROWID;
-    CREATE TABLE withdrawals (
-        anchor TEXT NOT NULL, signer TEXT NOT NULL, member TEXT NOT NULL, revoked_at INTEGER NOT NULL,
-        reason TEXT NOT NULL, PRIMARY KEY (anchor, signer, member)
-    ) WITHOUT ROWID;
-    CREATE TABLE equivocations (
-        anchor TEXT NOT NULL, signer TEXT NOT NULL, one TEXT NOT NULL, other TEXT NOT NULL,
-        PRIMARY KEY (anchor, signer)
-    ) WITHOUT ROWID;
-    CREATE TABLE clock_floor (only INTEGER PRIMARY KEY CHECK (only = 0), at INTEGER NOT NULL);
-    CREATE TABLE views (taken_at INTEGER PRIMARY KEY, summary TEXT NOT NULL);
-    CREATE TABLE members (member TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TABLE keys (
-        position INTEGER PRIMARY KEY AUTOINCREMENT, kid TEXT NOT NULL UNIQUE, purpose TEXT NOT NULL, jwk TEXT NOT NULL,
-        state TEXT NOT NULL, staged_at INTEGER NOT NULL, published_at INTEGER, activated_at INTEGER, drained_at INTEGER,
-        retired_at INTEGER, revoked_at INTEGER, reason TEXT, compromised_since INTEGER, signed_until INTEGER
-    );
-    CREATE TABLE key_events (
-        position INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, kid TEXT NOT NULL, purpose TEXT NOT NULL,
-        event TEXT NOT NULL, administrator TEXT NOT NULL, detail TEXT NOT NULL
-    );
-    CREATE TABLE requests (request_id TEXT PRIMARY KEY, done_at INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE TABLE overrides (
-        kid TEXT PRIMARY KEY, administrator TEXT NOT NULL, justification TEXT NOT NULL, asked_at INTEGER NOT NULL
-    ) WITHOUT ROWID;
-    CREATE TABLE replays (replay_key TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE INDEX replays_until ON replays (until);
-    CREATE TABLE audit (
-        position INTEGER PRIMARY KEY AUTOINCREMENT, verification_id TEXT NOT NULL UNIQUE, decided_at INTEGER NOT NULL,
-        service TEXT NOT NULL, matter TEXT NOT NULL, verdict TEXT NOT NULL, reason TEXT NOT NULL, issuer TEXT NOT NULL,
-        kid TEXT NOT NULL, charter_version INTEGER NOT NULL, view_id TEXT NOT NULL, request_id TEXT NOT NULL
-    );
-    """,
-    """
-    CREATE TABLE lineage (
-        only INTEGER PRIMARY KEY CHECK (only = 0), generation INTEGER NOT NULL, restored INTEGER NOT NULL
-    );
-    INSERT INTO lineage (only, generation, restored) VALUES (0, 0, 0);
-    """,
-)
 _INSERT_AUDIT: Final = (
     "INSERT INTO audit (verification_id, decided_at, service, matter, verdict, reason, issuer, kid, charter_version,"
     " view_id, request_id) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
@@ -471,9 +421,9 @@ class SqliteStore:
 
     def _migrate(self) -> None:
         version: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(_MIGRATIONS):
+        if version > len(MIGRATIONS):
             raise StorageError(f"{self._path.name}: written by a newer version of this program (schema {version})")
-        for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
+        for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
             self._connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
 
     @contextmanager

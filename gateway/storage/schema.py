@@ -1,0 +1,86 @@
+"""The tables of the SQLite store, as numbered steps from an empty file.
+
+* ``status_lists``: the newest status list of every issuer, ours among them, as its issuer signed it; the floor under
+  the next one.
+* ``own_lists``, ``own_statuses``: this province's own lists, and which place in them was given to which credential. A
+  row without ``credential_id`` is a decoy. ``subject`` and ``actor`` are keyed references, of which nobody who reads the
+  file learns whom they mean.
+* ``consents``: what a person consented to. ``subject`` is the keyed reference of whom it was first used for.
+* ``audit.findings``: what was found out about a presentation, as canonical JSON without a word about the person.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Numbered, forward only. A version once released is never edited; changes are appended.
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE documents (
+        issuer TEXT NOT NULL, subject TEXT NOT NULL, token TEXT NOT NULL, PRIMARY KEY (issuer, subject)
+    ) WITHOUT ROWID;
+    CREATE TABLE charters (version INTEGER PRIMARY KEY, document TEXT NOT NULL);
+    CREATE TABLE events (member TEXT PRIMARY KEY, token TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE revocations (
+        member TEXT NOT NULL, kid TEXT NOT NULL, revoked_at INTEGER NOT NULL, reason TEXT NOT NULL,
+        compromised_since INTEGER, attested INTEGER NOT NULL, PRIMARY KEY (member, kid)
+    ) WITHOUT ROWID;
+    CREATE TABLE withdrawals (
+        anchor TEXT NOT NULL, signer TEXT NOT NULL, member TEXT NOT NULL, revoked_at INTEGER NOT NULL,
+        reason TEXT NOT NULL, PRIMARY KEY (anchor, signer, member)
+    ) WITHOUT ROWID;
+    CREATE TABLE equivocations (
+        anchor TEXT NOT NULL, signer TEXT NOT NULL, one TEXT NOT NULL, other TEXT NOT NULL,
+        PRIMARY KEY (anchor, signer)
+    ) WITHOUT ROWID;
+    CREATE TABLE clock_floor (only INTEGER PRIMARY KEY CHECK (only = 0), at INTEGER NOT NULL);
+    CREATE TABLE views (taken_at INTEGER PRIMARY KEY, summary TEXT NOT NULL);
+    CREATE TABLE members (member TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE keys (
+        position INTEGER PRIMARY KEY AUTOINCREMENT, kid TEXT NOT NULL UNIQUE, purpose TEXT NOT NULL, jwk TEXT NOT NULL,
+        state TEXT NOT NULL, staged_at INTEGER NOT NULL, published_at INTEGER, activated_at INTEGER, drained_at INTEGER,
+        retired_at INTEGER, revoked_at INTEGER, reason TEXT, compromised_since INTEGER, signed_until INTEGER
+    );
+    CREATE TABLE key_events (
+        position INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, kid TEXT NOT NULL, purpose TEXT NOT NULL,
+        event TEXT NOT NULL, administrator TEXT NOT NULL, detail TEXT NOT NULL
+    );
+    CREATE TABLE requests (request_id TEXT PRIMARY KEY, done_at INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE overrides (
+        kid TEXT PRIMARY KEY, administrator TEXT NOT NULL, justification TEXT NOT NULL, asked_at INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE replays (replay_key TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE INDEX replays_until ON replays (until);
+    CREATE TABLE audit (
+        position INTEGER PRIMARY KEY AUTOINCREMENT, verification_id TEXT NOT NULL UNIQUE, decided_at INTEGER NOT NULL,
+        service TEXT NOT NULL, matter TEXT NOT NULL, verdict TEXT NOT NULL, reason TEXT NOT NULL, issuer TEXT NOT NULL,
+        kid TEXT NOT NULL, charter_version INTEGER NOT NULL, view_id TEXT NOT NULL, request_id TEXT NOT NULL
+    );
+    """,
+    """
+    CREATE TABLE lineage (
+        only INTEGER PRIMARY KEY CHECK (only = 0), generation INTEGER NOT NULL, restored INTEGER NOT NULL
+    );
+    INSERT INTO lineage (only, generation, restored) VALUES (0, 0, 0);
+    """,
+    """
+    CREATE TABLE status_lists (
+        uri TEXT PRIMARY KEY, issuer TEXT NOT NULL, seq INTEGER NOT NULL, issued_at INTEGER NOT NULL, token TEXT NOT NULL
+    );
+    CREATE TABLE own_lists (
+        uri TEXT PRIMARY KEY, size INTEGER NOT NULL, opened_at INTEGER NOT NULL, closed INTEGER NOT NULL
+    );
+    CREATE TABLE own_statuses (
+        uri TEXT NOT NULL, place INTEGER NOT NULL, credential_id TEXT UNIQUE, subject TEXT NOT NULL, actor TEXT NOT NULL,
+        expires_at INTEGER NOT NULL, status INTEGER NOT NULL, changed_at INTEGER, PRIMARY KEY (uri, place)
+    ) WITHOUT ROWID;
+    CREATE INDEX own_statuses_subject ON own_statuses (subject) WHERE subject <> '';
+    CREATE INDEX own_statuses_actor ON own_statuses (actor) WHERE actor <> '';
+    CREATE INDEX own_statuses_set ON own_statuses (uri, place, status) WHERE status <> 0;
+    CREATE TABLE consents (
+        consent_id TEXT PRIMARY KEY, service TEXT NOT NULL, matter TEXT NOT NULL, claims TEXT NOT NULL,
+        recorded_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, withdrawn_at INTEGER, subject TEXT NOT NULL
+    ) WITHOUT ROWID;
+    ALTER TABLE audit ADD COLUMN findings TEXT NOT NULL DEFAULT '';
+    """,
+)
