@@ -3,7 +3,7 @@
 * ``status_lists``: the newest status list of every issuer, ours among them, as its issuer signed it; the floor under
   the next one.
 * ``own_lists``, ``own_statuses``: this province's own lists, and which place in them was given to which credential. A
-  row without ``credential_id`` is a decoy. ``subject`` and ``actor`` are keyed references, of which nobody who reads the
+  row without ``credential_id`` is a decoy. ``subject`` and ``actor`` are keyed references: nobody who reads the
   file learns whom they mean.
 * ``consents``: what a person consented to. ``subject`` is the keyed reference of whom it was first used for.
 * ``audit.findings``: what was found out about a presentation, as canonical JSON without a word about the person.
@@ -65,14 +65,15 @@ MIGRATIONS: Final = (
     """,
     """
     CREATE TABLE status_lists (
-        uri TEXT PRIMARY KEY, issuer TEXT NOT NULL, seq INTEGER NOT NULL, issued_at INTEGER NOT NULL, token TEXT NOT NULL
+        uri TEXT PRIMARY KEY, issuer TEXT NOT NULL, seq INTEGER NOT NULL, issued_at INTEGER NOT NULL,
+        token TEXT NOT NULL
     );
     CREATE TABLE own_lists (
         uri TEXT PRIMARY KEY, size INTEGER NOT NULL, opened_at INTEGER NOT NULL, closed INTEGER NOT NULL
     );
     CREATE TABLE own_statuses (
-        uri TEXT NOT NULL, place INTEGER NOT NULL, credential_id TEXT UNIQUE, subject TEXT NOT NULL, actor TEXT NOT NULL,
-        expires_at INTEGER NOT NULL, status INTEGER NOT NULL, changed_at INTEGER, PRIMARY KEY (uri, place)
+        uri TEXT NOT NULL, place INTEGER NOT NULL, credential_id TEXT UNIQUE, subject TEXT NOT NULL,
+        actor TEXT NOT NULL, expires_at INTEGER NOT NULL, status INTEGER NOT NULL, changed_at INTEGER, PRIMARY KEY (uri, place)
     ) WITHOUT ROWID;
     CREATE INDEX own_statuses_subject ON own_statuses (subject) WHERE subject <> '';
     CREATE INDEX own_statuses_actor ON own_statuses (actor) WHERE actor <> '';
