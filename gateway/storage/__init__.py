@@ -166,3 +166,70 @@ class KeyStateStore(Protocol):
 
     def accepted_count(self, issuer: str, kid: str, since: datetime | None) -> int:
         """Count the presentations signed with a key that were accepted here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnList:
+    """A status list of ours."""
+
+    uri: str
+    size: int
+    opened_at: datetime
+    closed: bool
+    """Whether no more credentials are given places in it."""
+    used: int = 0
+    """Places that are taken, decoys included."""
+    last_expiry: datetime | None = None
+    """When the last of what has a place in it expires; None: nothing that expires has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnStatus:
+    """A place in a status list of ours, and what became of the credential that has it."""
+
+    uri: str
+    place: int
+    credential_id: str | None
+    """None: no credential has the place, and none ever will."""
+    subject: str = ""
+    """Keyed reference of whom the credential is about."""
+    actor: str = ""
+    """Keyed reference of who acts with it; empty: the subject."""
+    expires_at: datetime | None = None
+    """None: of a place without a credential that need not be remembered for any time."""
+    status: int = 0
+    changed_at: datetime | None = None
+
+
+class RegisterStore(Protocol):
+    """Where it is written down which credential has which place in our status lists, and what became of it.
+
+    A place once taken is never free again.
+    """
+
+    def load_lists(self) -> Sequence[OwnList]:
+        """Load all lists, oldest first."""
+
+    def load_set(self, uri: str) -> Sequence[tuple[int, int]]:
+        """Load the places of a list whose status is not 0, each with its status."""
+
+    def add_lists(self, lists: Sequence[OwnList]) -> None:
+        """Write new lists; those that there are stay as they are."""
+
+    def close_list(self, uri: str) -> None:
+        """Give no more places of a list away."""
+
+    def take_place(self, status: OwnStatus) -> bool:
+        """Take a place, durably. False: somebody has it, and nothing was written."""
+
+    def find_credential(self, credential_id: str) -> OwnStatus | None:
+        """Find a credential by its name."""
+
+    def find_person(self, reference: str, after: datetime, limit: int | None = None) -> Sequence[OwnStatus]:
+        """Find the credentials about somebody, or with which they act, that expire after a time; the last first."""
+
+    def find_decoys(self, uri: str, status: int, limit: int) -> Sequence[int]:
+        """Find places of a list that have a status and no credential."""
+
+    def write(self, statuses: Sequence[OwnStatus]) -> None:
+        """Write what became of places, whether anybody had them or not, in one durable transaction."""

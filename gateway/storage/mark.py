@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -15,11 +16,12 @@ _log = get_logger("storage")
 
 
 class Mark:
-    """The file that holds the mark. It is only ever raised."""
+    """The file that holds the mark. It is only ever raised. Thread-safe."""
 
     def __init__(self, database: Path) -> None:
         self._database = database
         self._file = database.with_name(database.name + SUFFIX)
+        self._lock = threading.Lock()
 
     def read(self) -> int | None:
         """Give the mark; None: there is none, or none that can be read."""
@@ -31,8 +33,11 @@ class Mark:
 
     def write(self, generation: int) -> None:
         """Raise the mark, durably. Never raises an error: what it guards is on disk already."""
-        if generation < (self.read() or 0):
-            return  # a backup put back does not lower it
+        with self._lock:
+            if generation >= (self.read() or 0):  # a backup put back does not lower it
+                self._write(generation)
+
+    def _write(self, generation: int) -> None:
         fresh = self._file.with_name(self._file.name + ".new")
         try:
             fresh.touch(mode=0o600)

@@ -127,11 +127,23 @@ class SqliteStore:
         """One transaction that changes what must not be forgotten; the mark follows it."""
         with self._transaction(self._connection) as db:
             yield db
-            # A backup put back goes on counting, and would look intact once it had passed the mark: so it is noted.
-            db.execute(
-                "UPDATE lineage SET generation = generation + 1, restored = max(restored, ?)", (int(self._restored),)
-            )
-            (generation,) = db.execute("SELECT generation FROM lineage").fetchone()
+            generation = self.count_change(db)
+        self.note_change(generation)
+
+    def count_change(self, db: sqlite3.Connection) -> int:
+        """Count a change of what must not be forgotten, in the transaction that makes it; gives the count.
+
+        For those who have tables of their own in this file. ``note_change`` follows the commit.
+        """
+        # A backup put back goes on counting, and would look intact once it had passed the mark: so it is noted.
+        db.execute(
+            "UPDATE lineage SET generation = generation + 1, restored = max(restored, ?)", (int(self._restored),)
+        )
+        generation: int = db.execute("SELECT generation FROM lineage").fetchone()[0]
+        return generation
+
+    def note_change(self, generation: int) -> None:
+        """Raise the mark beside the file to a count that was committed."""
         self._mark.write(generation)
 
     # -- ledger --------------------------------------------------------------------------------------------------------
