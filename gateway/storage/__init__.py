@@ -228,8 +228,11 @@ class RegisterStore(Protocol):
     def find_person(self, reference: str, after: datetime, limit: int | None = None) -> Sequence[OwnStatus]:
         """Find the credentials about somebody, or with which they act, that expire after a time; the last first."""
 
-    def find_decoys(self, uri: str, status: int, limit: int) -> Sequence[int]:
-        """Find places of a list that have a status and no credential."""
+    def is_taken(self, uri: str, place: int) -> bool:
+        """Whether a place is anybody's, or a decoy's."""
+
+    def find_decoys(self, uri: str, status: int, limit: int) -> Sequence[OwnStatus]:
+        """Find places of a list that have a status other than 0, and no credential."""
 
     def write(self, statuses: Sequence[OwnStatus]) -> None:
         """Write what became of places, whether anybody had them or not, in one durable transaction."""

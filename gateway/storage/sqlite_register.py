@@ -112,15 +112,20 @@ class SqliteRegister:
             ).fetchall()
         return [_read(row) for row in rows]
 
-    def find_decoys(self, uri: str, status: int, limit: int) -> Sequence[int]:
+    def is_taken(self, uri: str, place: int) -> bool:
+        """Look whether a place is taken; see ``RegisterStore``."""
+        with self._lock, wrapped():
+            found = self._connection.execute("SELECT 1 FROM own_statuses WHERE uri = ? AND place = ?", (uri, place))
+            return found.fetchone() is not None
+
+    def find_decoys(self, uri: str, status: int, limit: int) -> Sequence[OwnStatus]:
         """Find decoys; see ``RegisterStore``."""
         with self._lock, wrapped():
             rows = self._connection.execute(
-                "SELECT place FROM own_statuses WHERE uri = ? AND status = ? AND status <> 0 AND credential_id IS NULL"
-                " LIMIT ?",
+                f"{_SELECT} uri = ? AND status = ? AND status <> 0 AND credential_id IS NULL LIMIT ?",
                 (uri, status, limit),
             ).fetchall()
-        return [place for (place,) in rows]
+        return [_read(row) for row in rows]
 
     def write(self, statuses: Sequence[OwnStatus]) -> None:
         """Write what became of places; see ``RegisterStore``."""
