@@ -33,8 +33,10 @@ from gateway.core.key_schedule import KeyPurpose
 from gateway.core.publication import KEY_PROOFS, key_proof
 from gateway.core.reasons import InvalidRequest, Rejected
 from gateway.core.sd_jwt import MAX_ISSUER_JWT_CHARS, MAX_PRESENTATION_CHARS, hash_algorithm, issue, process, split
+from gateway.core.status_list import STATUS_LISTS
 from gateway.entity import Entity
 from gateway.keyring import KeyRing
+from gateway.status_register import StatusRegister
 
 PURPOSES: Final = (KeyPurpose.CREDENTIAL, KeyPurpose.STATUS, KeyPurpose.ISSUER_FEDERATION)
 CONFIGURATION_LIFETIME: Final = timedelta(hours=1)
@@ -50,6 +52,8 @@ class Issued:
 
     token: str
     expires_at: datetime
+    credential_id: str = ""
+    """By which its status is set; empty: it has none."""
 
 
 class Issuer:
@@ -64,6 +68,7 @@ class Issuer:
         world: World,
         agreement: Callable[[], Agreement],
         credential_types: Sequence[str],
+        register: StatusRegister | None = None,
     ) -> None:
         """Prepare the issuer.
 
@@ -74,6 +79,7 @@ class Issuer:
             world: clock and randomness.
             agreement: gives the recognition agreement in force.
             credential_types: what it issues.
+            register: gives each credential its place in a status list; None: credentials have no status.
 
         Raises:
             KeyStoreError: there is no key for credentials, or none for the configuration.
@@ -87,6 +93,7 @@ class Issuer:
         self._world = world
         self._agreement = agreement
         self._types = frozenset(credential_types)
+        self._register = register
         self.entity = Entity(
             entity_id=entity_id,
             signer=lambda: keys.signer(KeyPurpose.ISSUER_FEDERATION),
@@ -131,6 +138,7 @@ class Issuer:
             "iat": int(now.timestamp()),
             "exp": int((now + life).timestamp()),
         }
+        credential_id = self._give_place(payload, local_subject, now + life)
         try:
             token = issue(
                 payload,
@@ -142,7 +150,15 @@ class Issuer:
         except ValueError as error:
             raise InvalidRequest("claims", "holds a name that SD-JWT reserves") from error
         _check_statement(_read_credential(token), agreement, now, credential_type, agreement.max_credential_lifetime)
-        return Issued(token=token, expires_at=now + life)
+        return Issued(token=token, expires_at=now + life, credential_id=credential_id)
+
+    def _give_place(self, payload: dict[str, Any], local_subject: str, expires_at: datetime) -> str:
+        """Give a credential its place in a status list, and a name by which its status is set."""
+        if self._register is None:
+            return ""
+        given = self._register.allocate(local_subject=local_subject, expires_at=expires_at)
+        payload["status"] = {"status_list": {"idx": given.reference.index, "uri": given.reference.uri}}
+        return given.credential_id
 
     def issue_assertion(
         self,
@@ -189,6 +205,8 @@ class Issuer:
             metadata["jwks"] = _jwks(credential)
         if status:
             metadata["status_jwks"] = _jwks(status)
+        if self._register is not None:
+            metadata[STATUS_LISTS] = list(self._register.metadata())
         metadata[KEY_PROOFS] = self._key_proofs()
         return {ISSUER_TYPE: metadata}
 

@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from gateway.clock import World
-from gateway.core.credential_status import FINAL, Change, judge
+from gateway.core.credential_status import FINAL, MAX_TARGETS, Change, SubjectTarget, Target, judge
 from gateway.core.encoding import keyed_digest
 from gateway.core.jose import Signer, sign_compact
 from gateway.core.key_schedule import KeyPurpose
@@ -46,7 +46,6 @@ TTL: Final = timedelta(seconds=300)
 LIFETIME: Final = timedelta(hours=12)
 """So long a province may be cut off from us, or we may be down, before our credentials cannot be judged there. A night,
 and the time to notice; and no longer, because for as long a revocation may be unknown."""
-MAX_TARGETS: Final = 1_000
 TICK_SECONDS: Final = 1.0
 """Of real time, so that a clock that is moved in the lab is noticed."""
 STEP_BACK: Final = timedelta(seconds=60)
@@ -57,23 +56,6 @@ _ANY: Final = frozenset(Status)
 _LATER: Final = "what was changed is on disk, and handed out as soon as it can be signed"
 
 _log = get_logger("status")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CredentialTarget:
-    """One credential, by the name it was given when it was issued."""
-
-    credential_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubjectTarget:
-    """All credentials about somebody, or with which they act, that have not expired."""
-
-    local_subject: str
-
-
-Target = CredentialTarget | SubjectTarget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

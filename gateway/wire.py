@@ -8,7 +8,7 @@ business.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -19,8 +19,10 @@ from recognition.v1 import issuance_pb2, reason_pb2, verification_pb2
 
 from gateway.core.agreement import MATTER_CODE, Assurance
 from gateway.core.claims import Authentication
+from gateway.core.credential_status import MAX_TARGETS, CredentialTarget, SubjectTarget, Target
 from gateway.core.identifiers import parse_resident_id
 from gateway.core.reasons import InvalidRequest, Reason
+from gateway.core.status_list import Status
 
 MAX_ENTITY_ID: Final = 512
 _NONCE: Final = re.compile(r"[A-Za-z0-9_.-]{0,200}")
@@ -31,6 +33,16 @@ _ACR: Final = re.compile(r"[!-~]{1,128}")
 _AMR: Final = re.compile(r"[a-z0-9_]{1,16}")
 _MAX_METHODS: Final = 10
 _LEVELS: Final = range(1, 4)
+
+_CREDENTIAL_ID: Final = re.compile(r"[A-Za-z0-9_-]{22}")
+_MAX_LOCAL_SUBJECT: Final = 256
+_STATUSES: Final = {
+    Status.VALID: issuance_pb2.CREDENTIAL_STATUS_VALID,
+    Status.REVOKED: issuance_pb2.CREDENTIAL_STATUS_REVOKED,
+    Status.SUSPENDED: issuance_pb2.CREDENTIAL_STATUS_SUSPENDED,
+    Status.ATTRIBUTES_CHANGED: issuance_pb2.CREDENTIAL_STATUS_ATTRIBUTES_CHANGED,
+}
+_STATUS_NUMBERS: Final = {number: status for status, number in _STATUSES.items()}
 
 _REASON_NUMBERS: Final = {reason: reason_pb2.Reason.Value(f"REASON_{reason.value}") for reason in Reason}
 
@@ -192,3 +204,40 @@ def _assurance(message: issuance_pb2.IssuedAssurance) -> Assurance:
         if level not in _LEVELS:
             raise InvalidRequest("authentication.assurance", "each level must be 1 to 3")
     return Assurance(identity=message.identity, authenticator=message.authenticator, federation=message.federation)
+
+
+# -- status -----------------------------------------------------------------------------------------------------------
+
+
+def targets(messages: Sequence[issuance_pb2.CredentialTarget]) -> Sequence[Target]:
+    """Read whose status is to be set."""
+    if not 1 <= len(messages) <= MAX_TARGETS:
+        raise InvalidRequest("targets", f"must be 1 to {MAX_TARGETS}")
+    return [target(f"targets[{number}]", each) for number, each in enumerate(messages)]
+
+
+def target(field: str, message: issuance_pb2.CredentialTarget) -> Target:
+    """Read which credentials are meant."""
+    match message.WhichOneof("target"):
+        case "credential_id":
+            if _CREDENTIAL_ID.fullmatch(message.credential_id) is None:
+                raise InvalidRequest(f"{field}.credential_id", "must be the name a credential was given, 22 characters")
+            return CredentialTarget(credential_id=message.credential_id)
+        case "local_subject":
+            if not 1 <= len(message.local_subject) <= _MAX_LOCAL_SUBJECT:
+                raise InvalidRequest(f"{field}.local_subject", "must be 1 to 256 characters")
+            return SubjectTarget(local_subject=message.local_subject)
+        case _:
+            raise InvalidRequest(field, "must name a credential or a subject")
+
+
+def status(number: issuance_pb2.CredentialStatus.ValueType) -> Status:
+    """Read a status asked for."""
+    if number not in _STATUS_NUMBERS:
+        raise InvalidRequest("status", "must be a status that this gateway knows")
+    return _STATUS_NUMBERS[number]
+
+
+def status_number(value: Status) -> issuance_pb2.CredentialStatus.ValueType:
+    """Give the number a status has on the wire, which is not the one it has in a list."""
+    return _STATUSES[value]

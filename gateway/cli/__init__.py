@@ -15,7 +15,20 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.cli import anchor, charter, doctor, holder, issuance, keys, lab, serving, setup, trust, verification
+from gateway.cli import (
+    anchor,
+    charter,
+    doctor,
+    holder,
+    issuance,
+    keys,
+    lab,
+    serving,
+    setup,
+    status,
+    trust,
+    verification,
+)
 from gateway.cli.console import ExitCode, Failure, exit_codes, report, write_line
 
 NAME: Final = "mrg"
@@ -43,6 +56,7 @@ app.command("init", epilog=setup.EXIT_CODES, short_help="Set up a province: keys
 )
 app.command("serve", epilog=serving.EXIT_CODES, short_help="Run a province's gateway.")(serving.serve)
 app.add_typer(issuance.app, name="issue")
+app.add_typer(status.app, name="status")
 app.command("challenge", epilog=verification.CHALLENGE_EXIT_CODES, short_help="Ask for a nonce to be signed.")(
     verification.challenge
 )

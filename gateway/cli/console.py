@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Any, Final, Self, TextIO, TypeAlias
@@ -21,6 +21,7 @@ from typing import Any, Final, Self, TextIO, TypeAlias
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -205,6 +206,18 @@ class Board(AbstractContextManager["Board"]):
         canvas = _Canvas(sys.stdout)
         paint(canvas)
         self._live.update(Group(*canvas.drawn), refresh=True)
+
+
+@contextmanager
+def progress(total: int, *, shown: bool) -> Iterator[Callable[[int], object]]:
+    """Show on stderr how far something has got, where a person looks on; give what says that it got further."""
+    if not shown or not sys.stderr.isatty():
+        yield lambda _count: None
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda count: bar.advance(task, count)
 
 
 class _Canvas(Screen):

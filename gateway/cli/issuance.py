@@ -84,7 +84,7 @@ def credential(
     _hand_over(
         answer.credential,
         answer.expire_time,
-        {"kind": "credential", "holder_key": str(holder_key)},
+        {"kind": "credential", "holder_key": str(holder_key), "credential_id": answer.credential_id},
         out,
         f"mrg present CREDENTIAL --holder-key {holder_key} --challenge CHALLENGE",
         as_json=as_json,
@@ -238,6 +238,7 @@ def _hand_over(
             ("Issued", facts["kind"]),
             *([("File", str(out))] if out is not None else []),
             ("Expires", expires_at or ""),
+            *([("Credential", facts["credential_id"])] if facts.get("credential_id") else []),
             *([("Holder key", facts["holder_key"])] if "holder_key" in facts else []),
             ("Next", next_step),
         ]

@@ -14,6 +14,7 @@ whoever does not know whether a call arrived makes it again.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
@@ -29,7 +30,26 @@ TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = MappingProxyType(
     }
 )
 FINAL: Final = frozenset({Status.ATTRIBUTES_CHANGED, Status.REVOKED})
+MAX_TARGETS: Final = 1_000
+"""Of one call."""
 _GRAVITY: Final = (Status.VALID, Status.SUSPENDED, Status.ATTRIBUTES_CHANGED, Status.REVOKED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialTarget:
+    """One credential, by the name it was given when it was issued."""
+
+    credential_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectTarget:
+    """All credentials about somebody, or with which they act, that have not expired."""
+
+    local_subject: str
+
+
+Target = CredentialTarget | SubjectTarget
 
 
 class Change(Enum):

@@ -10,16 +10,22 @@ from recognition.v1 import issuance_pb2, issuance_pb2_grpc
 from gateway import wire
 from gateway.clock import World
 from gateway.core.reasons import NotPermitted
+from gateway.core.status_list import Status
 from gateway.guard import caller_of
 from gateway.issuer import Issuer
+from gateway.status_register import ListSummary, StatusRegister
+from gateway.storage import OwnStatus
 from gateway.tls import CallerReader
 
 
 class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
     """For the province's own identity systems."""
 
-    def __init__(self, issuer: Issuer, systems: Sequence[str], callers: CallerReader, world: World) -> None:
+    def __init__(
+        self, issuer: Issuer, register: StatusRegister, systems: Sequence[str], callers: CallerReader, world: World
+    ) -> None:
         self._issuer = issuer
+        self._register = register
         self._systems = frozenset(systems)
         self._callers = callers
         self._world = world
@@ -38,7 +44,9 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
             lifetime=wire.lifetime(request),
         )
         return issuance_pb2.IssueCredentialResponse(
-            credential=issued.token, expire_time=wire.timestamp(issued.expires_at)
+            credential=issued.token,
+            expire_time=wire.timestamp(issued.expires_at),
+            credential_id=issued.credential_id,
         )
 
     def IssueAssertion(
@@ -58,6 +66,58 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
             assertion=issued.token, expire_time=wire.timestamp(issued.expires_at)
         )
 
+    def SetCredentialStatus(
+        self, request: issuance_pb2.SetCredentialStatusRequest, context: grpc.ServicerContext
+    ) -> issuance_pb2.SetCredentialStatusResponse:
+        """Set what became of credentials."""
+        self._permit(context)
+        results = self._register.set_status(wire.targets(request.targets), wire.status(request.status))
+        return issuance_pb2.SetCredentialStatusResponse(
+            results=[
+                issuance_pb2.CredentialStatusResult(changed=each.changed, refused=each.refused, known=each.known)
+                for each in results
+            ],
+            effective_within=wire.duration(self._register.ttl),
+        )
+
+    def GetCredentialStatus(
+        self, request: issuance_pb2.GetCredentialStatusRequest, context: grpc.ServicerContext
+    ) -> issuance_pb2.GetCredentialStatusResponse:
+        """Give what became of credentials."""
+        self._permit(context)
+        found = self._register.find(wire.target("target", request.target))
+        return issuance_pb2.GetCredentialStatusResponse(credentials=[_credential(each) for each in found])
+
+    def ListStatusLists(
+        self, request: issuance_pb2.ListStatusListsRequest, context: grpc.ServicerContext
+    ) -> issuance_pb2.ListStatusListsResponse:
+        """Give the status lists."""
+        self._permit(context)
+        return issuance_pb2.ListStatusListsResponse(lists=[_list(each) for each in self._register.lists()])
+
     def _permit(self, context: grpc.ServicerContext) -> None:
         if caller_of(context, self._callers, self._world).identity not in self._systems:
             raise NotPermitted("caller is not a registered identity system")
+
+
+def _credential(status: OwnStatus) -> issuance_pb2.IssuedCredential:
+    message = issuance_pb2.IssuedCredential(
+        credential_id=status.credential_id or "",
+        status=wire.status_number(Status(status.status)),
+        list=status.uri,
+        index=status.place,
+    )
+    if status.expires_at is not None:
+        message.expire_time.CopyFrom(wire.timestamp(status.expires_at))
+    if status.changed_at is not None:
+        message.change_time.CopyFrom(wire.timestamp(status.changed_at))
+    return message
+
+
+def _list(summary: ListSummary) -> issuance_pb2.StatusListSummary:
+    own, held = summary.own, summary.held
+    message = issuance_pb2.StatusListSummary(uri=own.uri, size=own.size, used=own.used, open=not own.closed)
+    if held is not None:
+        message.issue_time.CopyFrom(wire.timestamp(held.issued_at))
+        message.expire_time.CopyFrom(wire.timestamp(held.expires_at))
+    return message
