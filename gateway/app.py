@@ -54,6 +54,7 @@ from gateway.server.listener import (
 from gateway.server.verification import VerificationServicer
 from gateway.storage import StorageError
 from gateway.storage.sqlite import SqliteStore
+from gateway.storage.sqlite_statuses import SqliteStatuses
 from gateway.tls import CallerReader
 from gateway.verifier import Verifier
 
@@ -93,6 +94,8 @@ class App:
         self._certificates = _certificates(config, world)
         charter, store = _open_trust(config)
         opened.callback(store.close)
+        status_store = SqliteStatuses(config.database)
+        opened.callback(status_store.close)
         key_store = open_key_store(config.keys, config.key_store)
         opened.callback(key_store.close)
         keys = KeyRing(store, key_store, world)
@@ -120,6 +123,7 @@ class App:
             own_entities=members,
             gateway=gateway,
             anchor=self._anchor,
+            status_store=status_store,
             on_own_revocations=self._take_own_revocations,
         )
         opened.callback(self._resolver.stop)

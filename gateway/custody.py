@@ -71,13 +71,15 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Own:
-    """Our own newest word, by entity."""
+    """What is handed out beside what is held: our own newest word, by entity, and which status lists we have."""
 
     statements: Mapping[str, str]
     events: Mapping[str, str]
+    status_lists: Mapping[str, int]
+    """The number of each status list that we hold, whoever published it, by uri."""
 
 
-_OWN_NOTHING: Final = _Own(statements={}, events={})
+_OWN_NOTHING: Final = _Own(statements={}, events={}, status_lists={})
 
 
 class Custody:
@@ -132,13 +134,18 @@ class Custody:
             statements: our configurations, by entity.
             events: our statements of revocations, by entity.
         """
-        own = _Own(statements={**self._own.statements, **statements}, events={**self._own.events, **events})
         with self._lock:
-            self._own = own
-            held = self._held
-            after = _held(held.charter, held.memory, held.view, own, version=held.version + 1, urgent=held.version + 1)
-            if after.offer != held.offer:
-                self._swap(after)
+            own = self._own
+            self._hand_out(replace(own, statements={**own.statements, **statements}, events={**own.events, **events}))
+
+    def hand_out_lists(self, heads: Callable[[], Mapping[str, int]]) -> None:
+        """Have others told at once which status lists we hold: a revocation may be in one.
+
+        Args:
+            heads: gives the number of each, by uri. Asked under the lock, so that none who was slow tells old ones.
+        """
+        with self._lock:
+            self._hand_out(replace(self._own, status_lists=heads()))
 
     def own(self, entity_id: str) -> str | None:
         """Give our own newest configuration, held or not."""
@@ -232,6 +239,13 @@ class Custody:
             self._changes.notify_all()
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _hand_out(self, own: _Own) -> None:
+        self._own = own
+        held, version = self._held, self._held.version + 1
+        after = _held(held.charter, held.memory, held.view, own, version=version, urgent=version)
+        if after.offer != held.offer:
+            self._swap(after)
 
     def _is_clock_bad(self) -> bool:
         floor, now = self._held.memory.clock_floor, self._world.now()
@@ -419,6 +433,7 @@ def _held(charter: Charter, memory: TrustMemory, view: TrustView, own: _Own, *, 
             )
         ),
         events=tuple(dict.fromkeys((*_of_members(charter, memory.events), *_of_members(charter, own.events)))),
+        status_lists=own.status_lists,
     )
     return Held(
         charter=charter,

@@ -10,9 +10,9 @@ calls that run end on the old one, and a stream moves over without whoever liste
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol, Self
 
 import grpc
@@ -22,9 +22,12 @@ from gateway.certificates import ChannelMaterial
 from gateway.core.admission import MAX_EVENT_STATEMENTS, MAX_OFFERED
 from gateway.core.charter import MAX_DOCUMENT_CHARS
 from gateway.core.statements import PROFILE
+from gateway.core.status_list import MAX_HEADS, MAX_TOKEN_CHARS, MAX_URI_CHARS
 
 FETCH_SECONDS: Final = 2.0
 """Deadline of one call. A peer that needs longer counts as down for this round."""
+LIST_SECONDS: Final = 15.0
+"""Deadline of a call for a status list: four megabytes over a slow line."""
 MAX_STATE_BYTES: Final = 64 * 1024 * 1024
 """All documents of 400 members and 4 anchors are under 10 MiB. Were each as long as admission lets it be, they would
 just fit: nobody can make what honest gateways hand on too long for each other."""
@@ -46,6 +49,8 @@ class TrustOffer:
     charter_version: int
     statements: tuple[str, ...]
     events: tuple[str, ...]
+    status_lists: Mapping[str, int] = field(default_factory=dict)
+    """The number of each status list it holds, by uri. Nobody's word: a hint at what is worth asking for."""
 
 
 class PeerError(Exception):
@@ -89,6 +94,9 @@ class Peer(Protocol):
 
     def watch(self) -> TrustStream:
         """Open a stream of all documents it holds. Raises PeerError, here or at the first state."""
+
+    def status_list(self, uri: str) -> str:
+        """Fetch a status list, which may take long. Raises PeerError."""
 
     def acknowledge(self, token: str) -> None:
         """Tell it which trust we enforce. Raises PeerError."""
@@ -134,6 +142,15 @@ class GrpcPeer:
         with self._links.call() as stub:
             answer = stub.GetTrust(federation_pb2.GetTrustRequest(), timeout=FETCH_SECONDS)
         return _offer(answer.state)
+
+    def status_list(self, uri: str) -> str:
+        """Fetch a status list; see ``Peer``."""
+        request = federation_pb2.GetStatusListRequest(uri=uri)
+        with self._links.call() as stub:
+            answer = stub.GetStatusList(request, timeout=LIST_SECONDS)
+        if not answer.status_list or len(answer.status_list) > MAX_TOKEN_CHARS:
+            raise PeerError("status list is empty or over the size limit", reachable=True)
+        return answer.status_list
 
     def watch(self) -> TrustStream:
         """Open a stream; see ``Peer``."""
@@ -300,8 +317,13 @@ def _offer(state: federation_pb2.TrustState) -> TrustOffer:
         raise PeerError("more documents than a federation has", reachable=True)
     if any(len(document) > PROFILE.max_chars for document in (*state.statements, *state.events)):
         raise PeerError("a document is over the size limit", reachable=True)
+    if len(state.status_lists) > MAX_HEADS or any(len(head.uri) > MAX_URI_CHARS for head in state.status_lists):
+        raise PeerError("more status lists than a federation has, or a name is over the size limit", reachable=True)
     return TrustOffer(
-        charter_version=state.charter_version, statements=tuple(state.statements), events=tuple(state.events)
+        charter_version=state.charter_version,
+        statements=tuple(state.statements),
+        events=tuple(state.events),
+        status_lists={head.uri: head.seq for head in state.status_lists},
     )
 
 

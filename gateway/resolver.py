@@ -9,6 +9,8 @@
 * A charter is followed step by step, as many steps as there are, and only the last is put in force: one that expired on
   the way was good for leading to the next.
 * What is in force after each change is acknowledged to every peer, and nothing waits for that.
+* Which status lists a peer holds comes with its documents, and what we lack is fetched aside (``prefetch``). Which ones
+  we hold is told to all who watch at once: a revocation may be in one.
 * An unknown kid may be seconds old. It causes one round with all peers at a verification's wish, rate-limited: a flood
   of made-up kids costs one round.
 """
@@ -18,7 +20,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -40,7 +42,9 @@ from gateway.custody import Custody, Held, own_revocations
 from gateway.entity import Entity
 from gateway.logs import Sparing, get_logger
 from gateway.peers import Peer, PeerError, TrustOffer
-from gateway.storage import TrustStore
+from gateway.prefetch import Prefetch
+from gateway.statuses import Statuses
+from gateway.storage import StatusStore, TrustStore
 
 FORCED_EVERY: Final = timedelta(seconds=5)
 MAX_FORCED_WAITERS: Final = 4
@@ -80,6 +84,7 @@ class Resolver:
         own_entities: Sequence[Entity],
         gateway: Entity,
         anchor: Anchor | None,
+        status_store: StatusStore,
         on_own_revocations: Callable[[Revocations], object] = dict,
     ) -> None:
         """Load what the store holds and build the first view from it.
@@ -92,6 +97,7 @@ class Resolver:
             own_entities: the entities this process plays, its anchor not among them.
             gateway: the one of them that acknowledges.
             anchor: this province's anchor, when this process plays it.
+            status_store: where status lists are kept.
             on_own_revocations: told of all revocations of our keys that are held, by (entity, kid), whenever they have
                 changed and before anything more is signed. After a backup was put back, peers know some that it does
                 not. It may call ``publish_own``, and must not wait for anybody who does.
@@ -107,6 +113,12 @@ class Resolver:
         self._sparing = Sparing()
         self._is_ahead = False
         self._custody = Custody(world=world, store=store, charter=charter)
+        self.statuses = Statuses(
+            world=world, store=status_store, view=lambda: self.view, on_change=self._hand_out_lists
+        )
+        """The status lists held, of all issuers."""
+        self._hand_out_lists()
+        self._prefetches = {str(peer.province): Prefetch(peer, statuses=self.statuses, world=world) for peer in peers}
         self._correspondents = {str(peer.province): Correspondent(peer, world=world, hear=self._hear) for peer in peers}
         self._publishing = threading.RLock()
         self._numbers_from = 0
@@ -185,6 +197,12 @@ class Resolver:
 
     def _head(self, held: Held, entity_id: str, now: datetime) -> int:
         return max(_seq(held.memory.documents, entity_id, now), _reached(self._outrun.get(entity_id, 0), now))
+
+    def _hand_out_lists(self) -> None:
+        self._custody.hand_out_lists(lambda: self.statuses.heads)
+
+    def _fetch_lists(self) -> Sequence[Future[None]]:
+        return [self._pool.submit(each.fetch) for each in self._prefetches.values()]
 
     # -- peers ---------------------------------------------------------------------------------------------------------
 
@@ -311,15 +329,20 @@ class Resolver:
         if heard < count:
             self._numbers_from = int((self._world.now() + LEAP).timestamp())
         self._custody.renew()
+        self.statuses.renew()
+        # Ours among them: an issuer whose database was put back learns how far it had got.
+        wait(self._fetch_lists(), max(0.0, deadline - time.monotonic()))
 
     def refresh(self) -> None:
         """Ask every peer once, publish, and acknowledge."""
         self._follow_store()
         wait([self._pool.submit(each.poll) for each in self._correspondents.values()])
         self._custody.renew()
+        self.statuses.renew()
         self.publish_own()
         self.acknowledge()
         wait([self._pool.submit(each.flush) for each in self._correspondents.values()])
+        wait(self._fetch_lists())
 
     def acknowledge(self) -> None:
         """Have every peer told which trust is in force now. Never waits."""
@@ -362,6 +385,9 @@ class Resolver:
         seconds = interval.total_seconds()
         self._spawn("publish", lambda: self._repeat(min(PUBLISH_SECONDS, seconds), self._publish_round))
         self._spawn("acknowledge", lambda: self._acknowledge_changes(seconds))
+        for prefetch in self._prefetches.values():
+            prefetch.start()
+        self._spawn("statuses", self._renew_statuses)
 
     def stop(self) -> None:
         """Stop the threads. What is held is on disk already."""
@@ -369,9 +395,13 @@ class Resolver:
         self._custody.wake()
         for correspondent in self._correspondents.values():
             correspondent.stop()
+        for prefetch in self._prefetches.values():
+            prefetch.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
         for correspondent in self._correspondents.values():
             correspondent.join()
+        for prefetch in self._prefetches.values():
+            prefetch.join()
         for thread in self._threads:
             thread.join()
 
@@ -401,6 +431,17 @@ class Resolver:
             except Exception as error:  # noqa: BLE001 - as above
                 _log.error("acknowledgement_failed", exc_info=error)
 
+    def _renew_statuses(self) -> None:
+        version = 0
+        while not self._stop.is_set():
+            version, _ = self.wait_for_change(version, PUBLISH_SECONDS)
+            try:
+                self.statuses.renew()
+                for prefetch in self._prefetches.values():
+                    prefetch.wake()  # what was nobody's list may be an issuer's now
+            except Exception as error:  # noqa: BLE001 - as above
+                _log.error("status_lists_not_renewed", exc_info=error)
+
     # -- hearing -------------------------------------------------------------------------------------------------------
 
     def _hear(self, peer: Peer, offer: TrustOffer) -> bool:
@@ -422,6 +463,7 @@ class Resolver:
             bundle = self._vouch(offered, held, self._world.now())
             news = Offer(statements=(*bundle, *news.statements), events=news.events)
         self._custody.absorb(news, peer.province)
+        self._prefetches[peer.province].note(offer.status_lists)
         if self._ready:
             self._tell_own_revocations()
         return self._custody.held.version != before

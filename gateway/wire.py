@@ -22,7 +22,7 @@ from gateway.core.claims import Authentication
 from gateway.core.credential_status import MAX_TARGETS, CredentialTarget, SubjectTarget, Target
 from gateway.core.identifiers import parse_resident_id
 from gateway.core.reasons import InvalidRequest, Reason
-from gateway.core.status_list import Status
+from gateway.core.status_list import MAX_URI_CHARS, Status
 
 MAX_ENTITY_ID: Final = 512
 _NONCE: Final = re.compile(r"[A-Za-z0-9_.-]{0,200}")
@@ -68,6 +68,13 @@ def entity_id(field: str, text: str) -> str:
     """Check the form of an entity identifier asked for."""
     if not text.startswith("https://") or len(text) > MAX_ENTITY_ID:
         raise InvalidRequest(field, "must be an entity identifier (https URL)")
+    return text
+
+
+def status_list_uri(field: str, text: str) -> str:
+    """Check the form of a status list's name asked for."""
+    if not text.startswith("https://") or len(text) > MAX_URI_CHARS:
+        raise InvalidRequest(field, "must be the name of a status list (https URL)")
     return text
 
 

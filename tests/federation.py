@@ -46,7 +46,9 @@ from gateway.ledger import Ledger
 from gateway.peers import PeerError, TrustOffer
 from gateway.resolver import Resolver, load_charter
 from gateway.restoration import Restoration
+from gateway.statuses import Statuses
 from gateway.storage.sqlite import SqliteStore
+from gateway.storage.sqlite_statuses import SqliteStatuses
 from gateway.tls import Caller
 from gateway.verifier import Answer, Verifier
 
@@ -142,6 +144,12 @@ class MemoryPeer:
     charters: dict[int, str] = field(default_factory=dict)
     """Charters handed out beside the true ones."""
     asked: int = 0
+    promised: dict[str, int] = field(default_factory=dict)
+    """Numbers of status lists told instead of the true ones."""
+    lists: dict[str, str] = field(default_factory=dict)
+    """Status lists handed out instead of the true ones."""
+    fetched: list[str] = field(default_factory=list)
+    """Names of the status lists it was asked for."""
     acknowledged: list[str] = field(default_factory=list)
     """What it was told."""
 
@@ -159,6 +167,14 @@ class MemoryPeer:
     def trust(self) -> TrustOffer:
         self._reach()
         return self.offer()
+
+    def status_list(self, uri: str) -> str:
+        self._reach()
+        self.fetched.append(uri)
+        token = self.lists.get(uri) or self.node().statuses.token(uri)
+        if token is None:
+            raise PeerError("NOT_FOUND", reachable=True)
+        return token
 
     def watch(self) -> MemoryStream:
         self._reach()
@@ -185,6 +201,7 @@ class MemoryPeer:
             offer,
             charter_version=max((offer.charter_version, *self.charters)),
             statements=(*truth, *self.overrides.values(), *self.extra),
+            status_lists={**offer.status_lists, **self.promised},
         )
 
     def _reach(self) -> None:
@@ -214,6 +231,7 @@ class Node:
     """Those it began with."""
     ring: KeyRing
     store: SqliteStore
+    status_store: SqliteStatuses
     issuer: Issuer
     anchor: Anchor
     resolver: Resolver
@@ -226,9 +244,14 @@ class Node:
     def caller(self) -> Caller:
         return Caller(identity=self.service.identity, certificate_sha256="A" * 43)
 
+    @property
+    def statuses(self) -> Statuses:
+        return self.resolver.statuses
+
     def close(self) -> None:
         self.resolver.stop()
         self.ledger.close()
+        self.status_store.close()
         self.store.close()
 
 
@@ -300,6 +323,7 @@ class Federation:
         """Make a province's node; again, over the same file, for a restart."""
         ids, keys = entity_ids(province), self.keys[province]
         store = SqliteStore(self.directory / f"{province.code}.sqlite")
+        status_store = SqliteStatuses(self.directory / f"{province.code}.sqlite")
         peers = {
             other: MemoryPeer(province=other, node=lambda other=other: self.nodes[other])  # type: ignore[misc]
             for other in Province
@@ -344,6 +368,7 @@ class Federation:
             own_entities=[issuer.entity, gateway],
             gateway=gateway,
             anchor=anchor,
+            status_store=status_store,
             on_own_revocations=lambda known: _take_revocations(ring, ids, known),
         )
         ring.on_change(resolver.publish_own)
@@ -371,6 +396,7 @@ class Federation:
             keys=keys,
             ring=ring,
             store=store,
+            status_store=status_store,
             issuer=issuer,
             anchor=anchor,
             resolver=resolver,

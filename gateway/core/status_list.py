@@ -52,6 +52,8 @@ MAX_RAW_BYTES: Final = 2 * 1024 * 1024
 """MAX_ENTRIES of two bits."""
 MAX_LISTS: Final = 64
 """Lists of one issuer."""
+MAX_HEADS: Final = 4_096
+"""Lists of all issuers that one gateway tells another of."""
 MIN_TTL: Final = timedelta(seconds=60)
 MAX_TTL: Final = timedelta(seconds=86_400)
 MAX_LIFETIME: Final = timedelta(days=7)

@@ -86,6 +86,16 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
             raise InvalidRequest("subject", "must not be the issuer")
         return federation_pb2.GetSubordinateStatementResponse(statement=self._statement(issuer, subject))
 
+    def GetStatusList(
+        self, request: federation_pb2.GetStatusListRequest, context: grpc.ServicerContext
+    ) -> federation_pb2.GetStatusListResponse:
+        """Give a status list."""
+        caller_of(context, self._callers, self._world)
+        token = self._resolver.statuses.token(wire.status_list_uri("uri", request.uri))
+        if token is None:
+            raise NotHeld("status list is not held here")
+        return federation_pb2.GetStatusListResponse(status_list=token)
+
     def GetHistoricalKeys(
         self, request: federation_pb2.GetHistoricalKeysRequest, context: grpc.ServicerContext
     ) -> federation_pb2.GetHistoricalKeysResponse:
@@ -160,4 +170,5 @@ class FederationServicer(federation_pb2_grpc.FederationServiceServicer):
             events=state.events,
             refresh_hint=wire.duration(self._interval),
             send_time=wire.timestamp(self._world.now()),
+            status_lists=[federation_pb2.StatusListHead(uri=uri, seq=seq) for uri, seq in state.status_lists.items()],
         )

@@ -95,6 +95,29 @@ class TrustStore(Protocol):
         """Give the summary in force at a time and since when; None: nothing is known of that time."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldStatusList:
+    """What is remembered of the newest status list of a name, without the list."""
+
+    uri: str
+    issuer: str
+    seq: int
+    issued_at: datetime
+
+
+class StatusStore(Protocol):
+    """Where status lists are kept, the newest of each name. None is ever forgotten: it is the floor under the next."""
+
+    def load_status_lists(self) -> Sequence[HeldStatusList]:
+        """Load what is remembered of every list."""
+
+    def load_status_list(self, uri: str) -> str | None:
+        """Load one list as it was signed; None: it is not held."""
+
+    def save_status_list(self, held: HeldStatusList, token: str) -> None:
+        """Write a list in place of the one before of its name, durably."""
+
+
 class Lineage(Protocol):
     """Tells a store that was never lost from a backup that was put in its place."""
 
