@@ -18,15 +18,18 @@ from urllib.parse import urlsplit
 from gateway.anchor import Anchor
 from gateway.certificates import CertificateFiles, UnfitFileError, expiries, problems
 from gateway.clock import World
-from gateway.config import Config, ConfigError
+from gateway.config import Config, ConfigError, Role
+from gateway.consents import Consents
 from gateway.core.acknowledgement import MAX_CHARS as MAX_ACKNOWLEDGEMENT_CHARS
 from gateway.core.agreement import Agreement
 from gateway.core.charter import GATEWAY_TYPE, Charter
 from gateway.core.key_schedule import KeyPurpose
 from gateway.core.memory import Revocation
+from gateway.core.pairwise import PairwiseKey
 from gateway.core.reasons import Rejected
 from gateway.core.trust import TrustView
 from gateway.entity import Entity
+from gateway.explainer import Explainer
 from gateway.guard import CALLS_PER_DOMAIN, STREAMS_PER_DOMAIN
 from gateway.holdings import Holdings
 from gateway.issuer import Issuer
@@ -51,7 +54,7 @@ from gateway.server.listener import (
     VERIFICATION_SERVICE,
     Listener,
 )
-from gateway.server.verification import VerificationServicer
+from gateway.server.verification import ExplanationServicer, VerificationServicer
 from gateway.storage import StorageError
 from gateway.storage.sqlite import SqliteStore
 from gateway.tls import CallerReader
@@ -104,7 +107,7 @@ class App:
             self._issuer = Issuer(
                 entity_id=config.entities.issuer,
                 keys=keys,
-                subject_key=key_store.secret("pairwise-issuer"),
+                pairwise_key=PairwiseKey(version=1, key=key_store.secret("pairwise-issuer")),
                 world=world,
                 agreement=self._agreement,
                 credential_types=_credential_types(charter.agreement),
@@ -138,15 +141,25 @@ class App:
         self._restoration = Restoration(store, self._resolver, [peer.province for peer in peers])
         self._ledger = Ledger(store, world, lambda: self._resolver.view.clock_floor)
         opened.callback(self._ledger.close)
+        services = {service.identity: service for service in config.relying_services}
+        self._consents = Consents(services=services, agreement=self._agreement, store=store, world=world)
+        self._explainer = Explainer(
+            services=services,
+            administrators={each.identity for each in config.administrators if Role.EXPLAIN in each.roles},
+            audit=store,
+        )
         self._verifier = Verifier(
             gateway_id=config.entities.gateway,
-            services={service.identity: service for service in config.relying_services},
+            services=services,
             resolver=self._resolver,
             is_whole=lambda: self._restoration.is_whole,
+            lists=dict,
+            consents=store,
             ledger=self._ledger,
             world=world,
             nonce_key=key_store.secret("nonce"),
-            pairwise_key=key_store.secret("pairwise"),
+            reference_key=key_store.secret("pairwise"),
+            pairwise_key=PairwiseKey(version=1, key=key_store.secret("pairwise")),
         )
         anchors = [self._anchor.entity] if self._anchor is not None else []
         self._listeners: dict[str, Listener] = {}
@@ -205,7 +218,9 @@ class App:
         )
         own = {listeners.verification.client_ca: own_prefixes}
         verification, callers = self._bind("verification", listeners.verification.address, own, config.limits.threads)
-        verification.add_verification(VerificationServicer(self._verifier, callers, self._world))
+        verification.add_verification(
+            VerificationServicer(self._verifier, self._consents, self._explainer, callers, self._world)
+        )
         if self._issuer is not None:
             systems = [system.identity for system in config.identity_systems]
             verification.add_issuance(IssuanceServicer(self._issuer, systems, callers, self._world))
@@ -217,6 +232,7 @@ class App:
         admins = {listeners.admin.client_ca: own_prefixes}
         admin, operators = self._bind("admin", listeners.admin.address, admins, ADMIN_THREADS)
         administration = Administration(config.administrators, operators, self._world)
+        admin.add_verification(ExplanationServicer(self._explainer, operators, self._world))
         admin.add_keys(KeyServicer(self._rotation, administration, key_store_kind))
         if self._anchor is not None:
             admin.add_anchor(AnchorServicer(self._anchor, self._resolver, administration, self._world))

@@ -26,12 +26,14 @@ from gateway.core.identifiers import Province
 from gateway.core.jose import Algorithm, Signer, SoftwareKey, generate_key
 from gateway.core.key_schedule import Change, KeyPurpose, KeyState, Records
 from gateway.core.memory import Revocation, RevocationReason
+from gateway.core.pairwise import PairwiseKey
+from gateway.core.predicates import Predicate
 from gateway.core.reasons import Rejected
 from gateway.core.sd_jwt import Path as ClaimPath
 from gateway.core.sd_jwt import present
 from gateway.core.vouching import Approval
 from gateway.entity import Entity
-from gateway.issuer import Issuer
+from gateway.issuer import Issuer, Subject
 from gateway.keyring import Author, KeyRing
 from gateway.keystore import KeyRole, Kind, Protection, SecretName
 from gateway.lab.charter import (
@@ -310,7 +312,7 @@ class Federation:
         issuer = Issuer(
             entity_id=ids.issuer,
             keys=ring,
-            subject_key=b"s" * 32,
+            pairwise_key=PairwiseKey(version=1, key=b"s" * 32),
             world=self.world,
             agreement=lambda: resolver.view.charter.agreement,
             credential_types=[RESIDENT_ID, ASSERTION_CREDENTIAL_TYPE],
@@ -360,10 +362,13 @@ class Federation:
             services={service.identity: service},
             resolver=resolver,
             is_whole=lambda: restoration.is_whole,
+            lists=dict,
+            consents=store,
             ledger=ledger,
             world=self.world,
             nonce_key=b"n" * 32,
-            pairwise_key=b"p" * 32,
+            reference_key=b"r" * 32,
+            pairwise_key=PairwiseKey(version=1, key=b"p" * 32),
         )
         return Node(
             province=province,
@@ -448,12 +453,13 @@ class Federation:
         claims: Mapping[str, Any] = XU_CLAIMS,
         acr: str = "urn:yrd:loa:4",
         lifetime: timedelta | None = None,
+        subject: Subject | None = None,
+        credential_type: str = RESIDENT_ID,
     ) -> Wallet:
         key = generate_key()
         issued = self.nodes[province].issuer.issue_credential(
-            local_subject="person-1",
-            credential_type=RESIDENT_ID,
-            claims=claims,
+            subject or Subject(local_subject="person-1", claims=claims),
+            credential_type=credential_type,
             holder_jwk=write_json(key.public.jwk).decode(),
             authentication=self.authentication(acr),
             lifetime=lifetime,
@@ -468,13 +474,13 @@ class Federation:
         acr: str = "urn:yrd:loa:3",
         claims: Mapping[str, Any] = XU_CLAIMS,
         certificate_sha256: str = "",
+        subject: Subject | None = None,
     ) -> str:
         return (
             self.nodes[province]
             .issuer.issue_assertion(
-                local_subject="person-1",
+                subject or Subject(local_subject="person-1", claims=claims),
                 audience=audience,
-                claims=claims,
                 authentication=self.authentication(acr),
                 certificate_sha256=certificate_sha256,
                 lifetime=None,
@@ -492,10 +498,25 @@ class Federation:
         presentation = wallet.present(audience=challenge.audience, nonce=challenge.nonce, issued_at=self.clock.now)
         return presentation, challenge.nonce
 
-    def verify(self, presentation: str, nonce: str = "", at: Province = AH, matter: str = HUKOU_MIGRATION) -> Answer:
+    def verify(
+        self,
+        presentation: str,
+        nonce: str = "",
+        at: Province = AH,
+        matter: str = HUKOU_MIGRATION,
+        *,
+        consent_id: str = "",
+        predicates: Sequence[Predicate] = (),
+    ) -> Answer:
         node = self.nodes[at]
         return node.verifier.verify(
-            node.caller, matter_code=matter, presentation=presentation, nonce=nonce, request_id=""
+            node.caller,
+            matter_code=matter,
+            presentation=presentation,
+            nonce=nonce,
+            request_id="",
+            consent_id=consent_id,
+            predicates=predicates,
         )
 
 

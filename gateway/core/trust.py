@@ -84,6 +84,8 @@ class RecognisedIssuer:
     """Keys for status lists, likewise."""
     revocations: Mapping[str, Revocation] = field(default_factory=dict)
     """By kid: every key that the issuer ever revoked."""
+    status_lists: Mapping[str, int] = field(default_factory=dict)
+    """By URI: the size of each status list that the issuer registered and a quorum of anchors let stand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from gateway import wire
 from gateway.clock import World
 from gateway.core.reasons import NotPermitted
 from gateway.guard import caller_of
-from gateway.issuer import Issuer
+from gateway.issuer import ActingFor, Issuer, Subject
 from gateway.tls import CallerReader
 
 
@@ -30,9 +30,8 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
         """Issue a credential."""
         self._permit(context)
         issued = self._issuer.issue_credential(
-            local_subject=request.local_subject,
+            _subject(request),
             credential_type=request.credential_type,
-            claims=wire.claims(request.claims),
             holder_jwk=request.holder_jwk,
             authentication=wire.authentication(request.authentication),
             lifetime=wire.lifetime(request),
@@ -47,9 +46,8 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
         """Issue an assertion."""
         self._permit(context)
         issued = self._issuer.issue_assertion(
-            local_subject=request.local_subject,
+            _subject(request),
             audience=wire.entity_id("audience", request.audience),
-            claims=wire.claims(request.claims),
             authentication=wire.authentication(request.authentication),
             certificate_sha256=wire.certificate_sha256(request.confirmation_certificate_sha256),
             lifetime=wire.lifetime(request),
@@ -61,3 +59,22 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
     def _permit(self, context: grpc.ServicerContext) -> None:
         if caller_of(context, self._callers, self._world).identity not in self._systems:
             raise NotPermitted("caller is not a registered identity system")
+
+
+def _subject(request: issuance_pb2.IssueCredentialRequest | issuance_pb2.IssueAssertionRequest) -> Subject:
+    return Subject(
+        local_subject=request.local_subject,
+        claims=wire.claims(request.claims),
+        subject_type=wire.subject_type(request.subject_type),
+        actor=_actor(request.actor) if request.HasField("actor") else None,
+    )
+
+
+def _actor(message: issuance_pb2.IssuedActor) -> ActingFor:
+    return ActingFor(
+        local_subject=message.local_subject,
+        relationship=wire.relationship(message.relationship),
+        scope=wire.scope(message.scope),
+        claims=wire.claims(message.claims),
+        expires_at=wire.instant("actor.expire_time", message.expire_time) if message.HasField("expire_time") else None,
+    )

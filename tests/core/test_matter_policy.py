@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gateway.core.agreement import Assurance
-from gateway.core.credential import check_attributes
 from gateway.core.reasons import Reason, Rejected
+from gateway.core.release import check_attributes
 from tests.core.presentations import (
     ATTRIBUTES,
     BOTH,
