@@ -13,7 +13,7 @@ from typing import Any, Self, cast
 
 import pytest
 
-from gateway.core.agreement import Agreement, Assurance, IssuerTerms, Matter
+from gateway.core.agreement import Agreement, Assurance, IssuerTerms, Matter, Words
 from gateway.core.challenge import make_nonce
 from gateway.core.credential import PresentationRequest, VerifiedPresentation, verify_presentation
 from gateway.core.encoding import b64url_decode, b64url_encode, write_json
@@ -55,14 +55,14 @@ MATTER = Matter(
     credential_types=frozenset({RESIDENT_ID, ASSERTION}),
     required_claims=frozenset({"name"}),
     released_claims=frozenset({"name", "id_type", "id_number", "hukou_region", "uscc", "address"}),
-    legal_basis="个人信息保护法第十三条第一款第三项",
+    legal_basis=Words("个人信息保护法第十三条第一款第三项", "PIPL 13(1)(iii)"),
 )
 ONLINE_MATTER = replace(MATTER, key_binding=False, min_assurance=Assurance(identity=2, authenticator=2, federation=2))
 """A matter that is content with a bearer's word."""
 BEARER_MATTER = replace(MATTER, key_binding=False, min_assurance=replace(MATTER.min_assurance, federation=2))
 """As MATTER, but for a hand-over that proves no possession of the holder's key."""
 TERMS = IssuerTerms(
-    algorithms=frozenset({Algorithm.ES256}),
+    algorithms={Algorithm.ES256: None},
     cap=HIGHEST,
     equivalence={ACR: HIGHEST, LOWER_ACR: Assurance(identity=2, authenticator=2, federation=3)},
 )
