@@ -355,8 +355,7 @@ def read_status_list(
     if type(ttl) is not int or not MIN_TTL.total_seconds() <= ttl <= MAX_TTL.total_seconds():
         raise _invalid("ttl is missing or out of bounds")
     fresh = Floor(seq=_read_seq(claims, now), issued_at=issued_at, sha256=sha256_b64url(jws.payload))
-    if floor is not None and is_within_reach(floor.seq, now):
-        _check_floor(fresh, floor, latest=now + clock_skew)
+    check_floor(fresh, floor, now=now, clock_skew=clock_skew)
     bits, entries = _read_entries(claims.get("status_list"), size)
     return StatusList(
         uri=uri,
@@ -394,14 +393,21 @@ def _read_seq(claims: Mapping[str, Any], now: datetime) -> int:
     return seq
 
 
-def _check_floor(fresh: Floor, floor: Floor, latest: datetime) -> None:
+def check_floor(fresh: Floor, floor: Floor | None, *, now: datetime, clock_skew: timedelta) -> None:
+    """Check that a list may follow what is remembered, or is the same again; see ``read_status_list``.
+
+    Raises:
+        Rejected: ROLLED_BACK, EQUIVOCATION.
+    """
+    if floor is None or not is_within_reach(floor.seq, now):
+        return
     if fresh.seq < floor.seq:
         raise Rejected(Reason.ROLLED_BACK, "a newer list is known")
     if fresh.seq == floor.seq and fresh.sha256 != floor.sha256:
         raise Rejected(Reason.EQUIVOCATION, "another list with this number is known")
     # A list that bears a time to come was taken in while clocks ran ahead. Its number still counts; were its time to
     # count, no right list would be taken until then.
-    if fresh.issued_at < floor.issued_at <= latest:
+    if fresh.issued_at < floor.issued_at <= now + clock_skew:
         raise Rejected(Reason.ROLLED_BACK, "list is older than the one before it")
 
 

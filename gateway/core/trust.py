@@ -20,6 +20,7 @@ Rules that live here:
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -82,6 +83,8 @@ class RecognisedIssuer:
     votes: tuple[Vote, ...]
     status_keys: Mapping[str, TrustedKey] = field(default_factory=dict)
     """Keys for status lists, likewise."""
+    status_lists: Mapping[str, int] = field(default_factory=dict)
+    """The status lists that a quorum of anchors lets it have: how many credentials each is for, by uri."""
     revocations: Mapping[str, Revocation] = field(default_factory=dict)
     """By kid: every key that the issuer ever revoked."""
     status_lists: Mapping[str, int] = field(default_factory=dict)
@@ -303,6 +306,8 @@ def _recognise(
 ) -> RecognisedIssuer:
     own = {kid: revocation for (owner, kid), revocation in revocations.items() if owner == member.entity_id}
     types = {name for vote in votes for name in vote.credential_types}
+    # With its size: one that is growing is there again when a quorum has heard of it.
+    lists = Counter(entry for vote in votes for entry in vote.status_lists.items())
     return RecognisedIssuer(
         entity_id=member.entity_id,
         province=member.province,
@@ -314,6 +319,7 @@ def _recognise(
         keys=_count(charter, [(vote, vote.keys) for vote in votes], shared, own),
         votes=tuple(votes),
         status_keys=_count(charter, [(vote, vote.status_keys) for vote in votes], shared, own),
+        status_lists={uri: size for (uri, size), count in lists.items() if count >= charter.quorum},
         revocations=own,
     )
 

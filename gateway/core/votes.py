@@ -34,6 +34,7 @@ from gateway.core.statements import (
     parse_statement,
     verify_signature,
 )
+from gateway.core.status_list import STATUS_LISTS, read_registered
 
 _Found = TypeVar("_Found")
 
@@ -51,6 +52,8 @@ class Vote:
     pinned: frozenset[str] = frozenset()
     """Names of all keys that the anchor pins, listed by the issuer or not."""
     credential_types: frozenset[str] = frozenset()
+    status_lists: Mapping[str, int] = field(default_factory=dict)
+    """The issuer's status lists, as the chain lets it have them: size by uri."""
     withdrawn: bool = False
     """The anchor took its word back, for a while or for good. Nothing is granted."""
 
@@ -328,6 +331,7 @@ def _read_vote(anchor_id: str, chain: ResolvedChain) -> Vote:
         status_keys={kid: key for kid, key in status_keys.items() if kid not in federation | keys.keys()},
         pinned=frozenset(_listed(statement, JWKS)) | frozenset(_listed(statement, STATUS_JWKS)),
         credential_types=frozenset(types),
+        status_lists=read_registered(chain.statements[0].sub, granted.get(STATUS_LISTS)),
     )
 
 

@@ -590,3 +590,57 @@ def test_a_reader_that_is_told_to_forget_while_it_reads_reads_again(
     first = reader.read(token)
     monkeypatch.setattr(reader, "_read", Raced({token: first}))
     assert reader.read(token) == first
+
+
+# -- status lists -----------------------------------------------------------------------------------------------------
+
+LIST = {"uri": f"{SHANGHAI}/status/1", "size": 2**20}
+
+
+def registering(papers: Papers, lists: object) -> None:
+    """Have the issuer register status lists."""
+
+    def change(claims: dict[str, Any]) -> None:
+        claims["metadata"][ISSUER_TYPE]["status_lists"] = lists
+
+    papers.documents[SHANGHAI, SHANGHAI] = papers.configuration(SHANGHAI, change=change)
+
+
+def test_an_issuer_without_status_lists_has_none(papers: Papers) -> None:
+    assert papers.view().issuer(SHANGHAI).status_lists == {}
+
+
+def test_registered_status_lists_are_in_the_view(papers: Papers) -> None:
+    registering(papers, [LIST])
+    assert papers.view().issuer(SHANGHAI).status_lists == {LIST["uri"]: LIST["size"]}
+    assert papers.view().issuer(JIANGSU).status_lists == {}
+
+
+@pytest.mark.parametrize(("anchors", "counts"), [(2, False), (3, True)])
+def test_case_109_a_status_list_needs_a_quorum_of_anchors(papers: Papers, anchors: int, counts: bool) -> None:
+    registering(papers, [LIST])
+
+    def strip(claims: dict[str, Any]) -> None:
+        claims["metadata_policy"] = {ISSUER_TYPE: {"status_lists": {"value": None}}}
+
+    for anchor in ANCHORS[anchors:]:
+        papers.say(anchor, SHANGHAI, change=strip)
+    assert (LIST["uri"] in papers.view().issuer(SHANGHAI).status_lists) is counts
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        LIST,
+        [LIST, LIST],
+        [LIST | {"size": True}],
+        [LIST | {"uri": "http://127.0.0.1/status/1"}],
+        [LIST | {"uri": f"{JIANGSU}/status/1"}],
+    ],
+)
+def test_case_109_what_is_no_registration_costs_the_votes(papers: Papers, lists: Any) -> None:
+    registering(papers, lists)
+    issuer = papers.view().issuer(SHANGHAI)
+    assert (issuer.status_lists, issuer.votes, issuer.keys) == ({}, (), {})
+    assert {problem.reason for problem in papers.view().problems} == {Reason.STATUS_LIST_INVALID}
+    assert len(papers.view().issuer(JIANGSU).votes) == len(ANCHORS)
