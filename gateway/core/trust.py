@@ -87,8 +87,6 @@ class RecognisedIssuer:
     """The status lists that a quorum of anchors lets it have: how many credentials each is for, by uri."""
     revocations: Mapping[str, Revocation] = field(default_factory=dict)
     """By kid: every key that the issuer ever revoked."""
-    status_lists: Mapping[str, int] = field(default_factory=dict)
-    """By URI: the size of each status list that the issuer registered and a quorum of anchors let stand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,7 +105,6 @@ MALFORMED_ATTRIBUTES: dict[str, dict[str, Any]] = {
     "passport number that is no text": {"id_type": "passport", "id_number": 1},
     "household region with letters": {"hukou_region": "31010x"},
     "household region of seven digits": {"hukou_region": "3101011"},
-    "credit code with a wrong check character": {"uscc": "91350100M000100Y44"},
 }
 
 
