@@ -29,18 +29,19 @@ from gateway.clock import World
 from gateway.config import RelyingService
 from gateway.core.agreement import Assurance, Matter, Party, SubjectType
 from gateway.core.challenge import make_nonce
+from gateway.core.consent import Consent
 from gateway.core.credential import PresentationRequest, VerifiedPresentation, verify_presentation
 from gateway.core.encoding import b64url_encode, keyed_digest
 from gateway.core.findings import Findings, Step
 from gateway.core.pairwise import PairwiseKey
 from gateway.core.predicates import Predicate, may_ask
-from gateway.core.reasons import Indeterminate, NotPermitted, Reason, Rejected
+from gateway.core.reasons import Indeterminate, NotPermitted, Reason, Rejected, Unavailable
 from gateway.core.status_list import StatusList
 from gateway.core.texts import NextStep, next_step
 from gateway.core.trust import TrustView
 from gateway.ledger import Ledger
 from gateway.resolver import Resolver
-from gateway.storage import AuditEntry, ConsentStore, ConsentUse, LedgerEntry, Outcome
+from gateway.storage import AuditEntry, ConsentStore, ConsentUse, LedgerEntry, Outcome, StorageError
 from gateway.tls import Caller
 
 CHALLENGE_LIFETIME: Final = timedelta(minutes=5)
@@ -254,7 +255,7 @@ class Verifier:
             certificate_sha256=caller.certificate_sha256,
             predicates=predicates,
             consent_id=consent_id,
-            consent=self._consents.load_consent(consent_id) if consent_id else None,
+            consent=self._consent(consent_id),
         )
         now = self._world.now()
         case = _Case(request=request, view=view, now=now, findings=Findings(step=Step.KEY))
@@ -283,6 +284,12 @@ class Verifier:
         if not all(may_ask(matter, predicate) for predicate in predicates):
             raise NotPermitted("the agreement does not let this matter ask that")
         return service, matter
+
+    def _consent(self, consent_id: str) -> Consent | None:
+        try:
+            return self._consents.load_consent(consent_id) if consent_id else None
+        except StorageError as error:
+            raise Unavailable("the consents on record could not be read") from error
 
     def _decide(self, caller: Caller, case: _Case) -> _Decided:
         try:

@@ -21,7 +21,7 @@ learns where its credentials are shown.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -366,9 +366,13 @@ def _note_disclosed(
     matter = request.matter
     findings.asked = needed(request.predicates, disclosed.claims)
     # Other names are the issuer's own, and could be anything.
-    known = agreement.terms.keys() | matter.released_claims | matter.actor_released_claims | findings.asked
-    findings.disclosed = stated(disclosed.claims) & known
-    findings.actor_disclosed = stated(disclosed.actor_claims) & known
+    known = (agreement.terms, matter.released_claims, matter.actor_released_claims, findings.asked)
+    findings.disclosed = _known(stated(disclosed.claims), known)
+    findings.actor_disclosed = _known(stated(disclosed.actor_claims), known)
+
+
+def _known(names: frozenset[str], known: Sequence[Container[str]]) -> frozenset[str]:
+    return frozenset(name for name in names if any(name in each for each in known))
 
 
 # -- step 7: who presents it, to whom ---------------------------------------------------------------------------------
