@@ -75,8 +75,9 @@ ROOT = Path(__file__).resolve().parents[1]
 README, README_ZH = ROOT / "README.md", ROOT / "README.zh-CN.md"
 DEPLOY, DEPLOY_ZH = ROOT / "docs" / "deploy.md", ROOT / "docs" / "deploy.zh-CN.md"
 KEYS, KEYS_ZH = ROOT / "docs" / "keys.md", ROOT / "docs" / "keys.zh-CN.md"
+VERDICTS, VERDICTS_ZH = ROOT / "docs" / "verdicts.md", ROOT / "docs" / "verdicts.zh-CN.md"
 READMES = {Language.EN: README, Language.ZH: README_ZH}
-PAIRS = ((README, README_ZH), (DEPLOY, DEPLOY_ZH), (KEYS, KEYS_ZH))
+PAIRS = ((README, README_ZH), (DEPLOY, DEPLOY_ZH), (KEYS, KEYS_ZH), (VERDICTS, VERDICTS_ZH))
 DOCUMENTS = tuple(document for pair in PAIRS for document in pair)
 MAX_LINE = 120
 
