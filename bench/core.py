@@ -38,6 +38,7 @@ from gateway.core.credential import (
     verify_presentation,
 )
 from gateway.core.encoding import b64url_encode
+from gateway.core.findings import Findings
 from gateway.core.identifiers import Province
 from gateway.core.jose import SoftwareKey, generate_key, sign_compact
 from gateway.core.memory import TrustMemory
@@ -198,7 +199,7 @@ class Stage:
 
     def verify(self, request: PresentationRequest) -> None:
         """Judge one presentation; a rejection would end the benchmark."""
-        verify_presentation(request, self._view, NOW)
+        verify_presentation(request, self._view, {}, NOW, Findings())
 
     def reject_or_verify(self, request: PresentationRequest) -> None:
         """Judge one presentation, whatever comes of it."""

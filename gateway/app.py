@@ -18,20 +18,23 @@ from urllib.parse import urlsplit
 from gateway.anchor import Anchor
 from gateway.certificates import CertificateFiles, UnfitFileError, expiries, problems
 from gateway.clock import World
-from gateway.config import Config, ConfigError
+from gateway.config import Config, ConfigError, Role
+from gateway.consents import Consents
 from gateway.core.acknowledgement import MAX_CHARS as MAX_ACKNOWLEDGEMENT_CHARS
 from gateway.core.agreement import Agreement
 from gateway.core.charter import GATEWAY_TYPE, Charter
 from gateway.core.key_schedule import KeyPurpose
 from gateway.core.memory import Revocation
+from gateway.core.pairwise import PairwiseKey
 from gateway.core.reasons import Rejected
 from gateway.core.trust import TrustView
 from gateway.entity import Entity
+from gateway.explainer import Explainer
 from gateway.guard import CALLS_PER_DOMAIN, STREAMS_PER_DOMAIN
 from gateway.holdings import Holdings
 from gateway.issuer import Issuer
 from gateway.keyring import KeyRing
-from gateway.keystore import KeyStoreError
+from gateway.keystore import KeyStore, KeyStoreError
 from gateway.keystore.opening import open_key_store
 from gateway.ledger import Ledger
 from gateway.logs import get_logger
@@ -51,9 +54,11 @@ from gateway.server.listener import (
     VERIFICATION_SERVICE,
     Listener,
 )
-from gateway.server.verification import VerificationServicer
+from gateway.server.verification import ExplanationServicer, VerificationServicer
+from gateway.status_register import StatusRegister
 from gateway.storage import StorageError
 from gateway.storage.sqlite import SqliteStore
+from gateway.storage.sqlite_register import SqliteRegister
 from gateway.storage.sqlite_statuses import SqliteStatuses
 from gateway.tls import CallerReader
 from gateway.verifier import Verifier
@@ -107,10 +112,11 @@ class App:
             self._issuer = Issuer(
                 entity_id=config.entities.issuer,
                 keys=keys,
-                subject_key=key_store.secret("pairwise-issuer"),
+                pairwise_key=PairwiseKey(version=1, key=key_store.secret("pairwise-issuer")),
                 world=world,
                 agreement=self._agreement,
                 credential_types=_credential_types(charter.agreement),
+                register=lambda: self._register,
             )
         self._anchor = _anchor(config, keys, store)
         gateway = _gateway(config, keys)
@@ -140,22 +146,60 @@ class App:
         )
         opened.callback(self._rotation.stop)
         self._restoration = Restoration(store, self._resolver, [peer.province for peer in peers])
+        if config.entities.issuer is not None:
+            self._register = self._open_register(opened, config.entities.issuer, keys, store, key_store)
         self._ledger = Ledger(store, world, lambda: self._resolver.view.clock_floor)
         opened.callback(self._ledger.close)
+        services = {service.identity: service for service in config.relying_services}
+        self._consents = Consents(services=services, agreement=self._agreement, store=store, world=world)
+        self._explainer = Explainer(
+            services=services,
+            administrators={each.identity for each in config.administrators if Role.EXPLAIN in each.roles},
+            audit=store,
+        )
         self._verifier = Verifier(
             gateway_id=config.entities.gateway,
-            services={service.identity: service for service in config.relying_services},
+            services=services,
             resolver=self._resolver,
             is_whole=lambda: self._restoration.is_whole,
+            lists=lambda: self._resolver.statuses.current,
+            consents=store,
             ledger=self._ledger,
             world=world,
             nonce_key=key_store.secret("nonce"),
-            pairwise_key=key_store.secret("pairwise"),
+            reference_key=key_store.secret("pairwise"),
+            pairwise_key=PairwiseKey(version=1, key=key_store.secret("pairwise")),
         )
         anchors = [self._anchor.entity] if self._anchor is not None else []
         self._listeners: dict[str, Listener] = {}
         opened.callback(self._close_listeners, 0)
         self._listen({entity.entity_id: entity for entity in (*members, *anchors)}, key_store.kind)
+
+    def _open_register(
+        self, opened: ExitStack, issuer: str, keys: KeyRing, store: SqliteStore, key_store: KeyStore
+    ) -> StatusRegister:
+        register_store = SqliteRegister(self._config.database, store)
+        opened.callback(register_store.close)
+        register = StatusRegister(
+            issuer=issuer,
+            store=register_store,
+            statuses=self._resolver.statuses,
+            keys=keys,
+            world=self._world,
+            reference_key=key_store.secret("audit-reference"),
+            registered=lambda: self._registered_lists(issuer),
+            may_sign=self._may_sign_lists,
+            restored=store.is_restored,
+        )
+        opened.callback(register.stop)
+        return register
+
+    def _registered_lists(self, issuer: str) -> Mapping[str, int]:
+        recognised = self._resolver.view.issuers.get(issuer)
+        return {} if recognised is None else recognised.status_lists
+
+    def _may_sign_lists(self) -> bool:
+        return self._resolver.is_ready and self._restoration.is_whole and not self._resolver.is_clock_regressed
 
     def start(self) -> None:
         """Serve, and keep the trust view current."""
@@ -166,6 +210,8 @@ class App:
         self._rotation.tick()
         self._resolver.start(self._interval)
         self._rotation.start()
+        if self._issuer is not None:
+            self._register.start()
         self._health = threading.Thread(target=self._watch_health, name="health", daemon=True)
         self._health.start()
         for name, listener in self._listeners.items():
@@ -209,10 +255,13 @@ class App:
         )
         own = {listeners.verification.client_ca: own_prefixes}
         verification, callers = self._bind("verification", listeners.verification.address, own, config.limits.threads)
-        verification.add_verification(VerificationServicer(self._verifier, callers, self._world))
+        verification.add_verification(
+            VerificationServicer(self._verifier, self._consents, self._explainer, callers, self._world)
+        )
         if self._issuer is not None:
             systems = [system.identity for system in config.identity_systems]
-            verification.add_issuance(IssuanceServicer(self._issuer, systems, callers, self._world))
+            issuance = IssuanceServicer(self._issuer, self._register, systems, callers, self._world)
+            verification.add_issuance(issuance)
         # No entry hides another: no certificate is ever in force from two of these files.
         cas = {peer.ca: (_origin(peer.gateway),) for peer in config.peers} | own
         threads = CALLS_PER_DOMAIN * len(cas) + FREE_FEDERATION_THREADS
@@ -221,6 +270,7 @@ class App:
         admins = {listeners.admin.client_ca: own_prefixes}
         admin, operators = self._bind("admin", listeners.admin.address, admins, ADMIN_THREADS)
         administration = Administration(config.administrators, operators, self._world)
+        admin.add_verification(ExplanationServicer(self._explainer, operators, self._world))
         admin.add_keys(KeyServicer(self._rotation, administration, key_store_kind))
         if self._anchor is not None:
             admin.add_anchor(AnchorServicer(self._anchor, self._resolver, administration, self._world))

@@ -11,28 +11,34 @@ and the next is not held by everybody yet) nothing is issued: a credential nobod
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from gateway.clock import World
-from gateway.core.agreement import Agreement, Assurance
+from gateway.core.agreement import Agreement, Assurance, Party, SubjectType
 from gateway.core.charter import ISSUER_TYPE
 from gateway.core.claims import Authentication, read_statement
-from gateway.core.credential import (
-    ASSERTION_CREDENTIAL_TYPE,
-    ASSERTION_TYPE,
-    CREDENTIAL_TYPE,
-    check_attributes,
-)
-from gateway.core.encoding import b64url_encode, keyed_digest, parse_json_object
+from gateway.core.credential import ASSERTION_CREDENTIAL_TYPE, ASSERTION_TYPE, CREDENTIAL_TYPE
+from gateway.core.encoding import b64url_encode, parse_json_object
 from gateway.core.identifiers import check_entity_id
 from gateway.core.jose import PublicKey, parse_compact, sign_compact
 from gateway.core.key_binding import MAX_KEY_BINDING_JWT_CHARS, holder_key
 from gateway.core.key_schedule import KeyPurpose
+from gateway.core.pairwise import PairwiseKey
+from gateway.core.predicates import AGE_CLAIM
 from gateway.core.publication import KEY_PROOFS, key_proof
 from gateway.core.reasons import InvalidRequest, Rejected
-from gateway.core.sd_jwt import MAX_ISSUER_JWT_CHARS, MAX_PRESENTATION_CHARS, hash_algorithm, issue, process, split
+from gateway.core.release import check_attributes, check_kind
+from gateway.core.sd_jwt import (
+    MAX_ISSUER_JWT_CHARS,
+    MAX_PRESENTATION_CHARS,
+    Path,
+    hash_algorithm,
+    issue,
+    process,
+    split,
+)
 from gateway.core.status_list import STATUS_LISTS
 from gateway.entity import Entity
 from gateway.keyring import KeyRing
@@ -44,6 +50,30 @@ DEFAULT_CREDENTIAL_LIFETIME: Final = timedelta(days=30)
 SALT_BYTES: Final = 16  # 128 bits, RFC 9901 section 9.3
 MAX_CLAIMS: Final = 40
 _MAX_LOCAL_SUBJECT: Final = 256
+_EVERYWHERE: Final = "recognition"
+"""The sector of the subject in a credential, which is shown in many places: gateways derive each service's from it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActingFor:
+    """Who acts for a subject, by which right and for which matters."""
+
+    local_subject: str
+    relationship: Party
+    scope: Sequence[str]
+    claims: Mapping[str, Any] = field(repr=False)
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Who or what a credential is about, and who acts for them, if anybody does."""
+
+    local_subject: str
+    """The issuer's own stable name for them; it appears in nothing that is issued."""
+    claims: Mapping[str, Any] = field(repr=False)
+    subject_type: SubjectType = SubjectType.NATURAL
+    actor: ActingFor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +83,7 @@ class Issued:
     token: str
     expires_at: datetime
     credential_id: str = ""
-    """By which its status is set; empty: it has none."""
+    """By which its status is set; empty for an assertion, which has none."""
 
 
 class Issuer:
@@ -64,22 +94,23 @@ class Issuer:
         *,
         entity_id: str,
         keys: KeyRing,
-        subject_key: bytes,
+        pairwise_key: PairwiseKey,
         world: World,
         agreement: Callable[[], Agreement],
         credential_types: Sequence[str],
-        register: StatusRegister | None = None,
+        register: Callable[[], StatusRegister],
     ) -> None:
         """Prepare the issuer.
 
         Args:
             entity_id: its entity identifier, the ``iss`` of what it signs.
             keys: those of its purposes: for credentials and assertions, for status lists, for its configuration.
-            subject_key: secret behind pairwise subjects; 32 bytes.
+            pairwise_key: secret behind pairwise subjects.
             world: clock and randomness.
             agreement: gives the recognition agreement in force.
             credential_types: what it issues.
-            register: gives each credential its place in a status list; None: credentials have no status.
+            register: gives what gives each credential its place in a status list. A function, because it comes into
+                being after whoever publishes this issuer's configuration.
 
         Raises:
             KeyStoreError: there is no key for credentials, or none for the configuration.
@@ -89,7 +120,7 @@ class Issuer:
         self._entity_id = entity_id
         self._keys = keys
         self._proofs: dict[str, str] = {}
-        self._subject_key = subject_key
+        self._pairwise_key = pairwise_key
         self._world = world
         self._agreement = agreement
         self._types = frozenset(credential_types)
@@ -106,10 +137,9 @@ class Issuer:
 
     def issue_credential(
         self,
+        subject: Subject,
         *,
-        local_subject: str,
         credential_type: str,
-        claims: Mapping[str, Any],
         holder_jwk: str,
         authentication: Authentication,
         lifetime: timedelta | None,
@@ -131,18 +161,22 @@ class Issuer:
             raise InvalidRequest("holder_jwk", "is not a public key that a holder may use") from error
         now = self._world.now()
         payload = {
-            # One subject per credential type, so that a credential by itself links nothing beyond its own kind.
-            **self._common(local_subject, f"credential:{credential_type}", claims, authentication, agreement),
+            **self._common(subject, _EVERYWHERE, authentication, agreement),
             "vct": credential_type,
             "cnf": {"jwk": {name: value for name, value in holder.jwk.items() if name not in ("kid", "use")}},
             "iat": int(now.timestamp()),
             "exp": int((now + life).timestamp()),
         }
-        credential_id = self._give_place(payload, local_subject, now + life)
+        place = self._register().allocate(
+            local_subject=subject.local_subject,
+            local_actor="" if subject.actor is None else subject.actor.local_subject,
+            expires_at=now + life,
+        )
+        payload["status"] = {"status_list": {"idx": place.reference.index, "uri": place.reference.uri}}
         try:
             token = issue(
                 payload,
-                disclosable=[("verified_claims", "claims", name) for name in claims],
+                disclosable=_disclosable(subject),
                 salts=self._salts(),
                 signer=self._keys.sign_until(KeyPurpose.CREDENTIAL, now + life),
                 typ=CREDENTIAL_TYPE,
@@ -150,22 +184,13 @@ class Issuer:
         except ValueError as error:
             raise InvalidRequest("claims", "holds a name that SD-JWT reserves") from error
         _check_statement(_read_credential(token), agreement, now, credential_type, agreement.max_credential_lifetime)
-        return Issued(token=token, expires_at=now + life, credential_id=credential_id)
-
-    def _give_place(self, payload: dict[str, Any], local_subject: str, expires_at: datetime) -> str:
-        """Give a credential its place in a status list, and a name by which its status is set."""
-        if self._register is None:
-            return ""
-        given = self._register.allocate(local_subject=local_subject, expires_at=expires_at)
-        payload["status"] = {"status_list": {"idx": given.reference.index, "uri": given.reference.uri}}
-        return given.credential_id
+        return Issued(token=token, expires_at=now + life, credential_id=place.credential_id)
 
     def issue_assertion(
         self,
+        subject: Subject,
         *,
-        local_subject: str,
         audience: str,
-        claims: Mapping[str, Any],
         authentication: Authentication,
         certificate_sha256: str,
         lifetime: timedelta | None,
@@ -182,7 +207,7 @@ class Issuer:
         _check_audience(audience)
         now = self._world.now()
         payload = {
-            **self._common(local_subject, audience, claims, authentication, agreement),
+            **self._common(subject, audience, authentication, agreement),
             "aud": audience,
             "jti": b64url_encode(self._world.random_bytes(16)),
             "iat": int(now.timestamp()),
@@ -205,8 +230,7 @@ class Issuer:
             metadata["jwks"] = _jwks(credential)
         if status:
             metadata["status_jwks"] = _jwks(status)
-        if self._register is not None:
-            metadata[STATUS_LISTS] = list(self._register.metadata())
+        metadata[STATUS_LISTS] = list(self._register().metadata())
         metadata[KEY_PROOFS] = self._key_proofs()
         return {ISSUER_TYPE: metadata}
 
@@ -223,34 +247,43 @@ class Issuer:
         return {signer.public.kid: self._proofs[signer.public.kid] for signer in signers}
 
     def _common(
-        self,
-        local_subject: str,
-        sector: str,
-        claims: Mapping[str, Any],
-        authentication: Authentication,
-        agreement: Agreement,
+        self, subject: Subject, sector: str, authentication: Authentication, agreement: Agreement
     ) -> dict[str, Any]:
-        if not 1 <= len(local_subject) <= _MAX_LOCAL_SUBJECT:
-            raise InvalidRequest("local_subject", "must be 1 to 256 characters")
-        if len(claims) > MAX_CLAIMS:
-            raise InvalidRequest("claims", f"must be at most {MAX_CLAIMS} attributes")
-        try:
-            check_attributes(claims)
-        except Rejected as rejection:
-            raise InvalidRequest("claims", rejection.detail) from rejection
+        _check_claims("claims", subject.claims, subject.subject_type)
         assurance = self._assurance(authentication, agreement)
         return {
             "iss": self._entity_id,
-            "sub": f"v1.{keyed_digest(self._subject_key, sector, local_subject)}",
+            **self._pseudonym(subject.local_subject, sector),
+            "sub_type": subject.subject_type.value,
+            **({} if subject.actor is None else {"act": self._act(subject.actor, sector)}),
             "acr": authentication.acr,
             "amr": list(authentication.methods),
             "auth_time": int(authentication.authenticated_at.timestamp()),
             "assurance": {"ial": assurance.identity, "aal": assurance.authenticator, "fal": assurance.federation},
             "verified_claims": {
                 "verification": {"trust_framework": min(agreement.trust_frameworks)},
-                "claims": dict(claims),
+                "claims": dict(subject.claims),
             },
         }
+
+    def _act(self, actor: ActingFor, sector: str) -> dict[str, Any]:
+        _check_claims("actor.claims", actor.claims, SubjectType.NATURAL)
+        act: dict[str, Any] = {
+            **self._pseudonym(actor.local_subject, sector),
+            "relationship": actor.relationship.value,
+            "scope": sorted(set(actor.scope)),
+            "claims": dict(actor.claims),
+        }
+        if actor.expires_at is not None:
+            act["exp"] = int(actor.expires_at.timestamp())
+        return act
+
+    def _pseudonym(self, local_subject: str, sector: str) -> dict[str, str]:
+        if not 1 <= len(local_subject) <= _MAX_LOCAL_SUBJECT:
+            raise InvalidRequest("local_subject", "must be 1 to 256 characters")
+        previous = self._pairwise_key.previous_subject(self._world.now(), sector, local_subject)
+        subject = {"sub": self._pairwise_key.subject(sector, local_subject)}
+        return {**subject, "previous_sub": previous} if previous else subject
 
     def _assurance(self, authentication: Authentication, agreement: Agreement) -> Assurance:
         terms = agreement.issuers.get(self._entity_id)
@@ -267,6 +300,27 @@ class Issuer:
     def _salts(self) -> Iterator[str]:
         while True:
             yield b64url_encode(self._world.random_bytes(SALT_BYTES))
+
+
+def _check_claims(field_name: str, claims: Mapping[str, Any], subject_type: SubjectType) -> None:
+    if len(claims) > MAX_CLAIMS:
+        raise InvalidRequest(field_name, f"must be at most {MAX_CLAIMS} attributes")
+    try:
+        check_attributes(claims)
+        check_kind(claims, subject_type)
+    except Rejected as rejection:
+        raise InvalidRequest(field_name, rejection.detail) from rejection
+
+
+def _disclosable(subject: Subject) -> list[Path]:
+    """Every attribute by itself, and of the ages each: who shows one is not to show all."""
+    paths: list[Path] = []
+    for name, value in subject.claims.items():
+        place = ("verified_claims", "claims", name)
+        paths += [(*place, age) for age in value] if name == AGE_CLAIM and isinstance(value, dict) else [place]
+    if subject.actor is not None:
+        paths += [("act", "claims", name) for name in subject.actor.claims]
+    return paths
 
 
 def _jwks(keys: Sequence[PublicKey]) -> dict[str, Any]:

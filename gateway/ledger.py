@@ -23,7 +23,7 @@ from typing import Final
 from gateway.clock import World
 from gateway.core.reasons import Overloaded, Unavailable
 from gateway.logs import get_logger
-from gateway.storage import LedgerEntry, LedgerStore, StorageError
+from gateway.storage import LedgerEntry, LedgerStore, Outcome, StorageError
 
 MAX_QUEUE: Final = 4_096
 MAX_GROUP: Final = 256
@@ -32,7 +32,7 @@ WAIT_SECONDS: Final = 10.0
 FORGET_EVERY: Final = timedelta(minutes=1)
 
 _log = get_logger("ledger")
-_Waiting = tuple[LedgerEntry, "Future[bool]"]
+_Waiting = tuple[LedgerEntry, "Future[Outcome]"]
 
 
 class Ledger:
@@ -55,11 +55,12 @@ class Ledger:
         self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._writer.start()
 
-    def record(self, item: LedgerEntry) -> bool:
+    def record(self, item: LedgerEntry) -> Outcome:
         """Make one decision durable, and wait until it is.
 
         Returns:
-            Whether the replay key had been used before. The entry ``if_replayed`` was written in that case.
+            What became of it: whether its replay key was used before, or its consent does not carry it any more. The
+            entry for that case was written then.
 
         Raises:
             Overloaded: the queue is full.
@@ -67,7 +68,7 @@ class Ledger:
         """
         if self._closed:
             raise Unavailable("the ledger is closed")
-        done: Future[bool] = Future()
+        done: Future[Outcome] = Future()
         try:
             self._queue.put_nowait((item, done))
         except queue.Full as error:
@@ -117,14 +118,14 @@ class Ledger:
         # From here on an entry cannot be taken back; those whose callers gave up are not written.
         group = [(item, done) for item, done in waiting if done.set_running_or_notify_cancel()]
         try:
-            replayed = self._store.commit([item for item, _ in group])
+            outcomes = self._store.commit([item for item, _ in group])
         except Exception as error:  # noqa: BLE001 - whatever it is, this group fails and the next is tried
             _log.error("ledger_write_failed", entries=len(group), exc_info=error)
             for _, done in group:
                 done.set_exception(StorageError("the group was not written"))
             return
-        for (_, done), seen in zip(group, replayed, strict=True):
-            done.set_result(seen)
+        for (_, done), outcome in zip(group, outcomes, strict=True):
+            done.set_result(outcome)
         self._forget()
 
     def _forget(self) -> None:
@@ -148,7 +149,7 @@ class Ledger:
                 waiting[1].set_exception(StorageError("the ledger is closed"))
 
 
-def _outcome(done: Future[bool]) -> bool:
+def _outcome(done: Future[Outcome]) -> Outcome:
     """Wait for an entry's group. Who stops waiting takes the entry back, so that asking again is safe."""
     for _attempt in range(2):
         try:

@@ -9,33 +9,39 @@
  7  holder binding, audience, nonce
  8  status
  9  the matter's policy; only what the matter may have is released
-10  replay key and audit entry, in one durable transaction; a used key turns the verdict into REPLAYED
+10  replay key, consent and audit entry, in one durable transaction; a used key turns the verdict into REPLAYED
 11  the answer
 
-Steps 2 to 9 are ``core.credential.verify_presentation``: a pure function of presentation, request, view and now. This
-module gathers what it needs, and records what it decided. The first failed step decides; whatever the verdict, it is
-recorded before it is answered. While what is held may lack something that was known here before, the verdict is
-indeterminate, whatever is presented.
+Steps 2 to 9 are ``core.credential.verify_presentation``: a pure function of presentation, request, view, status lists
+and now. This module gathers what it needs, and records what it decided. The first failed step decides; whatever the
+verdict, it is recorded before it is answered, with what was found out on the way and nothing about the person. While
+what is held may lack something that was known here before, the verdict is indeterminate, whatever is presented.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from gateway.clock import World
 from gateway.config import RelyingService
-from gateway.core.agreement import Assurance, Matter
+from gateway.core.agreement import Assurance, Matter, Party, SubjectType
 from gateway.core.challenge import make_nonce
+from gateway.core.consent import Consent
 from gateway.core.credential import PresentationRequest, VerifiedPresentation, verify_presentation
 from gateway.core.encoding import b64url_encode, keyed_digest
-from gateway.core.reasons import Indeterminate, NotPermitted, Reason, Rejected
+from gateway.core.findings import Findings, Step
+from gateway.core.pairwise import PairwiseKey
+from gateway.core.predicates import Predicate, may_ask
+from gateway.core.reasons import Indeterminate, NotPermitted, Reason, Rejected, Unavailable
+from gateway.core.status_list import StatusList
+from gateway.core.texts import NextStep, next_step
 from gateway.core.trust import TrustView
 from gateway.ledger import Ledger
 from gateway.resolver import Resolver
-from gateway.storage import AuditEntry, LedgerEntry
+from gateway.storage import AuditEntry, ConsentStore, ConsentUse, LedgerEntry, Outcome, StorageError
 from gateway.tls import Caller
 
 CHALLENGE_LIFETIME: Final = timedelta(minutes=5)
@@ -66,20 +72,50 @@ class TrustBasis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatusBasis:
+    """Which status data a decision rests on."""
+
+    uri: str
+    issued_at: datetime
+    age: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActingPerson:
+    """Who acts for the subject. Never to be taken for the subject."""
+
+    subject: str
+    previous_subject: str
+    relationship: Party
+    attributes: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance:
     """What the relying service may act on."""
 
     subject: str
+    previous_subject: str
+    """By the key version before, while records are moved; else empty."""
+    subject_type: SubjectType
+    actor: ActingPerson | None
     issuer: str
     province: str
+    household_province: str
     credential_type: str
     assurance: Assurance
     acr: str
-    attributes: Mapping[str, Any]
+    level: int
+    attributes: Mapping[str, Any] = field(repr=False)
+    answers: tuple[bool, ...] = field(repr=False)
+    """To the predicates, in their order."""
     issued_at: datetime
     authenticated_at: datetime
     expires_at: datetime
     holder_bound: bool
+    erase_at: datetime
+    """Until when the attributes may be kept."""
+    legal_basis: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +145,21 @@ class Answer:
     verification_id: str
     decided_at: datetime
     basis: TrustBasis
+    status: StatusBasis | None
+
+    @property
+    def next_step(self) -> NextStep:
+        """What whoever asked should do next."""
+        return next_step(None if isinstance(self.verdict, Acceptance) else self.verdict.reason)
+
+
+_Decided = VerifiedPresentation | Rejection | Undecided
+_AGAINST: Final = {
+    Outcome.REPLAYED: Rejection(reason=Reason.REPLAYED),
+    Outcome.CONSENT_WITHDRAWN: Rejection(reason=Reason.CONSENT_WITHDRAWN),
+    Outcome.CONSENT_OF_ANOTHER: Rejection(reason=Reason.CONSENT_INVALID),
+}
+"""What the ledger may find when it writes."""
 
 
 class Verifier:
@@ -121,10 +172,13 @@ class Verifier:
         services: Mapping[str, RelyingService],
         resolver: Resolver,
         is_whole: Callable[[], bool],
+        lists: Callable[[], Mapping[str, StatusList]],
+        consents: ConsentStore,
         ledger: Ledger,
         world: World,
         nonce_key: bytes,
-        pairwise_key: bytes,
+        reference_key: bytes,
+        pairwise_key: PairwiseKey,
     ) -> None:
         """Prepare the verifier.
 
@@ -133,18 +187,25 @@ class Verifier:
             services: relying services by the identity in their certificate.
             resolver: gives the trust view.
             is_whole: whether that may be decided by (see ``Restoration``).
+            lists: gives the status lists held, by their URIs.
+            consents: where consents are on record.
             ledger: records decisions.
             world: clock and randomness.
             nonce_key: secret behind challenges, shared by the province's processes.
-            pairwise_key: secret behind the subjects and replay keys given out, likewise shared.
+            reference_key: secret behind replay keys and references to people in the ledger, likewise shared. It is
+                never replaced: what was used up must stay so.
+            pairwise_key: secret behind the subjects given out, likewise shared.
         """
         self._gateway_id = gateway_id
         self._services = services
         self._resolver = resolver
         self._is_whole = is_whole
+        self._lists = lists
+        self._consents = consents
         self._ledger = ledger
         self._world = world
         self._nonce_key = nonce_key
+        self._reference_key = reference_key
         self._pairwise_key = pairwise_key
 
     def create_challenge(self, caller: Caller, matter_code: str) -> Challenge:
@@ -164,16 +225,26 @@ class Verifier:
         )
         return Challenge(nonce=nonce, audience=service.identity, expires_at=expires_at)
 
-    def verify(self, caller: Caller, *, matter_code: str, presentation: str, nonce: str, request_id: str) -> Answer:
+    def verify(
+        self,
+        caller: Caller,
+        *,
+        matter_code: str,
+        presentation: str,
+        nonce: str,
+        request_id: str,
+        consent_id: str = "",
+        predicates: Sequence[Predicate] = (),
+    ) -> Answer:
         """Verify one presentation for one matter, record the decision, answer.
 
         Raises:
-            NotPermitted: the caller is not registered for the matter.
+            NotPermitted: the caller is not registered for the matter, or the matter may not ask a predicate.
             Unavailable, Overloaded: the decision could not be recorded, so there is none.
         """
         is_whole = self._is_whole()  # before the view is taken: what made it whole is in the view, then
         view = self._resolver.view
-        service, matter = self._registered(caller, matter_code, view)  # 1
+        service, matter = self._registered(caller, matter_code, view, predicates)  # 1
         request = PresentationRequest(
             presentation=presentation,
             matter=matter,
@@ -182,120 +253,159 @@ class Verifier:
             nonce=nonce,
             nonce_key=self._nonce_key,
             certificate_sha256=caller.certificate_sha256,
+            predicates=predicates,
+            consent_id=consent_id,
+            consent=self._consent(consent_id),
         )
         now = self._world.now()
-        decided: VerifiedPresentation | Rejection | Undecided
-        decided = Undecided(reason=Reason.TRUST_STALE, retry_after=RETRY_AFTER)
+        case = _Case(request=request, view=view, now=now, findings=Findings(step=Step.KEY))
+        decided: _Decided = Undecided(reason=Reason.TRUST_STALE, retry_after=RETRY_AFTER)
         if is_whole:
-            view, decided = self._decide(caller, request, view, now)  # 2 to 9
-        verdict = decided if not isinstance(decided, VerifiedPresentation) else self._accept(decided, service)
+            decided = self._decide(caller, case)  # 2 to 9
+        verdict = decided if not isinstance(decided, VerifiedPresentation) else self._accept(decided, service, case)
         answer = Answer(
             verdict=verdict,
             verification_id=b64url_encode(self._world.random_bytes(16)),
             decided_at=now,
-            basis=self._basis(view, decided, now),
+            basis=self._basis(case.view, decided, now),
+            status=_status_basis(case.findings, now),
         )
-        return self._record(answer, decided, service, matter, request_id)  # 10, 11
+        return self._record(answer, decided, case, request_id)  # 10, 11
 
-    def _registered(self, caller: Caller, matter_code: str, view: TrustView) -> tuple[RelyingService, Matter]:
+    def _registered(
+        self, caller: Caller, matter_code: str, view: TrustView, predicates: Sequence[Predicate] = ()
+    ) -> tuple[RelyingService, Matter]:
         service = self._services.get(caller.identity)
         if service is None:
             raise NotPermitted("caller is not a registered relying service")
         matter = view.charter.agreement.matters.get(matter_code)
         if matter is None or matter.code not in service.matters:
             raise NotPermitted("relying service is not registered for this matter")
+        if not all(may_ask(matter, predicate) for predicate in predicates):
+            raise NotPermitted("the agreement does not let this matter ask that")
         return service, matter
 
-    def _decide(
-        self, caller: Caller, request: PresentationRequest, view: TrustView, now: datetime
-    ) -> tuple[TrustView, VerifiedPresentation | Rejection | Undecided]:
+    def _consent(self, consent_id: str) -> Consent | None:
+        try:
+            return self._consents.load_consent(consent_id) if consent_id else None
+        except StorageError as error:
+            raise Unavailable("the consents on record could not be read") from error
+
+    def _decide(self, caller: Caller, case: _Case) -> _Decided:
         try:
             try:
-                return view, verify_presentation(request, view, now)
+                return self._judge(case)
             except Rejected as rejection:
                 # A key published seconds ago may not be in the view yet. Only an issuer the charter knows gets a
                 # refresh, and the resolver limits how often. Or it came by itself meanwhile.
                 if rejection.reason is not Reason.KEY_UNKNOWN:
                     raise
-                if not self._resolver.refresh_for_unknown_key() and self._resolver.view is view:
+                if not self._resolver.refresh_for_unknown_key() and self._resolver.view is case.view:
                     raise
-                view = self._resolver.view
+                case.view = self._resolver.view
                 # The charter may be another one now: its matter counts, and whether the caller may still ask for it.
-                _, matter = self._registered(caller, request.matter.code, view)
-                return view, verify_presentation(replace(request, matter=matter), view, now)
+                request = case.request
+                _, matter = self._registered(caller, request.matter.code, case.view, request.predicates)
+                case.request = replace(request, matter=matter)
+                return self._judge(case)
         except Rejected as rejection:
-            return view, Rejection(reason=rejection.reason)
+            return Rejection(reason=rejection.reason)
         except Indeterminate as indeterminate:
-            return view, Undecided(reason=indeterminate.reason, retry_after=RETRY_AFTER)
+            return Undecided(reason=indeterminate.reason, retry_after=RETRY_AFTER)
 
-    def _accept(self, presented: VerifiedPresentation, service: RelyingService) -> Acceptance:
-        return Acceptance(
+    def _judge(self, case: _Case) -> VerifiedPresentation:
+        case.findings = Findings()
+        return verify_presentation(case.request, case.view, self._lists(), case.now, case.findings)
+
+    def _accept(self, presented: VerifiedPresentation, service: RelyingService, case: _Case) -> Acceptance:
+        matter, now = case.request.matter, case.now
+
+        def pairwise(subject: str, previous: str) -> tuple[str, str]:
             # The issuer's subject is the same wherever this credential is shown; what we give out is not, so that two
-            # services of different sectors cannot compare notes.
-            subject=self._keyed("subject", service.sector, presented.issuer, presented.subject),
+            # services of different sectors cannot compare notes. Whichever of the two keys was replaced, ours or the
+            # issuer's, the subject before is what records are still filed under.
+            ours = self._pairwise_key.previous_subject(now, service.sector, presented.issuer, previous or subject)
+            theirs = self._pairwise_key.subject(service.sector, presented.issuer, previous) if previous else ""
+            return self._pairwise_key.subject(service.sector, presented.issuer, subject), ours or theirs
+
+        subject, previous_subject = pairwise(presented.subject, presented.previous_subject)
+        actor = None
+        if presented.actor is not None:
+            acting, previous_acting = pairwise(presented.actor.subject, presented.actor.previous_subject)
+            actor = ActingPerson(
+                subject=acting,
+                previous_subject=previous_acting,
+                relationship=presented.actor.relationship,
+                attributes=presented.actor.attributes,
+            )
+        return Acceptance(
+            subject=subject,
+            previous_subject=previous_subject,
+            subject_type=presented.subject_type,
+            actor=actor,
             issuer=presented.issuer,
             province=presented.province,
+            household_province=presented.household_province,
             credential_type=presented.credential_type,
             assurance=presented.assurance,
             acr=presented.acr,
+            level=presented.level,
             attributes=presented.attributes,
+            answers=presented.answers,
             issued_at=presented.issued_at,
             authenticated_at=presented.authenticated_at,
             expires_at=presented.expires_at,
             holder_bound=presented.holder_bound,
+            erase_at=now + matter.retention,
+            legal_basis="" if matter.legal_basis is None else matter.legal_basis.zh,
         )
 
-    def _record(
-        self,
-        answer: Answer,
-        decided: VerifiedPresentation | Rejection | Undecided,
-        service: RelyingService,
-        matter: Matter,
-        request_id: str,
-    ) -> Answer:
+    def _record(self, answer: Answer, decided: _Decided, case: _Case, request_id: str) -> Answer:
+        findings = case.findings
+        if isinstance(decided, VerifiedPresentation):
+            findings.step = Step.LEDGER
+        found = findings.to_json()
+
         def entry(verdict: Acceptance | Rejection | Undecided) -> AuditEntry:
-            known = decided if isinstance(decided, VerifiedPresentation) else None
             return AuditEntry(
                 verification_id=answer.verification_id,
                 decided_at=answer.decided_at,
-                service=service.identity,
-                matter=matter.code,
+                service=case.request.service,
+                matter=case.request.matter.code,
                 verdict=_VERDICTS[type(verdict)],
                 reason="" if isinstance(verdict, Acceptance) else verdict.reason.value,
-                issuer=known.issuer if known is not None else "",
-                kid=known.kid if known is not None else "",
+                issuer=findings.issuer,
+                kid=findings.kid,
                 charter_version=answer.basis.charter_version,
                 view_id=answer.basis.view_id,
                 request_id=request_id,
+                findings=found,
             )
 
         if not isinstance(decided, VerifiedPresentation):
             self._ledger.record(LedgerEntry(entry=entry(answer.verdict)))
             return answer
-        replayed = Rejection(reason=Reason.REPLAYED)
-        used = self._ledger.record(
+        outcome = self._ledger.record(
             LedgerEntry(
                 entry=entry(answer.verdict),
-                if_replayed=entry(replayed),
-                replay_key=self._keyed("replay", *decided.replay.parts),
+                otherwise=lambda against: entry(_AGAINST[against]),
+                replay_key=self._reference("replay", *decided.replay.parts),
                 replay_until=decided.replay.until + REPLAY_MARGIN,
+                consent=self._consent_use(decided, case),
             )
         )
-        if not used:
-            return answer
-        return Answer(
-            verdict=replayed,
-            verification_id=answer.verification_id,
-            decided_at=answer.decided_at,
-            basis=answer.basis,
-        )
+        return answer if outcome is Outcome.WRITTEN else replace(answer, verdict=_AGAINST[outcome])
 
-    def _keyed(self, purpose: str, *parts: str) -> str:
-        return keyed_digest(self._pairwise_key, purpose, *parts)
+    def _consent_use(self, presented: VerifiedPresentation, case: _Case) -> ConsentUse | None:
+        if case.request.consent is None:
+            return None
+        person = self._reference("consent", presented.issuer, presented.subject)
+        return ConsentUse(consent_id=case.request.consent.consent_id, subject=person)
 
-    def _basis(
-        self, view: TrustView, decided: VerifiedPresentation | Rejection | Undecided, now: datetime
-    ) -> TrustBasis:
+    def _reference(self, purpose: str, *parts: str) -> str:
+        return keyed_digest(self._reference_key, purpose, *parts)
+
+    def _basis(self, view: TrustView, decided: _Decided, now: datetime) -> TrustBasis:
         confirmed_at = view.confirmed_at()
         return TrustBasis(
             charter_version=view.charter.version,
@@ -303,3 +413,20 @@ class Verifier:
             age=None if confirmed_at is None else max(timedelta(0), now - confirmed_at),
             stale=isinstance(decided, VerifiedPresentation) and decided.stale,
         )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Case:
+    """What is being decided, by which view, and what has been found out."""
+
+    request: PresentationRequest
+    view: TrustView
+    now: datetime
+    findings: Findings
+
+
+def _status_basis(findings: Findings, now: datetime) -> StatusBasis | None:
+    if findings.status_issued_at is None:
+        return None
+    age = max(timedelta(0), now - findings.status_issued_at)
+    return StatusBasis(uri=findings.status_list, issued_at=findings.status_issued_at, age=age)

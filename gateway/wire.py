@@ -17,12 +17,23 @@ from google.protobuf import duration_pb2, struct_pb2, timestamp_pb2
 from google.protobuf.json_format import MessageToDict
 from recognition.v1 import issuance_pb2, reason_pb2, verification_pb2
 
-from gateway.core.agreement import MATTER_CODE, Assurance
-from gateway.core.claims import Authentication
+from gateway.core.agreement import MATTER_CODE, MAX_NAMES, Assurance, Party, SubjectType
+from gateway.core.claims import MAX_SCOPE, Authentication
 from gateway.core.credential_status import MAX_TARGETS, CredentialTarget, SubjectTarget, Target
-from gateway.core.identifiers import parse_resident_id
+from gateway.core.explanation import Outcome
+from gateway.core.identifiers import Province, parse_resident_id
+from gateway.core.predicates import (
+    MAX_AGE,
+    MAX_COMPARED_CHARS,
+    MAX_PREDICATES,
+    AgeAtLeast,
+    ClaimMatches,
+    HouseholdIn,
+    Predicate,
+)
 from gateway.core.reasons import InvalidRequest, Reason
 from gateway.core.status_list import MAX_URI_CHARS, Status
+from gateway.core.texts import NextStep
 
 MAX_ENTITY_ID: Final = 512
 _NONCE: Final = re.compile(r"[A-Za-z0-9_.-]{0,200}")
@@ -44,7 +55,18 @@ _STATUSES: Final = {
 }
 _STATUS_NUMBERS: Final = {number: status for status, number in _STATUSES.items()}
 
+_REFERENCE: Final = re.compile(r"[A-Za-z0-9_-]{22}")
+"""Names of decisions and consents: 16 random bytes."""
+_CLAIM: Final = re.compile(r"[a-z0-9_]{1,64}")
 _REASON_NUMBERS: Final = {reason: reason_pb2.Reason.Value(f"REASON_{reason.value}") for reason in Reason}
+
+
+_NEXT_STEPS: Final = {step: verification_pb2.NextStep.Value(f"NEXT_STEP_{step.value}") for step in NextStep}
+_OUTCOMES: Final = {outcome: verification_pb2.StepOutcome.Value(f"STEP_OUTCOME_{outcome.value}") for outcome in Outcome}
+_SUBJECT_TYPES: Final = {
+    SubjectType.NATURAL: verification_pb2.SUBJECT_TYPE_NATURAL,
+    SubjectType.LEGAL: verification_pb2.SUBJECT_TYPE_LEGAL,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +77,8 @@ class VerifyRequest:
     presentation: str
     nonce: str
     request_id: str
+    consent_id: str
+    predicates: tuple[Predicate, ...]
 
 
 def matter_code(text: str) -> str:
@@ -97,7 +121,52 @@ def verify_request(message: verification_pb2.VerifyCredentialRequest) -> VerifyR
         presentation=message.presentation,
         nonce=message.nonce,
         request_id=message.request_id,
+        consent_id=reference("consent_id", message.consent_id) if message.consent_id else "",
+        predicates=_predicates(message.predicates),
     )
+
+
+def reference(field: str, text: str) -> str:
+    """Check the form of the name of a decision or a consent."""
+    if _REFERENCE.fullmatch(text) is None:
+        raise InvalidRequest(field, "must be a reference as this gateway gave it, 22 characters")
+    return text
+
+
+def claim_names(field: str, names: Sequence[str]) -> frozenset[str]:
+    """Read names of claims."""
+    if len(names) > MAX_NAMES or any(_CLAIM.fullmatch(name) is None for name in names):
+        raise InvalidRequest(field, f"must be at most {MAX_NAMES} names of claims")
+    return frozenset(names)
+
+
+def _predicates(messages: Sequence[verification_pb2.Predicate]) -> tuple[Predicate, ...]:
+    if len(messages) > MAX_PREDICATES:
+        raise InvalidRequest("predicates", f"must be at most {MAX_PREDICATES}")
+    return tuple(_predicate(f"predicates[{index}]", message) for index, message in enumerate(messages))
+
+
+def _predicate(field: str, message: verification_pb2.Predicate) -> Predicate:
+    match message.WhichOneof("question"):
+        case "age_at_least":
+            if not 1 <= message.age_at_least <= MAX_AGE:
+                raise InvalidRequest(f"{field}.age_at_least", f"must be 1 to {MAX_AGE}")
+            return AgeAtLeast(message.age_at_least)
+        case "household_in":
+            codes = message.household_in.provinces
+            known = {province.code: province for province in Province}
+            if not 1 <= len(codes) <= len(known) or not set(codes) <= known.keys():
+                raise InvalidRequest(f"{field}.household_in.provinces", f"must be one or more of {', '.join(known)}")
+            return HouseholdIn(frozenset(known[code] for code in codes))
+        case "claim_matches":
+            asked = message.claim_matches
+            if _CLAIM.fullmatch(asked.claim) is None:
+                raise InvalidRequest(f"{field}.claim_matches.claim", "must name a claim")
+            if not 1 <= len(asked.value) <= MAX_COMPARED_CHARS:
+                raise InvalidRequest(f"{field}.claim_matches.value", f"must be 1 to {MAX_COMPARED_CHARS} characters")
+            return ClaimMatches(asked.claim, asked.value)
+        case _:
+            raise InvalidRequest(field, "must ask something")
 
 
 def request_id(text: str) -> str:
@@ -121,6 +190,47 @@ def _is_id_number(text: str) -> bool:
 def reason_number(reason: Reason) -> reason_pb2.Reason.ValueType:
     """Give the number a reason has on the wire."""
     return _REASON_NUMBERS[reason]
+
+
+def next_step_number(step: NextStep) -> verification_pb2.NextStep.ValueType:
+    """Give the number a next step has on the wire."""
+    return _NEXT_STEPS[step]
+
+
+def outcome_number(outcome: Outcome) -> verification_pb2.StepOutcome.ValueType:
+    """Give the number the outcome of a step has on the wire."""
+    return _OUTCOMES[outcome]
+
+
+def subject_type_number(subject_type: SubjectType) -> verification_pb2.SubjectType.ValueType:
+    """Give the number a type of subject has on the wire."""
+    return _SUBJECT_TYPES[subject_type]
+
+
+def subject_type(number: verification_pb2.SubjectType.ValueType) -> SubjectType:
+    """Read a type of subject; not stated means a person."""
+    if number == verification_pb2.SUBJECT_TYPE_UNSPECIFIED:
+        return SubjectType.NATURAL
+    for known, its_number in _SUBJECT_TYPES.items():
+        if its_number == number:
+            return known
+    raise InvalidRequest("subject_type", "is not known")
+
+
+def relationship(text: str) -> Party:
+    """Read in which relationship somebody acts."""
+    known = [party for party in Party if party is not Party.SELF]
+    for party in known:
+        if party.value == text:
+            return party
+    raise InvalidRequest("actor.relationship", f"must be one of {', '.join(known)}")
+
+
+def scope(codes: Sequence[str]) -> tuple[str, ...]:
+    """Read for which matters somebody may act."""
+    if not 1 <= len(codes) <= MAX_SCOPE or any(MATTER_CODE.fullmatch(code) is None for code in codes):
+        raise InvalidRequest("actor.scope", f"must be 1 to {MAX_SCOPE} codes of matters")
+    return tuple(codes)
 
 
 def timestamp(moment: datetime) -> timestamp_pb2.Timestamp:
@@ -171,7 +281,11 @@ def _whole(value: Any) -> Any:
     return value
 
 
-def lifetime(message: issuance_pb2.IssueCredentialRequest | issuance_pb2.IssueAssertionRequest) -> timedelta | None:
+def lifetime(
+    message: issuance_pb2.IssueCredentialRequest
+    | issuance_pb2.IssueAssertionRequest
+    | verification_pb2.RecordConsentRequest,
+) -> timedelta | None:
     """Read a lifetime asked for; None when absent."""
     if not message.HasField("lifetime"):
         return None

@@ -20,18 +20,19 @@ from gateway.config import RelyingService
 from gateway.core import key_schedule
 from gateway.core.charter import GATEWAY_TYPE, add_signature, draft, parse_charter, unsigned, verify_pinned
 from gateway.core.claims import Authentication
-from gateway.core.credential import ASSERTION_CREDENTIAL_TYPE
 from gateway.core.encoding import b64url_decode, parse_json_object, write_json
 from gateway.core.identifiers import Province
 from gateway.core.jose import Algorithm, Signer, SoftwareKey, generate_key
 from gateway.core.key_schedule import Change, KeyPurpose, KeyState, Records
 from gateway.core.memory import Revocation, RevocationReason
+from gateway.core.pairwise import PairwiseKey
+from gateway.core.predicates import Predicate
 from gateway.core.reasons import Rejected
 from gateway.core.sd_jwt import Path as ClaimPath
 from gateway.core.sd_jwt import present
 from gateway.core.vouching import Approval
 from gateway.entity import Entity
-from gateway.issuer import Issuer
+from gateway.issuer import Issuer, Subject
 from gateway.keyring import Author, KeyRing
 from gateway.keystore import KeyRole, Kind, Protection, SecretName
 from gateway.lab.charter import (
@@ -46,8 +47,10 @@ from gateway.ledger import Ledger
 from gateway.peers import PeerError, TrustOffer
 from gateway.resolver import Resolver, load_charter
 from gateway.restoration import Restoration
+from gateway.status_register import StatusRegister
 from gateway.statuses import Statuses
 from gateway.storage.sqlite import SqliteStore
+from gateway.storage.sqlite_register import SqliteRegister
 from gateway.storage.sqlite_statuses import SqliteStatuses
 from gateway.tls import Caller
 from gateway.verifier import Answer, Verifier
@@ -232,6 +235,8 @@ class Node:
     ring: KeyRing
     store: SqliteStore
     status_store: SqliteStatuses
+    register_store: SqliteRegister
+    register: StatusRegister
     issuer: Issuer
     anchor: Anchor
     resolver: Resolver
@@ -251,6 +256,7 @@ class Node:
     def close(self) -> None:
         self.resolver.stop()
         self.ledger.close()
+        self.register_store.close()
         self.status_store.close()
         self.store.close()
 
@@ -331,13 +337,17 @@ class Federation:
         }
         ring = KeyRing(store, self.key_stores[province], self.world)
         resolver: Resolver
+        register: StatusRegister
         issuer = Issuer(
             entity_id=ids.issuer,
             keys=ring,
-            subject_key=b"s" * 32,
+            pairwise_key=PairwiseKey(version=1, key=b"s" * 32),
             world=self.world,
             agreement=lambda: resolver.view.charter.agreement,
-            credential_types=[RESIDENT_ID, ASSERTION_CREDENTIAL_TYPE],
+            credential_types=sorted(
+                {name for matter in self.charter.agreement.matters.values() for name in matter.credential_types}
+            ),
+            register=lambda: register,
         )
         anchor = Anchor(
             entity_id=ids.anchor,
@@ -373,6 +383,18 @@ class Federation:
         )
         ring.on_change(resolver.publish_own)
         restoration = Restoration(store, resolver, list(peers))
+        register_store = SqliteRegister(self.directory / f"{province.code}.sqlite", store)
+        register = StatusRegister(
+            issuer=ids.issuer,
+            store=register_store,
+            statuses=resolver.statuses,
+            keys=ring,
+            world=self.world,
+            reference_key=b"a" * 32,
+            registered=lambda: resolver.view.issuers[ids.issuer].status_lists,
+            may_sign=lambda: resolver.is_ready and restoration.is_whole and not resolver.is_clock_regressed,
+            restored=store.is_restored,
+        )
         ledger = Ledger(store, self.world, lambda: resolver.view.clock_floor)
         service = RelyingService(
             identity=f"{ids.gateway}/services/counter",
@@ -385,10 +407,13 @@ class Federation:
             services={service.identity: service},
             resolver=resolver,
             is_whole=lambda: restoration.is_whole,
+            lists=lambda: resolver.statuses.current,
+            consents=store,
             ledger=ledger,
             world=self.world,
             nonce_key=b"n" * 32,
-            pairwise_key=b"p" * 32,
+            reference_key=b"r" * 32,
+            pairwise_key=PairwiseKey(version=1, key=b"p" * 32),
         )
         return Node(
             province=province,
@@ -397,6 +422,8 @@ class Federation:
             ring=ring,
             store=store,
             status_store=status_store,
+            register_store=register_store,
+            register=register,
             issuer=issuer,
             anchor=anchor,
             resolver=resolver,
@@ -420,6 +447,11 @@ class Federation:
         for _round in range(2):
             for node in nodes:
                 node.resolver.refresh()
+        # Lists are signed once they are attested, and go round like everything else.
+        for node in nodes:
+            node.register.tick()
+        for node in nodes:
+            node.resolver.refresh()
 
     def restart(self, province: Province) -> Node:
         """Stop a province and start it again from its file."""
@@ -474,12 +506,13 @@ class Federation:
         claims: Mapping[str, Any] = XU_CLAIMS,
         acr: str = "urn:yrd:loa:4",
         lifetime: timedelta | None = None,
+        subject: Subject | None = None,
+        credential_type: str = RESIDENT_ID,
     ) -> Wallet:
         key = generate_key()
         issued = self.nodes[province].issuer.issue_credential(
-            local_subject="person-1",
-            credential_type=RESIDENT_ID,
-            claims=claims,
+            subject or Subject(local_subject="person-1", claims=claims),
+            credential_type=credential_type,
             holder_jwk=write_json(key.public.jwk).decode(),
             authentication=self.authentication(acr),
             lifetime=lifetime,
@@ -494,13 +527,13 @@ class Federation:
         acr: str = "urn:yrd:loa:3",
         claims: Mapping[str, Any] = XU_CLAIMS,
         certificate_sha256: str = "",
+        subject: Subject | None = None,
     ) -> str:
         return (
             self.nodes[province]
             .issuer.issue_assertion(
-                local_subject="person-1",
+                subject or Subject(local_subject="person-1", claims=claims),
                 audience=audience,
-                claims=claims,
                 authentication=self.authentication(acr),
                 certificate_sha256=certificate_sha256,
                 lifetime=None,
@@ -518,10 +551,25 @@ class Federation:
         presentation = wallet.present(audience=challenge.audience, nonce=challenge.nonce, issued_at=self.clock.now)
         return presentation, challenge.nonce
 
-    def verify(self, presentation: str, nonce: str = "", at: Province = AH, matter: str = HUKOU_MIGRATION) -> Answer:
+    def verify(
+        self,
+        presentation: str,
+        nonce: str = "",
+        at: Province = AH,
+        matter: str = HUKOU_MIGRATION,
+        *,
+        consent_id: str = "",
+        predicates: Sequence[Predicate] = (),
+    ) -> Answer:
         node = self.nodes[at]
         return node.verifier.verify(
-            node.caller, matter_code=matter, presentation=presentation, nonce=nonce, request_id=""
+            node.caller,
+            matter_code=matter,
+            presentation=presentation,
+            nonce=nonce,
+            request_id="",
+            consent_id=consent_id,
+            predicates=predicates,
         )
 
 

@@ -55,8 +55,12 @@ from gateway.core.agreement import (
     MAX_CREDENTIAL_LIFETIME,
     MAX_ISSUERS,
     MAX_KEY_BINDING_AGE,
+    MAX_LEVELS,
     MAX_MATTERS,
+    MAX_RETENTION,
     MAX_STALE_GRACE,
+    MAX_STATUS_AGE,
+    MAX_TERMS,
     parse_agreement,
 )
 from gateway.core.identifiers import Province, parse_resident_id
@@ -71,8 +75,9 @@ ROOT = Path(__file__).resolve().parents[1]
 README, README_ZH = ROOT / "README.md", ROOT / "README.zh-CN.md"
 DEPLOY, DEPLOY_ZH = ROOT / "docs" / "deploy.md", ROOT / "docs" / "deploy.zh-CN.md"
 KEYS, KEYS_ZH = ROOT / "docs" / "keys.md", ROOT / "docs" / "keys.zh-CN.md"
+VERDICTS, VERDICTS_ZH = ROOT / "docs" / "verdicts.md", ROOT / "docs" / "verdicts.zh-CN.md"
 READMES = {Language.EN: README, Language.ZH: README_ZH}
-PAIRS = ((README, README_ZH), (DEPLOY, DEPLOY_ZH), (KEYS, KEYS_ZH))
+PAIRS = ((README, README_ZH), (DEPLOY, DEPLOY_ZH), (KEYS, KEYS_ZH), (VERDICTS, VERDICTS_ZH))
 DOCUMENTS = tuple(document for pair in PAIRS for document in pair)
 MAX_LINE = 120
 
@@ -519,8 +524,12 @@ def test_bounds_of_the_agreement_are_the_documented_ones(path: Path) -> None:
         "matters": MAX_MATTERS,
         "matters[].max_credential_age_seconds": MAX_CREDENTIAL_LIFETIME,
         "matters[].max_authentication_age_seconds": MAX_CREDENTIAL_LIFETIME,
+        "matters[].max_status_age_seconds": MAX_STATUS_AGE,
+        "matters[].retention_seconds": MAX_RETENTION,
         "issuers": MAX_ISSUERS,
         "issuers[].equivalence": MAX_ACR_VALUES,
+        "levels": MAX_LEVELS,
+        "terms": MAX_TERMS,
         "clock_skew_seconds": MAX_CLOCK_SKEW,
         "stale_grace_seconds": MAX_STALE_GRACE,
         "max_credential_lifetime_seconds": MAX_CREDENTIAL_LIFETIME,

@@ -30,10 +30,12 @@ from recognition.v1 import (
 
 from gateway.certificates import ChannelMaterial
 from gateway.clock import system_world
+from gateway.consents import Consents
 from gateway.core.acknowledgement import ACKNOWLEDGEMENT_TYPE, make
 from gateway.core.encoding import write_json
 from gateway.core.identifiers import Province
 from gateway.core.jose import generate_key, sign_compact
+from gateway.explainer import Explainer
 from gateway.guard import CALLS_PER_DOMAIN, STREAMS_PER_DOMAIN
 from gateway.lab.charter import HUKOU_MIGRATION, LICENCE_DISPLAY, RESIDENT_ID, entity_ids
 from gateway.peers import GrpcPeer, PeerError, TrustOffer
@@ -41,7 +43,7 @@ from gateway.server.federation import FederationServicer
 from gateway.server.issuance import IssuanceServicer
 from gateway.server.listener import MAX_REQUEST_BYTES, Listener
 from gateway.server.verification import VerificationServicer
-from gateway.storage import LedgerEntry
+from gateway.storage import LedgerEntry, Outcome
 from gateway.tls import CallerReader, create_ca, issue_certificate
 from tests.federation import AH, JS, SH, START, XU_ID_NUMBER, ZJ, Federation, payload
 
@@ -112,7 +114,15 @@ def edge(federation: Federation) -> Iterator[Edge]:
         world=WORLD,
         streams=STREAMS_PER_DOMAIN,
     )
-    listener.add_verification(VerificationServicer(node.verifier, callers, WORLD))
+    services = {node.service.identity: node.service}
+    consents = Consents(
+        services=services,
+        agreement=lambda: node.resolver.view.charter.agreement,
+        store=node.store,
+        world=federation.world,
+    )
+    explainer = Explainer(services=services, administrators=(), audit=node.store)
+    listener.add_verification(VerificationServicer(node.verifier, consents, explainer, callers, WORLD))
     listener.add_issuance(IssuanceServicer(node.issuer, [SYSTEM], callers, WORLD))
     own = {node.issuer.entity.entity_id: node.issuer.entity}
     listener.add_federation(FederationServicer(node.resolver, own, callers, WORLD))
@@ -295,10 +305,19 @@ def test_random_bytes_never_cause_an_internal_error(edge: Edge) -> None:
         ({"request_id": "r" * 65}, "request_id"),
         ({"request_id": XU_ID_NUMBER}, "request_id"),
         ({"request_id": "31010119000101002x"}, "request_id"),
+        ({"consent_id": "c" * 21}, "consent_id"),
+        ({"predicates": [{}]}, "predicates[0]"),
+        ({"predicates": [{"age_at_least": 18}] * 9}, "predicates"),
+        ({"predicates": [{"age_at_least": 0}]}, "predicates[0].age_at_least"),
+        ({"predicates": [{"age_at_least": 151}]}, "predicates[0].age_at_least"),
+        ({"predicates": [{"household_in": {}}]}, "predicates[0].household_in.provinces"),
+        ({"predicates": [{"household_in": {"provinces": ["gd"]}}]}, "predicates[0].household_in.provinces"),
+        ({"predicates": [{"claim_matches": {"claim": "na me", "value": "x"}}]}, "predicates[0].claim_matches.claim"),
+        ({"predicates": [{"claim_matches": {"claim": "name", "value": ""}}]}, "predicates[0].claim_matches.value"),
     ],
 )
-def test_a_field_out_of_form_is_named(edge: Edge, change: dict[str, str], field: str) -> None:
-    fields = {"matter": HUKOU_MIGRATION, "presentation": "x", **change}
+def test_a_field_out_of_form_is_named(edge: Edge, change: dict[str, Any], field: str) -> None:
+    fields: dict[str, Any] = {"matter": HUKOU_MIGRATION, "presentation": "x", **change}
     with edge.service() as channel:
         stub = verification_pb2_grpc.VerificationServiceStub(channel)
         code, details = failure(
@@ -858,7 +877,7 @@ def test_draining_lets_a_running_call_end_and_refuses_new_ones(edge: Edge, monke
     commit = store.commit
     running, release = threading.Event(), threading.Event()
 
-    def slow(group: Sequence[LedgerEntry]) -> Sequence[bool]:
+    def slow(group: Sequence[LedgerEntry]) -> Sequence[Outcome]:
         running.set()
         release.wait(60)
         return commit(group)

@@ -14,7 +14,7 @@ from gateway.core.jose import generate_key
 from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState
 from gateway.core.memory import Equivocation, Revocation, RevocationReason, TrustMemory, Withdrawal, merge
 from gateway.core.vouching import MemberRecord, PendingChange, Suspension
-from gateway.storage import AuditEntry, KeyEvent, LedgerEntry, Override, StorageError
+from gateway.storage import AuditEntry, KeyEvent, LedgerEntry, Outcome, Override, StorageError
 from gateway.storage import sqlite as sqlite_module
 from gateway.storage.sqlite import SqliteStore
 
@@ -268,16 +268,16 @@ def test_a_replay_key_is_good_once_also_within_a_group(store: SqliteStore) -> No
     def once(number: int) -> LedgerEntry:
         return LedgerEntry(
             entry=entry(number),
-            if_replayed=entry(number, verdict="rejected"),
+            otherwise=lambda _against: entry(number, verdict="rejected"),
             replay_key="r",
             replay_until=NOW + SECOND,
         )
 
-    assert list(store.commit([once(1), once(2)])) == [False, True]
-    assert list(store.commit([once(3)])) == [True]
+    assert list(store.commit([once(1), once(2)])) == [Outcome.WRITTEN, Outcome.REPLAYED]
+    assert list(store.commit([once(3)])) == [Outcome.REPLAYED]
     assert [each.verdict for each in store.audit_entries()] == ["accepted", "rejected", "rejected"]
     assert store.forget_replays(NOW + 2 * SECOND) == 1
-    assert list(store.commit([once(4)])) == [False]
+    assert list(store.commit([once(4)])) == [Outcome.WRITTEN]
 
 
 # -- the file ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -275,27 +275,39 @@ def _show_terms(screen: Screen, title: str, terms: Mapping[str, Any], lang: Lang
     hidden = {*besides, *(f"name_{language.value}" for language in Language if language not in lang.languages)}
     screen.line()
     screen.line(Text(title, "bold"))
-    screen.facts(fact for name, value in terms.items() if name not in hidden for fact in _term(name, value))
+    screen.facts(fact for name, value in terms.items() if name not in hidden for fact in _term(name, value, lang))
 
 
-def _term(name: str, value: Any) -> Iterator[tuple[str, Cell]]:
+def _term(name: str, value: Any, lang: Lang) -> Iterator[tuple[str, Cell]]:
     shown = f"  {name.removesuffix('_seconds').replace('_', ' ')}"
     if isinstance(value, Mapping) and any(isinstance(each, Mapping) for each in value.values()):
         for i, (key, entry) in enumerate(value.items()):
-            yield "" if i else shown, f"{key} = {_plain(entry)}"
+            yield "" if i else shown, f"{key} = {_plain(entry, lang)}"
+    elif isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
+        for i, entry in enumerate(value):
+            yield "" if i else shown, _plain(entry, lang)
     elif name.endswith("_seconds"):
         yield shown, f"{value} s ({span(timedelta(seconds=value))})"
     else:
-        yield shown, _plain(value)
+        yield shown, _plain(value, lang)
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Any, lang: Lang) -> str:
     match value:
+        case None:
+            shown = "none"
         case bool():
-            return "yes" if value else "no"
+            shown = "yes" if value else "no"
         case list():
-            return " ".join(map(_plain, value)) or "none"
+            shown = " ".join(_plain(each, lang) for each in value) or "none"
+        case {"zh": str(zh), "en": str(en)}:
+            shown = lang.pick(zh, en)
+        case {"name": name, "sunset": sunset}:
+            shown = str(name) if sunset is None else f"{name} until {instant(datetime.fromtimestamp(sunset, UTC))}"
+        case {"name": name, "floor": floor}:
+            shown = f"{_plain(name, lang)} = {_plain(floor, lang)}"
         case Mapping():
-            return " ".join(f"{key.upper()}{_plain(entry)}" for key, entry in value.items())
+            shown = " ".join(f"{key.upper()}{_plain(entry, lang)}" for key, entry in value.items())
         case _:
-            return str(value)
+            shown = str(value)
+    return shown

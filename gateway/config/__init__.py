@@ -118,6 +118,8 @@ class RelyingService:
     sector: str
     """Services of one sector see the same pairwise subject for a person; services of two cannot compare notes."""
     matters: frozenset[str]
+    explain: bool = False
+    """Whether it may have its own decisions explained step by step: for whoever develops it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +175,8 @@ class Role(StrEnum):
     """This province's own keys."""
     ANCHOR = "anchor"
     """The members that its anchor vouches for."""
+    EXPLAIN = "explain"
+    """How any decision of this gateway came about; changes nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

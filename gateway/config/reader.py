@@ -339,6 +339,7 @@ def _relying_service(value: _Value) -> RelyingService:
         name=table.value("name").text(_NAME, "a name of 1 to 100 characters on one line"),
         sector=table.value("sector").text(_SECTOR, 'a sector in small letters (for example "household")'),
         matters=table.value("matters").matters(),
+        explain=table.value("explain", default=False).boolean(),
     )
 
 

@@ -112,13 +112,15 @@ max_concurrent_calls = {config.limits.max_concurrent_calls}
     sections += _tables(
         "relying_services",
         "One [[relying_services]] per service backend: the URI of its certificate, under entities.gateway, which is"
-        "\n# also the audience of what is presented to it. Services of one sector see the same pseudonym of a person.",
+        "\n# also the audience of what is presented to it. Services of one sector see the same pseudonym of a person."
+        "\n# explain lets the service have its own decisions explained step by step.",
         (
             {
                 "identity": _toml(service.identity),
                 "name": _toml(service.name),
                 "sector": _toml(service.sector),
                 "matters": f"[{', '.join(map(_toml, sorted(service.matters)))}]",
+                "explain": str(service.explain).lower(),
             }
             for service in config.relying_services
         ),
@@ -131,8 +133,9 @@ max_concurrent_calls = {config.limits.max_concurrent_calls}
     )
     sections += _tables(
         "administrators",
-        "One [[administrators]] per person who may change keys or members on the admin listener: the URI of their"
-        f"\n# certificate, under entities.gateway; roles are {' and '.join(map(_toml, Role))}.",
+        "One [[administrators]] per person who may change keys or members on the admin listener, or have decisions"
+        "\n# explained: the URI of their certificate, under entities.gateway, and their roles:"
+        f"\n# {', '.join(map(_toml, Role))}.",
         (
             {"identity": _toml(each.identity), "roles": f"[{', '.join(map(_toml, sorted(each.roles)))}]"}
             for each in config.administrators

@@ -53,10 +53,14 @@ def _compare(path: str, old: _Tree | None, new: _Tree | None) -> Iterator[Change
 
 
 def _tree(value: object) -> _Tree:
-    if isinstance(value, tuple):  # anchors or members: known by their identifiers, whatever their order
-        return {f"[{item.entity_id}]": _tree(item) for item in value if isinstance(item, CharterAnchor | Member)}
-    if isinstance(value, Mapping):
-        return {f"[{name}]": _tree(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        # Anchors and members are known by their identifiers, whatever their order; steps of a scale by their number.
+        return {
+            f"[{item.entity_id if isinstance(item, CharterAnchor | Member) else number}]": _tree(item)
+            for number, item in enumerate(value, 1)
+        }
+    if isinstance(value, Mapping):  # of these, only an algorithm's sunset may be missing
+        return {f"[{name}]": "no sunset" if item is None else _tree(item) for name, item in value.items()}
     if is_dataclass(value) and not isinstance(value, PublicKey):
         return {f".{f.name}": _tree(getattr(value, f.name)) for f in fields(value) if f.name not in _NOT_CONTENT}
     return _scalar(value)

@@ -2,6 +2,11 @@
 
 Read from the signed payload itself, in clear, after the signature and before any Disclosure. Parse, don't validate: the
 result is a finished ``Statement``, or the first rule broken.
+
+Whoever acts for another is never merged with them (RFC 8693 section 4.1 has the claim, ``act``): the credential is
+about the subject, and names beside it the person who acts, in which relationship and for which matters. How the person
+was authenticated is said of whoever holds the key, and that is then the actor. An organisation always has one, since it
+can do nothing itself.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from gateway.core.agreement import MAX_LEVEL, Agreement, Assurance
+from gateway.core.agreement import MATTER_CODE, MAX_LEVEL, Agreement, Assurance, Party, SubjectType
 from gateway.core.identifiers import parse_resident_id
 from gateway.core.reasons import Reason, Rejected
 
@@ -20,6 +25,14 @@ _MAX_NUMERIC_DATE: Final = 253_402_300_799  # 9999-12-31T23:59:59Z, the last sec
 _ID_NUMBER_CHARS: Final = 18
 _SUBJECT: Final = re.compile(r"[!-~]{1,255}")
 _ASSURANCE_MEMBERS: Final = frozenset({"ial", "aal", "fal"})
+MAX_SCOPE: Final = 64
+"""Matters that one authority extends to."""
+_ACTOR_MEMBERS: Final = frozenset({"sub", "relationship", "scope", "exp", "claims"})
+_FITTING: Final[Mapping[SubjectType, frozenset[Party]]] = {
+    SubjectType.NATURAL: frozenset({Party.GUARDIAN, Party.AGENT, Party.LAWYER}),
+    SubjectType.LEGAL: frozenset({Party.AGENT, Party.LAWYER, Party.LEGAL_REPRESENTATIVE}),
+}
+"""Nobody is an organisation's guardian, nor a person's legal representative in the sense of a company's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +47,32 @@ class Authentication:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who acts for the subject, as the issuer states it."""
+
+    subject: str
+    previous_subject: str
+    relationship: Party
+    scope: frozenset[str]
+    """Codes of the matters that the authority extends to."""
+    expires_at: datetime | None
+    """When it ends; None: with the credential."""
+
+    def may_act(self, matter_code: str, now: datetime) -> bool:
+        """Whether the authority extends to a matter, and still does."""
+        return matter_code in self.scope and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
     """Whom the issuer means, since when and until when, and how sure it says it is."""
 
     credential_type: str
     subject: str
+    previous_subject: str
+    """The subject by the version before of the issuer's key; empty as a rule (see ``pairwise``)."""
+    subject_type: SubjectType
+    actor: Actor | None
     issued_at: datetime
     expires_at: datetime
     authenticated_at: datetime
@@ -55,9 +89,11 @@ def read_statement(
     Raises:
         Rejected: CLAIM_INVALID, EXPIRED, NOT_YET_VALID, LIFETIME_TOO_LONG, ASSURANCE_UNKNOWN.
     """
-    subject = claims.get("sub")
-    if not isinstance(subject, str) or _SUBJECT.fullmatch(subject) is None or _is_id_number(subject):
-        raise Rejected(Reason.CLAIM_INVALID, "sub is missing or not a pseudonym")
+    subject, previous = _read_pseudonym(claims, "sub"), _read_previous(claims)
+    subject_type = _read_subject_type(claims)
+    actor = _read_actor(claims["act"], subject, subject_type) if "act" in claims else None
+    if actor is None and subject_type is SubjectType.LEGAL:
+        raise Rejected(Reason.CLAIM_INVALID, "an organisation has nobody who acts for it")
     issued_at, expires_at = _read_validity(claims, now, agreement.clock_skew, max_lifetime)
     authenticated_at = numeric_date(claims, "auth_time")
     if authenticated_at > issued_at + agreement.clock_skew:
@@ -65,8 +101,6 @@ def read_statement(
     methods = claims.get("amr", [])
     if not isinstance(methods, list) or not all(isinstance(method, str) for method in methods):
         raise Rejected(Reason.CLAIM_INVALID, "amr is not an array of strings")
-    if "status" in claims:
-        _check_status_form(claims["status"])
     _check_verification(claims, agreement)
     acr = claims.get("acr")
     if not isinstance(acr, str) or "assurance" not in claims:
@@ -74,6 +108,9 @@ def read_statement(
     return Statement(
         credential_type=credential_type,
         subject=subject,
+        previous_subject=previous,
+        subject_type=subject_type,
+        actor=actor,
         issued_at=issued_at,
         expires_at=expires_at,
         authenticated_at=authenticated_at,
@@ -92,6 +129,48 @@ def numeric_date(claims: Mapping[str, Any], name: str, reason: Reason = Reason.C
     if type(value) is not int or not 0 <= value <= _MAX_NUMERIC_DATE:  # bool is an int to Python, not to JSON
         raise Rejected(reason, f"{name} is missing or not a date")
     return datetime.fromtimestamp(value, UTC)
+
+
+def _read_pseudonym(members: Mapping[str, Any], name: str) -> str:
+    subject = members.get(name)
+    if not isinstance(subject, str) or _SUBJECT.fullmatch(subject) is None or _is_id_number(subject):
+        raise Rejected(Reason.CLAIM_INVALID, f"{name} is missing or not a pseudonym")
+    return subject
+
+
+def _read_previous(members: Mapping[str, Any]) -> str:
+    return _read_pseudonym(members, "previous_sub") if "previous_sub" in members else ""
+
+
+def _read_subject_type(claims: Mapping[str, Any]) -> SubjectType:
+    for known in SubjectType:
+        if claims.get("sub_type") == known.value:
+            return known
+    raise Rejected(Reason.CLAIM_INVALID, "sub_type is missing or not known")
+
+
+def _read_actor(act: object, subject: str, subject_type: SubjectType) -> Actor:
+    if not isinstance(act, dict) or not act.keys() <= _ACTOR_MEMBERS | {"previous_sub"}:
+        # A chain of actors (RFC 8693 section 4.1) would be delegation of delegation, which no matter provides for.
+        raise Rejected(Reason.CLAIM_INVALID, "act is not the description of one actor")
+    actor = _read_pseudonym(act, "sub")
+    if actor == subject:
+        raise Rejected(Reason.CLAIM_INVALID, "the subject cannot act for itself")
+    relationship = next((each for each in _FITTING[subject_type] if each.value == act.get("relationship")), None)
+    if relationship is None:
+        raise Rejected(Reason.CLAIM_INVALID, "relationship is missing, or not one that this subject can have")
+    scope = act.get("scope")
+    if not isinstance(scope, list) or not 1 <= len(scope) <= MAX_SCOPE:
+        raise Rejected(Reason.CLAIM_INVALID, "scope is not a list of matters")
+    if not all(isinstance(code, str) and MATTER_CODE.fullmatch(code) for code in scope):
+        raise Rejected(Reason.CLAIM_INVALID, "scope names something that is no matter")
+    return Actor(
+        subject=actor,
+        previous_subject=_read_previous(act),
+        relationship=relationship,
+        scope=frozenset(scope),
+        expires_at=numeric_date(act, "exp") if "exp" in act else None,
+    )
 
 
 def _is_id_number(text: str) -> bool:
@@ -118,16 +197,6 @@ def _read_validity(
     if expires_at - issued_at > max_lifetime:
         raise Rejected(Reason.LIFETIME_TOO_LONG, "exp is too long after iat")
     return issued_at, expires_at
-
-
-def _check_status_form(status: object) -> None:
-    # Token Status List draft-20 section 6.2.
-    reference = status.get("status_list") if isinstance(status, dict) else None
-    if not isinstance(reference, dict):
-        raise Rejected(Reason.CLAIM_INVALID, "status is not a reference to a status list")
-    index, uri = reference.get("idx"), reference.get("uri")
-    if type(index) is not int or index < 0 or not isinstance(uri, str) or not uri:
-        raise Rejected(Reason.CLAIM_INVALID, "status has no index or no list")
 
 
 def _check_verification(claims: Mapping[str, Any], agreement: Agreement) -> None:

@@ -10,28 +10,45 @@ Everything the gateway decides by stands in clear in what the issuer signed; onl
 Security-critical claims that a presenter could leave out are none (RFC 9901 section 9.7). Only names under
 ``verified_claims.claims`` become attributes: what an issuer merely repeats elsewhere is not verified.
 
-A pure function of (presentation, request, trust view, now). The first failed check decides, and later steps are never
-reached: no policy verdict about a forged credential, no status look-up for one that has expired.
+A pure function of (presentation, request, trust view, status lists, now). The first failed check decides, and later
+steps are never reached: no policy verdict about a forged credential, no status look-up for one that has expired. What
+was found out on the way is written down as it becomes known; see ``findings``.
+
+A status is looked up in what is held already. Nothing is ever fetched because a person presented something: no issuer
+learns where its credentials are shown.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from gateway.core.agreement import Agreement, Assurance, IssuerTerms, Matter
+from gateway.core.agreement import Agreement, Assurance, Matter, Party, SubjectType
 from gateway.core.challenge import check_nonce
 from gateway.core.claims import Statement, read_statement
-from gateway.core.identifiers import IdType, ResidentId, parse_division_code, parse_resident_id, parse_uscc
-from gateway.core.jose import PublicKey, UnverifiedJws, parse_compact, verify_signature
+from gateway.core.consent import Consent, check_consent
+from gateway.core.findings import Findings, Step
+from gateway.core.jose import UnverifiedJws, parse_compact, verify_signature
 from gateway.core.key_binding import Transaction, holder_key, verify_key_binding
-from gateway.core.reasons import Indeterminate, Reason, Rejected
+from gateway.core.policy import (
+    check_algorithm,
+    check_assurance,
+    check_matter,
+    check_status_demand,
+    effective_assurance,
+    issuer_terms,
+)
+from gateway.core.predicates import Predicate, needed
+from gateway.core.reasons import Reason, Rejected
+from gateway.core.release import Released, check_kind, release, stated
 from gateway.core.sd_jwt import MAX_ISSUER_JWT_CHARS, SdJwtParts, digest, hash_algorithm, process, split
-from gateway.core.trust import RecognisedIssuer, TrustedKey, TrustView
+from gateway.core.status import check_status
+from gateway.core.status_list import StatusList, read_reference
+from gateway.core.trust import TrustedKey, TrustView
 
 CREDENTIAL_TYPE: Final = "dc+sd-jwt"
 """``typ`` of an identity credential; the older vc+sd-jwt is not accepted."""
@@ -43,13 +60,11 @@ ASSERTION_CREDENTIAL_TYPE: Final = "urn:yrd:assertion:identity:1"
 # Never in a Disclosure, nor anything inside them (SD-JWT VC section 2.2.2.2; aud by RFC 9901 section 9.7). The other
 # claims we decide by must be in clear because they are read before Disclosures are.
 _NEVER_DISCLOSED: Final = ("iss", "nbf", "exp", "cnf", "vct", "vct#integrity", "aka_vcts", "status", "aud")
+# Who acts and by which right stands in clear too; that person's attributes alone may hide.
+_ACTOR_IN_CLEAR: Final = ("sub", "previous_sub", "relationship", "scope", "exp")
 _ABSENT: Final = object()
-_NOTHING: Final[tuple[object, ...]] = (None, "", [], {})
-"""Values that state nothing: a parent whose children were all kept back counts as missing, not as given."""
 _JTI: Final = re.compile(r"[A-Za-z0-9._~-]{16,128}")
 _SHA256: Final = re.compile(r"[A-Za-z0-9_-]{43}")
-_UNBOUND_FEDERATION: Final = 2
-"""The highest federation level of a hand-over that proves no possession (NIST SP 800-63C: FAL3 is holder of key)."""
 
 
 class Profile(StrEnum):
@@ -74,6 +89,12 @@ class PresentationRequest:
     nonce_key: bytes
     certificate_sha256: str
     """Base64url SHA-256 of the caller's TLS certificate; empty when there is none."""
+    predicates: Sequence[Predicate] = ()
+    """Questions that the matter may ask."""
+    consent_id: str = ""
+    """The consent that the request names; empty: none."""
+    consent: Consent | None = None
+    """What is on record under that name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,29 +114,58 @@ class ReplayKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedActor:
+    """Who acts for the subject."""
+
+    subject: str = field(repr=False)
+    previous_subject: str = field(repr=False)
+    relationship: Party
+    attributes: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedPresentation:
     """A presentation that passed; it counts once its replay key is spent."""
 
     issuer: str
     province: str
     credential_type: str
-    subject: str
+    subject: str = field(repr=False)
     """The issuer's own ``sub``; not for relying services."""
+    previous_subject: str = field(repr=False)
+    subject_type: SubjectType
+    actor: VerifiedActor | None
     assurance: Assurance
     acr: str
-    attributes: Mapping[str, Any]
+    level: int
+    """By the agreement's scale, from the assurance."""
+    attributes: Mapping[str, Any] = field(repr=False)
+    household_province: str = field(repr=False)
+    answers: tuple[bool, ...] = field(repr=False)
     issued_at: datetime
     authenticated_at: datetime
     expires_at: datetime
     holder_bound: bool
     replay: ReplayKey
-    kid: str
     stale: bool
     """Judged by trust documents that are past their freshness and within the grace."""
 
 
-def verify_presentation(request: PresentationRequest, view: TrustView, now: datetime) -> VerifiedPresentation:
+def verify_presentation(
+    request: PresentationRequest,
+    view: TrustView,
+    lists: Mapping[str, StatusList],
+    now: datetime,
+    findings: Findings,
+) -> VerifiedPresentation:
     """Judge one presentation for one matter.
+
+    Args:
+        request: what was presented, and for what.
+        view: the trust view.
+        lists: the status lists held, by their URIs.
+        now: the time.
+        findings: filled in with what is found out, whatever the outcome.
 
     Raises:
         Rejected: it is not acceptable; the first failed check decides.
@@ -124,42 +174,69 @@ def verify_presentation(request: PresentationRequest, view: TrustView, now: date
     agreement, matter = view.charter.agreement, request.matter
     # 2. Size, characters, structure, type. No cryptography yet.
     presented = _parse(request.presentation)
+    findings.profile = presented.profile.value
     # 3. The issuer and its kid name the key; nothing else does.
+    findings.step = Step.KEY
+    if presented.unverified_issuer in view.issuers:
+        findings.issuer = presented.unverified_issuer
     trusted = view.credential_key(presented.unverified_issuer, presented.kid, now)
     issuer = view.issuer(presented.unverified_issuer)
+    findings.kid, findings.anchors = trusted.key.kid, trusted.anchors
+    findings.trusted_until = trusted.fresh_until
     # 4. Algorithm and signature. From here on, the claims are the issuer's.
-    terms = _terms(agreement, issuer)
-    _check_signature(presented.jws, trusted.key, terms)
+    findings.step = Step.SIGNATURE
+    terms = issuer_terms(agreement, issuer.entity_id)
+    check_algorithm(presented.jws.header.algorithm, terms, now)
+    verify_signature(presented.jws, trusted.key)
+    findings.algorithm = presented.jws.header.algorithm
     # 5. What the issuer states, and whether it may.
+    findings.step = Step.STATEMENT
     statement = _read(presented, agreement, now)
     _check_superseded(trusted, statement)
     view.check_authority(issuer.entity_id, statement.credential_type, now)
-    _check_assurance(statement, terms)
+    _note_statement(findings, statement, request, now)
+    check_assurance(statement.acr, statement.assurance, terms)
+    findings.acr = statement.acr
     # 6. Disclosures.
-    claims = _disclose(presented)
+    findings.step = Step.DISCLOSURES
+    disclosed = _disclose(presented, statement)
+    _note_disclosed(findings, disclosed, request, agreement)
     # 7. Holder binding, audience, nonce.
+    findings.step = Step.BINDING
     bound = _check_binding(presented, statement, request, agreement, now)
+    findings.holder_bound = bound.holder_bound
+    findings.effective = effective_assurance(statement.assurance, holder_bound=bound.holder_bound)
     # 9. The matter's policy, before 8: a credential that is refused anyway needs no status.
-    effective = _effective(statement.assurance, holder_bound=bound.holder_bound)
-    _check_policy(statement, effective, matter, now)
-    attributes = _release(claims, matter)
-    # 8. Status. Not looked up yet: what has one cannot be judged.
+    findings.step = Step.POLICY
+    if request.consent_id:
+        check_consent(request.consent, service=request.service, matter=matter, now=now)
+        findings.consented = True
+    check_matter(findings, matter, now)
+    released = _release(disclosed, request, now)
+    # 8. Status.
+    findings.step = Step.STATUS
     if "status" in presented.claims:
-        raise Indeterminate(Reason.STATUS_UNAVAILABLE, "status cannot be checked")
+        check_status(read_reference(presented.claims["status"]), view, lists, now, findings)
+    check_status_demand(findings, matter, now)
     return VerifiedPresentation(
         issuer=issuer.entity_id,
         province=issuer.province,
         credential_type=statement.credential_type,
         subject=statement.subject,
-        assurance=effective,
+        previous_subject=statement.previous_subject,
+        subject_type=statement.subject_type,
+        actor=_actor(statement, released),
+        assurance=findings.effective,
         acr=statement.acr,
-        attributes=attributes,
+        level=agreement.level(findings.effective),
+        attributes=released.attributes,
+        household_province=released.household_province,
+        answers=released.answers,
         issued_at=statement.issued_at,
         authenticated_at=statement.authenticated_at,
         expires_at=statement.expires_at,
         holder_bound=bound.holder_bound,
         replay=bound.replay,
-        kid=trusted.key.kid,
         stale=now >= trusted.fresh_until,
     )
 
@@ -194,22 +271,6 @@ def _parse(presentation: str) -> _Presented:
     return _Presented(
         profile=profile, jws=jws, claims=claims, unverified_issuer=issuer, kid=jws.header.kid or "", sd_jwt=parts
     )
-
-
-# -- step 4: signature ------------------------------------------------------------------------------------------------
-
-
-def _terms(agreement: Agreement, issuer: RecognisedIssuer) -> IssuerTerms:
-    terms = agreement.issuers.get(issuer.entity_id)
-    if terms is None:
-        raise Rejected(Reason.ISSUER_NOT_AUTHORISED, "the agreement has no terms for the issuer")
-    return terms
-
-
-def _check_signature(jws: UnverifiedJws, key: PublicKey, terms: IssuerTerms) -> None:
-    if jws.header.algorithm not in terms.algorithms:
-        raise Rejected(Reason.ALGORITHM_NOT_ALLOWED, "the agreement does not allow the issuer this algorithm")
-    verify_signature(jws, key)
 
 
 # -- step 5: what the issuer states -----------------------------------------------------------------------------------
@@ -250,20 +311,28 @@ def _check_assertion_form(claims: Mapping[str, Any]) -> None:
         raise Rejected(Reason.CLAIM_INVALID, "aud is missing")
 
 
-def _check_assurance(statement: Statement, terms: IssuerTerms) -> None:
-    levels = terms.equivalence.get(statement.acr)
-    if levels is None:
-        raise Rejected(Reason.ASSURANCE_UNKNOWN, "acr is not in the agreement's table for the issuer")
-    if not levels.meets(statement.assurance) or not terms.cap.meets(statement.assurance):
-        # Refused, not clamped: an issuer that overstates one thing is not believed in the others.
-        raise Rejected(Reason.ASSURANCE_ABOVE_CAP, "the issuer asserts more than its acr stands for or its cap allows")
+def _note_statement(findings: Findings, statement: Statement, request: PresentationRequest, now: datetime) -> None:
+    findings.credential_type = statement.credential_type
+    findings.asserted = statement.assurance
+    findings.issued_at, findings.authenticated_at = statement.issued_at, statement.authenticated_at
+    findings.expires_at = statement.expires_at
+    findings.subject_type = statement.subject_type
+    findings.party = Party.SELF if statement.actor is None else statement.actor.relationship
+    findings.in_scope = statement.actor is None or statement.actor.may_act(request.matter.code, now)
 
 
 # -- step 6: disclosures ----------------------------------------------------------------------------------------------
 
 
-def _disclose(presented: _Presented) -> Mapping[str, Any]:
-    """Give the attributes: all verified claims of an assertion, those disclosed of a credential."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Disclosed:
+    """The attributes presented: all verified claims of an assertion, those disclosed of a credential."""
+
+    claims: Mapping[str, Any] = field(repr=False)
+    actor_claims: Mapping[str, Any] = field(repr=False)
+
+
+def _disclose(presented: _Presented, statement: Statement) -> _Disclosed:
     signed = presented.claims
     processed = signed
     if presented.sd_jwt is not None:
@@ -272,10 +341,38 @@ def _disclose(presented: _Presented) -> Mapping[str, Any]:
             raise Rejected(Reason.DISCLOSURE_INVALID, "a claim that must be in clear is selectively disclosable")
         if processed["verified_claims"].get("verification") != signed["verified_claims"]["verification"]:
             raise Rejected(Reason.DISCLOSURE_INVALID, "verification is selectively disclosable")
+        _check_actor_in_clear(signed.get("act"), processed.get("act"))
     claims = processed["verified_claims"].get("claims")
-    if not isinstance(claims, dict):
-        raise Rejected(Reason.CLAIM_INVALID, "verified_claims holds no claims")
-    return claims
+    actor_claims = processed["act"].get("claims", {}) if statement.actor is not None else {}
+    if not isinstance(claims, dict) or not isinstance(actor_claims, dict):
+        raise Rejected(Reason.CLAIM_INVALID, "claims are not an object")
+    check_kind(claims, statement.subject_type)
+    check_kind(actor_claims, SubjectType.NATURAL)
+    return _Disclosed(claims=claims, actor_claims=actor_claims)
+
+
+def _check_actor_in_clear(signed: object, processed: object) -> None:
+    one = signed if isinstance(signed, dict) else {}
+    other = processed if isinstance(processed, dict) else {}
+    if one.keys() - {"claims"} != other.keys() - {"claims"}:
+        raise Rejected(Reason.DISCLOSURE_INVALID, "who acts is selectively disclosable")
+    if any(one.get(name) != other.get(name) for name in _ACTOR_IN_CLEAR):
+        raise Rejected(Reason.DISCLOSURE_INVALID, "who acts is selectively disclosable")
+
+
+def _note_disclosed(
+    findings: Findings, disclosed: _Disclosed, request: PresentationRequest, agreement: Agreement
+) -> None:
+    matter = request.matter
+    findings.asked = needed(request.predicates, disclosed.claims)
+    # Other names are the issuer's own, and could be anything.
+    known = (agreement.terms, matter.released_claims, matter.actor_released_claims, findings.asked)
+    findings.disclosed = _known(stated(disclosed.claims), known)
+    findings.actor_disclosed = _known(stated(disclosed.actor_claims), known)
+
+
+def _known(names: frozenset[str], known: Sequence[Container[str]]) -> frozenset[str]:
+    return frozenset(name for name in names if any(name in each for each in known))
 
 
 # -- step 7: who presents it, to whom ---------------------------------------------------------------------------------
@@ -350,59 +447,26 @@ def _check_channel(confirmation: object, certificate_sha256: str) -> None:
         raise Rejected(Reason.KEY_BINDING_INVALID, "bound to another channel, or not in a form that can be checked")
 
 
-# -- step 9: what the matter demands ----------------------------------------------------------------------------------
+# -- step 9: what is given out ----------------------------------------------------------------------------------------
 
 
-def _effective(asserted: Assurance, *, holder_bound: bool) -> Assurance:
-    if holder_bound or asserted.federation <= _UNBOUND_FEDERATION:
-        return asserted
-    return Assurance(identity=asserted.identity, authenticator=asserted.authenticator, federation=_UNBOUND_FEDERATION)
+def _release(disclosed: _Disclosed, request: PresentationRequest, now: datetime) -> Released:
+    return release(
+        disclosed.claims,
+        disclosed.actor_claims,
+        matter=request.matter,
+        consent=request.consent,
+        predicates=request.predicates,
+        now=now,
+    )
 
 
-def _check_policy(statement: Statement, effective: Assurance, matter: Matter, now: datetime) -> None:
-    if statement.credential_type not in matter.credential_types:
-        raise Rejected(Reason.CREDENTIAL_TYPE_NOT_ACCEPTED, "the matter does not accept this type")
-    if not effective.meets(matter.min_assurance):
-        raise Rejected(Reason.ASSURANCE_TOO_LOW, "assurance is below the matter's floor")
-    if now - statement.issued_at > matter.max_credential_age:
-        raise Rejected(Reason.CREDENTIAL_TOO_OLD, "issued too long ago for the matter")
-    if now - statement.authenticated_at > matter.max_authentication_age:
-        raise Rejected(Reason.AUTHENTICATION_TOO_OLD, "the person was authenticated too long ago for the matter")
-
-
-def _release(claims: Mapping[str, Any], matter: Matter) -> Mapping[str, Any]:
-    if any(claims.get(name) in _NOTHING for name in matter.required_claims):
-        raise Rejected(Reason.REQUIRED_CLAIM_MISSING, "a claim that the matter requires was not presented")
-    attributes = {name: value for name, value in claims.items() if name in matter.released_claims and value is not None}
-    check_attributes({**attributes, "id_type": claims.get("id_type")})
-    return attributes
-
-
-_IDENTIFIERS: Final[Mapping[str, Callable[[str], object]]] = {
-    "id_number": parse_resident_id,
-    "uscc": parse_uscc,
-    "hukou_region": parse_division_code,
-}
-
-
-def check_attributes(attributes: Mapping[str, Any]) -> None:
-    """Check attributes whose syntax is known: ``id_number`` (as its ``id_type`` has it), ``uscc``, ``hukou_region``.
-
-    Raises:
-        Rejected: CLAIM_INVALID, never with the value.
-    """
-    for name, parse in _IDENTIFIERS.items():
-        if name in attributes:
-            _check_identifier(name, attributes[name], attributes.get("id_type"), parse)
-
-
-def _check_identifier(name: str, value: object, id_type: object, parse: Callable[[str], object]) -> None:
-    # Passport numbers have no common syntax. Without a type, the number has to be of the usual kind.
-    if name == "id_number" and id_type == IdType.PASSPORT.value and isinstance(value, str):
-        return
-    try:
-        parsed = parse(value) if isinstance(value, str) else None
-    except ValueError as error:
-        raise Rejected(Reason.CLAIM_INVALID, f"{name} is malformed") from error
-    if parsed is None or (isinstance(parsed, ResidentId) and id_type not in (None, parsed.id_type.value)):
-        raise Rejected(Reason.CLAIM_INVALID, f"{name} is not a string, or not of the type stated")
+def _actor(statement: Statement, released: Released) -> VerifiedActor | None:
+    if statement.actor is None:
+        return None
+    return VerifiedActor(
+        subject=statement.actor.subject,
+        previous_subject=statement.actor.previous_subject,
+        relationship=statement.actor.relationship,
+        attributes=released.actor_attributes,
+    )

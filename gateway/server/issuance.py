@@ -12,7 +12,7 @@ from gateway.clock import World
 from gateway.core.reasons import NotPermitted
 from gateway.core.status_list import Status
 from gateway.guard import caller_of
-from gateway.issuer import Issuer
+from gateway.issuer import ActingFor, Issuer, Subject
 from gateway.status_register import ListSummary, StatusRegister
 from gateway.storage import OwnStatus
 from gateway.tls import CallerReader
@@ -36,9 +36,8 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
         """Issue a credential."""
         self._permit(context)
         issued = self._issuer.issue_credential(
-            local_subject=request.local_subject,
+            _subject(request),
             credential_type=request.credential_type,
-            claims=wire.claims(request.claims),
             holder_jwk=request.holder_jwk,
             authentication=wire.authentication(request.authentication),
             lifetime=wire.lifetime(request),
@@ -55,9 +54,8 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
         """Issue an assertion."""
         self._permit(context)
         issued = self._issuer.issue_assertion(
-            local_subject=request.local_subject,
+            _subject(request),
             audience=wire.entity_id("audience", request.audience),
-            claims=wire.claims(request.claims),
             authentication=wire.authentication(request.authentication),
             certificate_sha256=wire.certificate_sha256(request.confirmation_certificate_sha256),
             lifetime=wire.lifetime(request),
@@ -121,3 +119,22 @@ def _list(summary: ListSummary) -> issuance_pb2.StatusListSummary:
         message.issue_time.CopyFrom(wire.timestamp(held.issued_at))
         message.expire_time.CopyFrom(wire.timestamp(held.expires_at))
     return message
+
+
+def _subject(request: issuance_pb2.IssueCredentialRequest | issuance_pb2.IssueAssertionRequest) -> Subject:
+    return Subject(
+        local_subject=request.local_subject,
+        claims=wire.claims(request.claims),
+        subject_type=wire.subject_type(request.subject_type),
+        actor=_actor(request.actor) if request.HasField("actor") else None,
+    )
+
+
+def _actor(message: issuance_pb2.IssuedActor) -> ActingFor:
+    return ActingFor(
+        local_subject=message.local_subject,
+        relationship=wire.relationship(message.relationship),
+        scope=wire.scope(message.scope),
+        claims=wire.claims(message.claims),
+        expires_at=wire.instant("actor.expire_time", message.expire_time) if message.HasField("expire_time") else None,
+    )

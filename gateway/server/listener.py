@@ -24,7 +24,7 @@ from gateway.server.anchor import AnchorServicer
 from gateway.server.federation import FederationServicer
 from gateway.server.issuance import IssuanceServicer
 from gateway.server.keys import KeyServicer
-from gateway.server.verification import VerificationServicer
+from gateway.server.verification import ExplanationServicer
 from gateway.tls import CallerReader
 
 MAX_REQUEST_BYTES: Final = 256 * 1024
@@ -109,8 +109,8 @@ class Listener:
         if self.port == 0:
             raise OSError(f"cannot listen on {address}")
 
-    def add_verification(self, servicer: VerificationServicer) -> None:
-        """Serve verification here."""
+    def add_verification(self, servicer: ExplanationServicer) -> None:
+        """Serve verification here, or the explanation of what was verified elsewhere."""
         verification_pb2_grpc.add_VerificationServiceServicer_to_server(servicer, self._server)
 
     def add_issuance(self, servicer: IssuanceServicer) -> None:

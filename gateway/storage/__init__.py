@@ -6,11 +6,13 @@ another one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Protocol
 
+from gateway.core.consent import Consent
 from gateway.core.key_schedule import KeyRecord
 from gateway.core.memory import Documents, TrustMemory
 from gateway.core.vouching import MemberRecord
@@ -35,6 +37,29 @@ class AuditEntry:
     charter_version: int
     view_id: str
     request_id: str
+    findings: str = ""
+    """What was found out, as ``core.findings`` writes it."""
+
+
+class Outcome(Enum):
+    """What became of a decision when it was written."""
+
+    WRITTEN = "written"
+    REPLAYED = "replayed"
+    """Its replay key had been used before, in the same group or earlier."""
+    CONSENT_WITHDRAWN = "consent withdrawn"
+    """The consent that it rests on was withdrawn meanwhile, or is gone."""
+    CONSENT_OF_ANOTHER = "consent of another"
+    """The consent that it rests on was used for another person before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentUse:
+    """A consent that a decision rests on, and for whom."""
+
+    consent_id: str
+    subject: str
+    """A keyed reference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,22 +67,23 @@ class LedgerEntry:
     """One decision to make durable."""
 
     entry: AuditEntry
-    """Written when the replay key is new, or when there is none."""
-    if_replayed: AuditEntry | None = None
-    """Written instead when the replay key was used before."""
+    """Written as long as nothing speaks against it at that moment."""
+    otherwise: Callable[[Outcome], AuditEntry] | None = None
+    """Gives what to write instead, by what speaks against it. Needed where a replay key or a consent is."""
     replay_key: str | None = None
     replay_until: datetime | None = None
     """Until when the key must be remembered."""
+    consent: ConsentUse | None = None
 
 
 class LedgerStore(Protocol):
     """Where decisions become durable."""
 
-    def commit(self, group: Sequence[LedgerEntry]) -> Sequence[bool]:
-        """Write a group in one durable transaction: all or nothing.
+    def commit(self, group: Sequence[LedgerEntry]) -> Sequence[Outcome]:
+        """Write a group in one durable transaction: all or nothing. Replay keys and consents are used up by it.
 
         Returns:
-            For each entry in order: True when its replay key had been used before (in this group or earlier).
+            For each entry in order: what became of it, and so which of its audit entries was written.
 
         Raises:
             StorageError: nothing of the group was written.
@@ -65,6 +91,30 @@ class LedgerStore(Protocol):
 
     def forget_replays(self, before: datetime) -> int:
         """Drop replay keys that no presentation could use any more."""
+
+
+class AuditReader(Protocol):
+    """Where decisions are looked up."""
+
+    def audit_entry(self, verification_id: str) -> AuditEntry | None:
+        """Load one entry; None: there is none."""
+
+
+class ConsentStore(Protocol):
+    """Where consents are on record."""
+
+    def save_consent(self, consent: Consent) -> None:
+        """Write a new consent."""
+
+    def load_consent(self, consent_id: str) -> Consent | None:
+        """Load one; None: there is none."""
+
+    def withdraw_consent(self, consent_id: str, service: str, at: datetime) -> datetime | None:
+        """Note that a service's consent was withdrawn.
+
+        Returns:
+            Since when it is, which may be before now; None: the service has no such consent.
+        """
 
 
 class TrustStore(Protocol):

@@ -73,7 +73,8 @@ MIGRATIONS: Final = (
     );
     CREATE TABLE own_statuses (
         uri TEXT NOT NULL, place INTEGER NOT NULL, credential_id TEXT UNIQUE, subject TEXT NOT NULL,
-        actor TEXT NOT NULL, expires_at INTEGER NOT NULL, status INTEGER NOT NULL, changed_at INTEGER, PRIMARY KEY (uri, place)
+        actor TEXT NOT NULL, expires_at INTEGER NOT NULL, status INTEGER NOT NULL, changed_at INTEGER,
+        PRIMARY KEY (uri, place)
     ) WITHOUT ROWID;
     CREATE INDEX own_statuses_subject ON own_statuses (subject) WHERE subject <> '';
     CREATE INDEX own_statuses_actor ON own_statuses (actor) WHERE actor <> '';

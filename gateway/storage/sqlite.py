@@ -21,17 +21,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.core.consent import Consent
 from gateway.core.jose import import_jwk
 from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState
 from gateway.core.memory import Documents, Equivocation, Revocation, RevocationReason, TrustMemory, Withdrawal
 from gateway.core.vouching import MemberRecord, PendingChange, Suspension
-from gateway.storage import AuditEntry, KeyEvent, LedgerEntry, Override, StorageError
+from gateway.storage import AuditEntry, KeyEvent, LedgerEntry, Outcome, Override, StorageError
 from gateway.storage.mark import Mark
 from gateway.storage.schema import MIGRATIONS
 
 _INSERT_AUDIT: Final = (
     "INSERT INTO audit (verification_id, decided_at, service, matter, verdict, reason, issuer, kid, charter_version,"
-    " view_id, request_id) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+    " view_id, request_id, findings) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_SELECT_AUDIT: Final = (
+    "SELECT verification_id, decided_at, service, matter, verdict, reason, issuer, kid, charter_version, view_id,"
+    " request_id, findings FROM audit"
 )
 _BUSY_SECONDS: Final = 5.0
 _KEY_TIMES: Final = (
@@ -148,21 +153,16 @@ class SqliteStore:
 
     # -- ledger --------------------------------------------------------------------------------------------------------
 
-    def commit(self, group: Sequence[LedgerEntry]) -> Sequence[bool]:
+    def commit(self, group: Sequence[LedgerEntry]) -> Sequence[Outcome]:
         """Write a group of decisions; see ``LedgerStore``."""
-        replayed: list[bool] = []
+        outcomes: list[Outcome] = []
         with self._ledger_lock, self._transaction(self._ledger) as db:
             for item in group:
-                seen = False
-                if item.replay_key is not None and item.replay_until is not None:
-                    cursor = db.execute(
-                        "INSERT INTO replays (replay_key, until) VALUES (?, ?) ON CONFLICT DO NOTHING",
-                        (item.replay_key, int(item.replay_until.timestamp())),
-                    )
-                    seen = cursor.rowcount == 0
-                db.execute(_INSERT_AUDIT, _audit_row(item.if_replayed if seen and item.if_replayed else item.entry))
-                replayed.append(seen)
-        return replayed
+                outcome = _use(db, item)
+                against = None if outcome is Outcome.WRITTEN else item.otherwise
+                db.execute(_INSERT_AUDIT, _audit_row(item.entry if against is None else against(outcome)))
+                outcomes.append(outcome)
+        return outcomes
 
     def forget_replays(self, before: datetime) -> int:
         """Drop lapsed replay keys; see ``LedgerStore``."""
@@ -172,24 +172,65 @@ class SqliteStore:
     def audit_entries(self) -> Iterator[AuditEntry]:
         """Read all audit entries, oldest first."""
         with self._lock, _wrapped():
-            rows = self._connection.execute(
-                "SELECT verification_id, decided_at, service, matter, verdict, reason, issuer, kid, charter_version,"
-                " view_id, request_id FROM audit ORDER BY position"
-            ).fetchall()
-        for row in rows:
-            yield AuditEntry(
-                verification_id=row[0],
-                decided_at=datetime.fromtimestamp(row[1] / 1000, UTC),
-                service=row[2],
-                matter=row[3],
-                verdict=row[4],
-                reason=row[5],
-                issuer=row[6],
-                kid=row[7],
-                charter_version=row[8],
-                view_id=row[9],
-                request_id=row[10],
+            rows = self._connection.execute(f"{_SELECT_AUDIT} ORDER BY position").fetchall()
+        yield from map(_read_audit, rows)
+
+    def audit_entry(self, verification_id: str) -> AuditEntry | None:
+        """Load one audit entry; see ``AuditReader``."""
+        with self._lock, _wrapped():
+            query = f"{_SELECT_AUDIT} WHERE verification_id = ?"
+            row = self._connection.execute(query, (verification_id,)).fetchone()
+        return None if row is None else _read_audit(row)
+
+    # -- consents ------------------------------------------------------------------------------------------------------
+
+    def save_consent(self, consent: Consent) -> None:
+        """Write a consent; see ``ConsentStore``."""
+        with self._lock, self._transaction(self._connection) as db:
+            db.execute(
+                "INSERT INTO consents (consent_id, service, matter, claims, recorded_at, expires_at, subject)"
+                " VALUES (?, ?, ?, ?, ?, ?, '')",
+                (
+                    consent.consent_id,
+                    consent.service,
+                    consent.matter,
+                    json.dumps(sorted(consent.claims)),
+                    _seconds(consent.recorded_at),
+                    _seconds(consent.expires_at),
+                ),
             )
+
+    def load_consent(self, consent_id: str) -> Consent | None:
+        """Load a consent; see ``ConsentStore``."""
+        with self._lock, _wrapped():
+            row = self._connection.execute(
+                "SELECT service, matter, claims, recorded_at, expires_at, withdrawn_at FROM consents"
+                " WHERE consent_id = ?",
+                (consent_id,),
+            ).fetchone()
+        if row is None:
+            return None
+        return Consent(
+            consent_id=consent_id,
+            service=row[0],
+            matter=row[1],
+            claims=frozenset(json.loads(row[2])),
+            recorded_at=_instant(row[3]),
+            expires_at=_instant(row[4]),
+            withdrawn_at=_maybe_instant(row[5]),
+        )
+
+    def withdraw_consent(self, consent_id: str, service: str, at: datetime) -> datetime | None:
+        """Note that a consent was withdrawn; see ``ConsentStore``."""
+        with self._lock, self._transaction(self._connection) as db:
+            db.execute(
+                "UPDATE consents SET withdrawn_at = coalesce(withdrawn_at, ?) WHERE consent_id = ? AND service = ?",
+                (_seconds(at), consent_id, service),
+            )
+            row = db.execute(
+                "SELECT withdrawn_at FROM consents WHERE consent_id = ? AND service = ?", (consent_id, service)
+            ).fetchone()
+        return None if row is None else _instant(row[0])
 
     # -- trust ---------------------------------------------------------------------------------------------------------
 
@@ -472,7 +513,48 @@ def _audit_row(entry: AuditEntry) -> tuple[object, ...]:
         entry.charter_version,
         entry.view_id,
         entry.request_id,
+        entry.findings,
     )
+
+
+def _read_audit(row: Sequence[Any]) -> AuditEntry:
+    return AuditEntry(
+        verification_id=row[0],
+        decided_at=datetime.fromtimestamp(row[1] / 1000, UTC),
+        service=row[2],
+        matter=row[3],
+        verdict=row[4],
+        reason=row[5],
+        issuer=row[6],
+        kid=row[7],
+        charter_version=row[8],
+        view_id=row[9],
+        request_id=row[10],
+        findings=row[11],
+    )
+
+
+def _use(db: sqlite3.Connection, item: LedgerEntry) -> Outcome:
+    """Use up what a decision uses up, and say what speaks against it."""
+    if item.replay_key is not None and item.replay_until is not None:
+        cursor = db.execute(
+            "INSERT INTO replays (replay_key, until) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            (item.replay_key, int(item.replay_until.timestamp())),
+        )
+        if cursor.rowcount == 0:
+            return Outcome.REPLAYED
+    if item.consent is None:
+        return Outcome.WRITTEN
+    cursor = db.execute(
+        "UPDATE consents SET subject = ?1 WHERE consent_id = ?2 AND withdrawn_at IS NULL AND subject IN ('', ?1)",
+        (item.consent.subject, item.consent.consent_id),
+    )
+    if cursor.rowcount == 1:
+        return Outcome.WRITTEN
+    row = db.execute(
+        "SELECT 1 FROM consents WHERE consent_id = ? AND withdrawn_at IS NULL", (item.consent.consent_id,)
+    ).fetchone()
+    return Outcome.CONSENT_WITHDRAWN if row is None else Outcome.CONSENT_OF_ANOTHER
 
 
 # -- rows -------------------------------------------------------------------------------------------------------------

@@ -225,7 +225,13 @@ def test_show_shows_every_member_of_the_agreement(ceremony: Ceremony) -> None:
     names = {*agreement, *agreement["matters"][0], *agreement["issuers"][0]}
     for name in names - {"matters", "issuers", "code", "entity_id"}:
         assert f"  {name.removesuffix('_seconds').replace('_', ' ')}  " in shown
-    assert agreement["matters"][0]["legal_basis"] in shown
+    for words in (
+        agreement["matters"][0]["legal_basis"],
+        agreement["terms"]["hukou_region"],
+        agreement["levels"][1]["name"],
+    ):
+        assert words["zh"] in shown
+        assert words["en"] in shown
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------

@@ -6,19 +6,23 @@ Nothing here uses the code that issues, so that a mistake shared by issuing and 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
 
 import pytest
 
-from gateway.core.agreement import Agreement, Assurance, IssuerTerms, Matter
+from gateway.core.agreement import Agreement, Assurance, IssuerTerms, Level, Matter, Words
 from gateway.core.challenge import make_nonce
+from gateway.core.consent import Consent
 from gateway.core.credential import PresentationRequest, VerifiedPresentation, verify_presentation
 from gateway.core.encoding import b64url_decode, b64url_encode, write_json
+from gateway.core.findings import Findings
 from gateway.core.jose import Algorithm, PublicKey, SoftwareKey, generate_key
+from gateway.core.predicates import Predicate
 from gateway.core.reasons import Reason, Rejected
+from gateway.core.status_list import StatusList
 from gateway.core.trust import TrustView
 
 NOW = datetime.fromtimestamp(1_700_000_000, UTC)
@@ -42,6 +46,8 @@ ISSUER_KEY = generate_key()
 OTHER_ISSUER_KEY = generate_key()
 HOLDER_KEY = generate_key()
 STRANGER_KEY = generate_key()
+STATUS_KEY = generate_key()
+STATUS_LIST = f"{ISSUER}/status/list-1"
 
 HIGHEST = Assurance(identity=3, authenticator=3, federation=3)
 MATTER = Matter(
@@ -55,14 +61,14 @@ MATTER = Matter(
     credential_types=frozenset({RESIDENT_ID, ASSERTION}),
     required_claims=frozenset({"name"}),
     released_claims=frozenset({"name", "id_type", "id_number", "hukou_region", "uscc", "address"}),
-    legal_basis="个人信息保护法第十三条第一款第三项",
+    legal_basis=Words("个人信息保护法第十三条第一款第三项", "Personal Information Protection Law, article 13 (1) (3)"),
 )
 ONLINE_MATTER = replace(MATTER, key_binding=False, min_assurance=Assurance(identity=2, authenticator=2, federation=2))
 """A matter that is content with a bearer's word."""
 BEARER_MATTER = replace(MATTER, key_binding=False, min_assurance=replace(MATTER.min_assurance, federation=2))
 """As MATTER, but for a hand-over that proves no possession of the holder's key."""
 TERMS = IssuerTerms(
-    algorithms=frozenset({Algorithm.ES256}),
+    algorithms={Algorithm.ES256: None},
     cap=HIGHEST,
     equivalence={ACR: HIGHEST, LOWER_ACR: Assurance(identity=2, authenticator=2, federation=3)},
 )
@@ -76,6 +82,11 @@ AGREEMENT = Agreement(
     max_credential_lifetime=timedelta(days=400),
     max_assertion_lifetime=timedelta(seconds=300),
     max_key_binding_age=timedelta(seconds=300),
+    levels=(
+        Level(name=Words("一级", "one"), floor=Assurance(identity=1, authenticator=1, federation=1)),
+        Level(name=Words("二级", "two"), floor=Assurance(identity=2, authenticator=2, federation=2)),
+        Level(name=Words("三级", "three"), floor=HIGHEST),
+    ),
 )
 
 ATTRIBUTES: Mapping[str, Any] = {
@@ -100,6 +111,7 @@ class Trusted:
     key: PublicKey
     fresh_until: datetime = NOW + timedelta(minutes=10)
     signed_before: datetime | None = None
+    anchors: tuple[str, ...] = ("https://anchor.sh.example", "https://anchor.js.example")
 
 
 @dataclass
@@ -107,6 +119,7 @@ class Recognised:
     entity_id: str
     province: str
     credential_types: frozenset[str]
+    status_lists: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -125,6 +138,9 @@ class View:
             (ISSUER, ISSUER_KEY.public.kid): Trusted(ISSUER_KEY.public),
             (OTHER_ISSUER, OTHER_ISSUER_KEY.public.kid): Trusted(OTHER_ISSUER_KEY.public),
         }
+    )
+    status_keys: dict[tuple[str, str], Trusted] = field(
+        default_factory=lambda: {(ISSUER, STATUS_KEY.public.kid): Trusted(STATUS_KEY.public)}
     )
     failure: Exception | None = None
     asked: int = 0
@@ -146,6 +162,11 @@ class View:
         if (issuer, kid) not in self.keys:
             raise Rejected(Reason.KEY_UNKNOWN, "no such key")
         return self.keys[issuer, kid]
+
+    def status_key(self, issuer: str, kid: str, _now: datetime) -> Trusted:
+        if (issuer, kid) not in self.status_keys:
+            raise Rejected(Reason.KEY_UNKNOWN, "no such key")
+        return self.status_keys[issuer, kid]
 
     def with_agreement(self, **changes: Any) -> Self:
         self.charter = Charter(replace(self.charter.agreement, **changes))
@@ -184,6 +205,7 @@ def common_claims(now: int = EPOCH) -> dict[str, Any]:
     return {
         "iss": ISSUER,
         "sub": "v1.pairwise-subject",
+        "sub_type": "natural",
         "iat": now - 100,
         "exp": now + 200,
         "acr": ACR,
@@ -221,6 +243,11 @@ class Attempt:
     """Members of the header and of the key-binding JWT to leave out."""
     rewrite: Callable[[str], str] = str
     view: View = field(default_factory=View)
+    lists: dict[str, StatusList] = field(default_factory=dict)
+    predicates: Sequence[Predicate] = ()
+    consent_id: str = ""
+    consent: Consent | None = None
+    findings: Findings = field(default_factory=Findings)
     matter: Matter = MATTER
     service: str = SERVICE
     nonce: str = ""
@@ -302,10 +329,15 @@ class Attempt:
             nonce=self.nonce,
             nonce_key=NONCE_KEY,
             certificate_sha256=self.certificate,
+            predicates=self.predicates,
+            consent_id=self.consent_id,
+            consent=self.consent,
         )
 
     def judge(self, presentation: str | None = None) -> VerifiedPresentation:
-        return verify_presentation(self.request(presentation), cast("TrustView", self.view), self.now)
+        self.findings = Findings()
+        view = cast("TrustView", self.view)
+        return verify_presentation(self.request(presentation), view, self.lists, self.now, self.findings)
 
     def is_accepted(self) -> bool:
         self.judge()

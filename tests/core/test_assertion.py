@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from gateway.core.reasons import Indeterminate, Reason
+from gateway.core.reasons import Reason
 from tests.core.presentations import (
     CERTIFICATE,
     EPOCH,
@@ -74,6 +72,5 @@ def test_assertion_is_refused(change: Change, reason: Reason) -> None:
     assert changed(Attempt.assertion(), change).refusal() is reason
 
 
-def test_assertion_with_a_status_cannot_be_judged_yet() -> None:
-    with pytest.raises(Indeterminate):
-        changed(Attempt.assertion(), status_reference).judge()
+def test_assertion_with_a_status_has_it_looked_up() -> None:
+    assert changed(Attempt.assertion(), status_reference).refusal() is Reason.STATUS_INVALID

@@ -67,8 +67,33 @@ CHANGED: dict[str, tuple[tuple[str | int, ...], object, str]] = {
     ),
     "algorithms": (
         ("agreement", "issuers", 0, "algorithms"),
-        ["ES256"],
-        "~ agreement.issuers[https://sh.example].algorithms: ES256 Ed25519 -> ES256",
+        [{"name": "ES256", "sunset": None}],
+        "- agreement.issuers[https://sh.example].algorithms[Ed25519]: no sunset",
+    ),
+    "a sunset": (
+        ("agreement", "issuers", 0, "algorithms", 1, "sunset"),
+        1_800_000_000,
+        "~ agreement.issuers[https://sh.example].algorithms[Ed25519]: no sunset -> 2027-01-15T08:00:00+00:00",
+    ),
+    "a step of the scale": (
+        ("agreement", "levels", 1, "floor", "ial"),
+        3,
+        "~ agreement.levels[2].floor.identity: 2 -> 3",
+    ),
+    "words": (
+        ("agreement", "terms", "name", "en"),
+        "full name",
+        "~ agreement.terms[name].en: name -> full name",
+    ),
+    "consent": (
+        ("agreement", "matters", 0, "consent"),
+        {"zh": "同意书", "en": "consent"},
+        "~ agreement.matters[HK-QY].consent: none -> {zh: 同意书, en: consent}",
+    ),
+    "retention": (
+        ("agreement", "matters", 0, "retention_seconds"),
+        0,
+        "~ agreement.matters[HK-QY].retention: 3600 s -> 0 s",
     ),
     "a new acr": (
         ("agreement", "issuers", 0, "equivalence", "urn:yrd:loa:1"),

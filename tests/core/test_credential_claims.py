@@ -261,15 +261,18 @@ def _verified(name: str, value: Any) -> Change:
         "54 with an ID number as sub": (setting(sub="310101190001010011"), Reason.CLAIM_INVALID),
         "with a text as amr": (setting(amr="face"), Reason.CLAIM_INVALID),
         "with a number in amr": (setting(amr=["face", 1]), Reason.CLAIM_INVALID),
-        "108 with an empty status": (setting(status={}), Reason.CLAIM_INVALID),
-        "108 with null as status": (setting(status=None), Reason.CLAIM_INVALID),
+        "108 with an empty status": (setting(status={}), Reason.STATUS_INVALID),
+        "108 with null as status": (setting(status=None), Reason.STATUS_INVALID),
         "108 with a status list without index": (
             setting(status={"status_list": {"uri": "https://issuer.sh.example/status/1"}}),
-            Reason.CLAIM_INVALID,
+            Reason.STATUS_INVALID,
         ),
-        "98 with true as index": (setting(status={"status_list": {"idx": True, "uri": "u"}}), Reason.CLAIM_INVALID),
-        "98 with a negative index": (setting(status={"status_list": {"idx": -1, "uri": "u"}}), Reason.CLAIM_INVALID),
-        "with a status list of no name": (setting(status={"status_list": {"idx": 1, "uri": ""}}), Reason.CLAIM_INVALID),
+        "98 with true as index": (setting(status={"status_list": {"idx": True, "uri": "u"}}), Reason.STATUS_INVALID),
+        "98 with a negative index": (setting(status={"status_list": {"idx": -1, "uri": "u"}}), Reason.STATUS_INVALID),
+        "with a status list of no name": (
+            setting(status={"status_list": {"idx": 1, "uri": ""}}),
+            Reason.STATUS_INVALID,
+        ),
     }
 )
 @BOTH

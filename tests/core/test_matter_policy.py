@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gateway.core.agreement import Assurance
-from gateway.core.credential import check_attributes
 from gateway.core.reasons import Reason, Rejected
+from gateway.core.release import check_attributes
 from tests.core.presentations import (
     ATTRIBUTES,
     BOTH,
@@ -105,7 +105,6 @@ MALFORMED_ATTRIBUTES: dict[str, dict[str, Any]] = {
     "passport number that is no text": {"id_type": "passport", "id_number": 1},
     "household region with letters": {"hukou_region": "31010x"},
     "household region of seven digits": {"hukou_region": "3101011"},
-    "credit code with a wrong check character": {"uscc": "91350100M000100Y44"},
 }
 
 
