@@ -147,8 +147,6 @@ def _impact(lang: Lang, *, issuer: bool) -> Sequence[str]:
 def _next(*, is_ready: bool) -> tuple[str, str]:
     if not is_ready:
         return "未作改动。加 --apply 生成秘密。", "Nothing was changed. With --apply the secret is made."
-    return (
-        "写入以上内容，备份新秘密，把它复制给本省的每个进程，再重启网关。在此之前一切照旧。",
-        "Put these lines in, back the new secret up, give it to every process of the province, then restart the"
-        " gateway. Until then nothing changes.",
-    )
+    zh = "写入以上内容，备份新秘密，把它复制给本省的每个进程，再重启。在此之前一切照旧。"
+    en = "Put these lines in, back the secret up, give it to all processes, then restart. Until then nothing changes."
+    return zh, en
