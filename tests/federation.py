@@ -312,6 +312,9 @@ class Federation:
         claims = charter_claims(
             {province: keys["anchor-federation"].public for province, keys in self.keys.items()}, START
         )
+        for matter in claims["agreement"]["matters"]:
+            # How old a status may be is looked at where it is what is tested; clocks run by hours everywhere.
+            matter["max_status_age_seconds"] = 6 * 3600
         charter(claims)
         document = unsigned(draft(claims))
         for province in Province:

@@ -20,6 +20,7 @@ from gateway.core.key_schedule import KeyPurpose
 from gateway.core.memory import Revocation, RevocationReason
 from gateway.core.publication import KEY_PROOFS
 from gateway.core.reasons import InvalidRequest, Unavailable
+from gateway.issuer import Subject
 from gateway.keyring import Author
 from gateway.lab.charter import LICENCE_DISPLAY, RESIDENT_ID
 from gateway.verifier import Acceptance
@@ -29,27 +30,25 @@ Issue = Callable[..., str]
 
 
 def credential(federation: Federation, **changes: Any) -> str:
+    subject = Subject(local_subject=changes.pop("local_subject", "person-1"), claims=changes.pop("claims", XU_CLAIMS))
     asked: dict[str, Any] = {
-        "local_subject": "person-1",
         "credential_type": RESIDENT_ID,
-        "claims": XU_CLAIMS,
         "holder_jwk": jwk(Algorithm.ES256),
         "authentication": federation.authentication("urn:yrd:loa:4"),
         "lifetime": None,
     }
-    return federation[SH].issuer.issue_credential(**{**asked, **changes}).token
+    return federation[SH].issuer.issue_credential(subject, **{**asked, **changes}).token
 
 
 def assertion(federation: Federation, **changes: Any) -> str:
+    subject = Subject(local_subject=changes.pop("local_subject", "person-1"), claims=changes.pop("claims", XU_CLAIMS))
     asked: dict[str, Any] = {
-        "local_subject": "person-1",
         "audience": federation[AH].service.identity,
-        "claims": XU_CLAIMS,
         "authentication": federation.authentication("urn:yrd:loa:3"),
         "certificate_sha256": "",
         "lifetime": None,
     }
-    return federation[SH].issuer.issue_assertion(**{**asked, **changes}).token
+    return federation[SH].issuer.issue_assertion(subject, **{**asked, **changes}).token
 
 
 def refused_field(issue: Callable[[], object]) -> str:

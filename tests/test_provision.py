@@ -349,8 +349,7 @@ def test_a_completed_province_has_a_configuration_that_holds(delta: Delta) -> No
     }
     assert [service.identity for service in config.relying_services] == [f"{entity_ids(ZJ).gateway}/services/counter"]
     assert [(each.identity, each.roles) for each in config.administrators] == [
-        (f"{entity_ids(ZJ).gateway}/administrators/admin-{number}", frozenset({Role.KEYS, Role.ANCHOR}))
-        for number in (1, 2)
+        (f"{entity_ids(ZJ).gateway}/administrators/admin-{number}", frozenset(Role)) for number in (1, 2)
     ]
 
 

@@ -123,7 +123,7 @@ def edge(federation: Federation) -> Iterator[Edge]:
     )
     explainer = Explainer(services=services, administrators=(), audit=node.store)
     listener.add_verification(VerificationServicer(node.verifier, consents, explainer, callers, WORLD))
-    listener.add_issuance(IssuanceServicer(node.issuer, [SYSTEM], callers, WORLD))
+    listener.add_issuance(IssuanceServicer(node.issuer, node.register, [SYSTEM], callers, WORLD))
     own = {node.issuer.entity.entity_id: node.issuer.entity}
     listener.add_federation(FederationServicer(node.resolver, own, callers, WORLD))
     listener.set_health({"": True})

@@ -48,7 +48,7 @@ class Peer:
         return federation_pb2.GetTrustResponse(state=self.state)
 
     GetCharter = GetEntityConfiguration = GetSubordinateStatement = GetHistoricalKeys = GetTrust
-    WatchTrust = AcknowledgeTrust = GetTrust
+    WatchTrust = AcknowledgeTrust = GetStatusList = GetTrust
 
 
 class Province:

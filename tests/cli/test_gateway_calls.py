@@ -48,6 +48,8 @@ class StandIn(verification_pb2_grpc.VerificationServiceServicer, issuance_pb2_gr
         return self.answer if isinstance(self.answer, Message) else self.answer(context)
 
     CreateChallenge = VerifyCredential = IssueCredential = IssueAssertion = _give
+    ExplainVerification = RecordConsent = WithdrawConsent = _give
+    SetCredentialStatus = GetCredentialStatus = ListStatusLists = _give
 
 
 @pytest.fixture(scope="module")

@@ -315,6 +315,11 @@ class Impostor(federation_pb2_grpc.FederationServiceServicer):
     ) -> federation_pb2.GetHistoricalKeysResponse:
         context.abort(grpc.StatusCode.NOT_FOUND, "it says only what it wants to")
 
+    def GetStatusList(
+        self, request: federation_pb2.GetStatusListRequest, context: grpc.ServicerContext
+    ) -> federation_pb2.GetStatusListResponse:
+        context.abort(grpc.StatusCode.NOT_FOUND, "it says only what it wants to")
+
     def GetCharter(
         self, request: federation_pb2.GetCharterRequest, context: grpc.ServicerContext
     ) -> federation_pb2.GetCharterResponse:
