@@ -27,6 +27,7 @@ from gateway.core.key_schedule import KeyPurpose
 from gateway.core.memory import Revocation
 from gateway.core.pairwise import PairwiseKey
 from gateway.core.reasons import Rejected
+from gateway.core.status_list import StatusList
 from gateway.core.trust import TrustView
 from gateway.entity import Entity
 from gateway.explainer import Explainer
@@ -324,7 +325,7 @@ class App:
     def _watch_health(self) -> None:
         named: dict[str, bool] = {}  # an issuer that the charter removed is not recognised any more
         while True:
-            services = named | _health(self._resolver.view, self._world.now())
+            services = named | _health(self._resolver.view, self._resolver.statuses.current, self._world.now())
             named = dict.fromkeys(services, False)
             if self._resolver.is_clock_regressed or not self._restoration.is_whole:
                 services = dict.fromkeys(services, False) | {FEDERATION_SERVICE: True}
@@ -341,10 +342,16 @@ class App:
             self._stop.wait(HEALTH_SECONDS)
 
 
-def _health(view: TrustView, now: datetime) -> dict[str, bool]:
-    """What to tell the health service: per service, and per issuer, under its identifier, whether it is recognised."""
+def _health(view: TrustView, lists: Mapping[str, StatusList], now: datetime) -> dict[str, bool]:
+    """What to tell the health service: per service, and per issuer, under its identifier, whether it is recognised.
+
+    An issuer is, as far as its keys are trusted and there is word on what became of its credentials.
+    """
+    charter_holds = now < view.charter.expires_at
     services = {
-        issuer.entity_id: now < view.charter.expires_at and any(key.stale_until > now for key in issuer.keys.values())
+        issuer.entity_id: charter_holds
+        and any(key.stale_until > now for key in issuer.keys.values())
+        and (not issuer.status_lists or any(now < lists[uri].expires_at for uri in issuer.status_lists if uri in lists))
         for issuer in view.issuers.values()
     }
     can_verify = any(services.values())

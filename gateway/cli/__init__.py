@@ -18,7 +18,9 @@ import typer
 from gateway.cli import (
     anchor,
     charter,
+    consents,
     doctor,
+    explanation,
     holder,
     issuance,
     keys,
@@ -60,12 +62,14 @@ app.add_typer(status.app, name="status")
 app.command("challenge", epilog=verification.CHALLENGE_EXIT_CODES, short_help="Ask for a nonce to be signed.")(
     verification.challenge
 )
+app.add_typer(consents.app, name="consent")
 app.command("present", epilog=holder.EXIT_CODES, short_help="Present a credential, disclosing what you choose.")(
     holder.present
 )
 app.command("verify", epilog=verification.VERIFY_EXIT_CODES, short_help="Ask for the verdict on a presentation.")(
     verification.verify
 )
+app.command("explain", epilog=explanation.EXIT_CODES, short_help="Tell how a decision came about.")(explanation.explain)
 app.add_typer(trust.app, name="trust")
 app.command("doctor", epilog=doctor.EXIT_CODES, short_help="Find what is wrong, and how to mend it.")(doctor.doctor)
 app.add_typer(charter.app, name="charter")

@@ -17,6 +17,7 @@ from recognition.v1 import issuance_pb2, issuance_pb2_grpc
 from gateway import wire
 from gateway.cli import connection, files, options
 from gateway.cli.console import ExitCode, Failure, exit_codes, instant, stderr, stdout, write_document, write_line
+from gateway.core.agreement import SubjectType
 from gateway.core.encoding import parse_json_object, write_json
 from gateway.core.jose import SoftwareKey, generate_key, load_pkcs8
 from gateway.core.reasons import Rejected
@@ -43,6 +44,18 @@ _AuthenticatedAt = Annotated[
     str | None, typer.Option(metavar="TIME", help="When the person was authenticated (RFC 3339); absent: now.")
 ]
 _Lifetime = Annotated[str | None, typer.Option(metavar="300s|12h|30d", help="How long it lives.")]
+_SubjectType = Annotated[
+    SubjectType, typer.Option(help="Whether it is about a person or an organisation, which needs an actor.")
+]
+_Actor = Annotated[
+    str | None, typer.Option(metavar="SUBJECT", help="The issuer's identifier of whoever acts for the subject.")
+]
+_Relationship = Annotated[str | None, typer.Option(help="How: guardian, agent, lawyer or legal_representative.")]
+_Scope = Annotated[list[str], typer.Option(metavar="MATTER", help="A matter the actor may act in; repeatable.")]
+_ActorClaims = Annotated[
+    list[str], typer.Option(metavar="JSON|@FILE|NAME=VALUE", help="The actor's attributes, as --claims.")
+]
+_ActorUntil = Annotated[str | None, typer.Option(metavar="TIME", help="When the authority ends (RFC 3339).")]
 _NO_TEXTS: Final[list[str]] = []
 
 
@@ -60,6 +73,12 @@ def credential(
     amr: _Amr = _NO_TEXTS,
     authenticated_at: _AuthenticatedAt = None,
     lifetime: _Lifetime = None,
+    subject_type: _SubjectType = SubjectType.NATURAL,
+    actor: _Actor = None,
+    relationship: _Relationship = None,
+    scope: _Scope = _NO_TEXTS,
+    actor_claims: _ActorClaims = _NO_TEXTS,
+    actor_until: _ActorUntil = None,
     out: options.OutOption = None,
     lab_clock: options.LabClockOption = None,
     as_json: options.JsonOption = False,
@@ -76,6 +95,8 @@ def credential(
         claims=wire.struct(parse_claims(claims)),
         authentication=_authentication(acr, amr, authenticated_at, lab_clock),
         lifetime=_lifetime(lifetime),
+        subject_type=wire.subject_type_number(subject_type),
+        actor=_actor(actor, relationship, scope, actor_claims, actor_until),
     )
     created = not holder_key.exists()
     # Written before anything is asked: a credential bound to a key that was lost would be worth nothing.
@@ -104,6 +125,12 @@ def assertion(
     amr: _Amr = _NO_TEXTS,
     authenticated_at: _AuthenticatedAt = None,
     lifetime: _Lifetime = None,
+    subject_type: _SubjectType = SubjectType.NATURAL,
+    actor: _Actor = None,
+    relationship: _Relationship = None,
+    scope: _Scope = _NO_TEXTS,
+    actor_claims: _ActorClaims = _NO_TEXTS,
+    actor_until: _ActorUntil = None,
     bound_to: Annotated[
         str, typer.Option(metavar="SHA256", help="Certificate (base64url thumbprint) that alone may present it.")
     ] = "",
@@ -123,6 +150,8 @@ def assertion(
         authentication=_authentication(acr, amr, authenticated_at, lab_clock),
         lifetime=_lifetime(lifetime),
         confirmation_certificate_sha256=bound_to,
+        subject_type=wire.subject_type_number(subject_type),
+        actor=_actor(actor, relationship, scope, actor_claims, actor_until),
     )
     answer = gateway.ask(lambda channel: issuance_pb2_grpc.IssuanceServiceStub(channel).IssueAssertion, request)
     _hand_over(
@@ -173,6 +202,21 @@ def _authentication(
 ) -> issuance_pb2.Authentication:
     moment = options.moment(authenticated_at, "--authenticated-at", options.world(lab_clock).now())
     return issuance_pb2.Authentication(acr=acr, amr=amr, authentication_time=wire.timestamp(moment))
+
+
+def _actor(
+    actor: str | None, relationship: str | None, scope: Sequence[str], claims: Sequence[str], until: str | None
+) -> issuance_pb2.IssuedActor | None:
+    if actor is None:
+        if relationship or scope or claims or until:
+            raise Failure("somebody is described who acts, and not named", fix="give --actor too")
+        return None
+    message = issuance_pb2.IssuedActor(
+        local_subject=actor, relationship=relationship or "", scope=scope, claims=wire.struct(parse_claims(claims))
+    )
+    if until is not None:
+        message.expire_time.CopyFrom(wire.timestamp(options.exact_moment(until, "--actor-until")))
+    return message
 
 
 def _lifetime(text: str | None) -> duration_pb2.Duration | None:

@@ -85,8 +85,15 @@ def moment(text: str | None, option: str, now: datetime) -> datetime:
     Raises:
         Failure: it is none.
     """
-    if text is None:
-        return now
+    return now if text is None else exact_moment(text, option)
+
+
+def exact_moment(text: str, option: str) -> datetime:
+    """Read a moment in RFC 3339.
+
+    Raises:
+        Failure: it is none.
+    """
     try:
         read = datetime.fromisoformat(text)
     except ValueError:

@@ -6,35 +6,25 @@ indeterminate, 4 could not ask.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
-from recognition.v1 import reason_pb2, verification_pb2, verification_pb2_grpc
-from rich.text import Text
+from recognition.v1 import verification_pb2, verification_pb2_grpc
 
-from gateway import wire
 from gateway.cli import connection, files, options
 from gateway.cli.console import (
-    Cell,
     ExitCode,
     Failure,
     Lang,
     exit_codes,
     instant,
-    printable,
-    span,
     stdout,
     write_document,
 )
 from gateway.cli.holder import read_challenge
-from gateway.core.identifiers import Province
-from gateway.core.reasons import Reason
+from gateway.cli.verdict_screen import VERDICTS, describe, show
 from gateway.core.sd_jwt import MAX_PRESENTATION_CHARS
-from gateway.core.texts import Language, text
 
 CHALLENGE_EXIT_CODES: Final = exit_codes({ExitCode.OK: "done", ExitCode.NOT_ASKED: "could not ask the gateway"})
 VERIFY_EXIT_CODES: Final = exit_codes(
@@ -45,11 +35,9 @@ VERIFY_EXIT_CODES: Final = exit_codes(
         ExitCode.NOT_ASKED: "could not ask the gateway: there is no verdict",
     }
 )
-_VERDICTS: Final[Mapping[str, tuple[ExitCode, str, str, str]]] = {
-    "accepted": (ExitCode.OK, "bold green", "予以认可", "ACCEPTED"),
-    "rejected": (ExitCode.NO, "bold red", "不予认可", "REJECTED"),
-    "indeterminate": (ExitCode.CANNOT_TELL, "bold yellow", "无法判断", "INDETERMINATE"),
-}
+_MAX_VALUE_BYTES: Final = 1_024
+_NO_TEXTS: Final[list[str]] = []
+_NO_AGES: Final[list[int]] = []
 _Matter = Annotated[str, typer.Option(help="Code of the matter (政务服务事项), for example HK-QY.")]
 
 
@@ -88,10 +76,25 @@ def verify(
         Path | None, typer.Option(metavar="FILE", help="What mrg challenge --json wrote, instead of --nonce.")
     ] = None,
     request_id: Annotated[str, typer.Option(help="Our own reference for the audit log.")] = "",
+    consent: Annotated[str, typer.Option(metavar="ID", help="The consent it rests on; see mrg consent record.")] = "",
+    age_at_least: Annotated[
+        list[int], typer.Option(metavar="YEARS", help="Ask whether the person is so old; repeatable.")
+    ] = _NO_AGES,
+    household_in: Annotated[
+        list[str], typer.Option(metavar="sh,js,..", help="Ask whether the household is there; repeatable.")
+    ] = _NO_TEXTS,
+    matches: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=VALUE|NAME=@FILE", help="Ask whether an attribute is exactly this; repeatable."),
+    ] = _NO_TEXTS,
     lang: options.LangOption = Lang.BOTH,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Ask for the verdict on a presentation or an assertion, for one matter."""
+    """Ask for the verdict on a presentation or an assertion, for one matter.
+
+    Questions are answered yes or no without the attribute behind them. They are asked in the order of the options
+    --age-at-least, --household-in, --matches, and the answers come in that order.
+    """
     if challenge is not None:
         if nonce:
             raise Failure("--challenge says the nonce already", fix="leave --nonce out")
@@ -101,6 +104,12 @@ def verify(
         presentation=files.read_text(presentation, "presentation", limit=MAX_PRESENTATION_CHARS),
         nonce=nonce,
         request_id=request_id,
+        consent_id=consent,
+        predicates=[
+            *(verification_pb2.Predicate(age_at_least=years) for years in age_at_least),
+            *(_household_in(codes) for codes in household_in),
+            *(_matches(text) for text in matches),
+        ],
     )
     answer = gateway.ask(
         lambda channel: verification_pb2_grpc.VerificationServiceStub(channel).VerifyCredential, request
@@ -109,146 +118,37 @@ def verify(
     if as_json:
         write_document(document)
     else:
-        _show(document, matter, lang)
-    raise typer.Exit(_VERDICTS[document["verdict"]][0])
+        show(document, matter, [_question(predicate) for predicate in request.predicates], lang)
+    raise typer.Exit(VERDICTS[document["verdict"]][0])
 
 
-# -- the answer as a document -----------------------------------------------------------------------------------------
+# -- questions --------------------------------------------------------------------------------------------------------
 
 
-def describe(answer: verification_pb2.VerifyCredentialResponse) -> dict[str, Any]:
-    """Write an answer as the document that ``--json`` prints. Every key is always there.
+def _household_in(codes: str) -> verification_pb2.Predicate:
+    provinces = [code.strip() for code in codes.split(",") if code.strip()]
+    return verification_pb2.Predicate(household_in=verification_pb2.HouseholdIn(provinces=provinces))
 
-    Raises:
-        Failure: it holds no verdict.
-    """
-    verdict = answer.WhichOneof("verdict")
-    if verdict is None:
+
+def _matches(text: str) -> verification_pb2.Predicate:
+    claim, equals, value = text.partition("=")
+    if not claim or not equals or not value:
         raise Failure(
-            "the gateway's answer holds no verdict",
-            fix="treat it as no answer and ask again; tell the gateway's administrator if it stays so",
-            code=ExitCode.NOT_ASKED,
+            "--matches is not NAME=VALUE",
+            fix="write for example --matches name=@name.txt; what stands on a command line is seen by others",
         )
-    reason, retry_after = None, None
-    if verdict == "rejected":
-        reason = _reason(answer.rejected.reason)
-    elif verdict == "indeterminate":
-        reason = _reason(answer.indeterminate.reason)
-        retry_after = _seconds(answer.indeterminate.retry_after.ToTimedelta())
-    basis = answer.trust_basis
-    return {
-        "verdict": verdict,
-        "reason": reason,
-        "texts": _texts(reason),
-        "retry_after_seconds": retry_after,
-        "accepted": _acceptance(answer.accepted) if verdict == "accepted" else None,
-        "verification_id": answer.verification_id,
-        "verified_at": instant(connection.moment(answer.verify_time)),
-        "trust_basis": {
-            "charter_version": basis.charter_version,
-            "view_id": basis.view_id,
-            "age_seconds": _seconds(basis.age.ToTimedelta()) if basis.HasField("age") else None,
-            "stale": basis.stale,
-        },
-    }
+    if value.startswith("@"):
+        value = files.read_text(Path(value[1:]), "value to compare", limit=_MAX_VALUE_BYTES)
+    return verification_pb2.Predicate(claim_matches=verification_pb2.ClaimMatch(claim=claim, value=value))
 
 
-def _acceptance(accepted: verification_pb2.Acceptance) -> dict[str, Any]:
-    return {
-        "subject": accepted.subject,
-        "issuer": accepted.issuer,
-        "issuing_province": accepted.issuing_province,
-        "credential_type": accepted.credential_type,
-        "assurance": {
-            "identity": accepted.assurance.identity,
-            "authenticator": accepted.assurance.authenticator,
-            "federation": accepted.assurance.federation,
-            "acr": accepted.assurance.acr,
-        },
-        "attributes": wire.claims(accepted.attributes),
-        "issued_at": instant(connection.moment(accepted.issue_time)),
-        "authenticated_at": instant(connection.moment(accepted.authentication_time)),
-        "expires_at": instant(connection.moment(accepted.expire_time)),
-        "holder_bound": accepted.holder_bound,
-    }
-
-
-def _reason(number: reason_pb2.Reason.ValueType) -> str:
-    try:
-        return reason_pb2.Reason.Name(number).removeprefix("REASON_")
-    except ValueError:  # a gateway newer than this program
-        return str(int(number))
-
-
-def _texts(reason: str | None) -> dict[str, dict[str, str]]:
-    try:
-        known = Reason(reason or "")
-    except ValueError:
-        return {}
-    words = {language: text(known, language) for language in Language}
-    return {language.value: {"what": word.what, "next_step": word.next_step} for language, word in words.items()}
-
-
-def _seconds(length: timedelta) -> int:
-    return int(length.total_seconds())
-
-
-# -- the answer for people --------------------------------------------------------------------------------------------
-
-
-def _show(document: Mapping[str, Any], matter: str, lang: Lang) -> None:
-    screen = stdout()
-    _, style, zh, en = _VERDICTS[document["verdict"]]
-    reason = f"  {document['reason']}" if document["reason"] else ""
-    screen.line(Text.assemble((lang.pick(zh, en), style), printable(reason)))
-    for language in lang.languages:
-        words = document["texts"].get(language.value)
-        if words is not None:
-            screen.line(words["what"])
-            screen.line(words["next_step"])
-    screen.facts(_facts(document, matter, lang))
-    if document["accepted"] is not None:
-        attributes = document["accepted"]["attributes"].items()
-        screen.table(
-            lang.pick("属性", "Attributes"),
-            (lang.pick("名称", "Name"), lang.pick("值", "Value")),
-            [
-                (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-                for name, value in sorted(attributes)
-            ],
-        )
-
-
-def _facts(document: Mapping[str, Any], matter: str, lang: Lang) -> Iterator[tuple[str, Cell]]:
-    accepted, basis = document["accepted"], document["trust_basis"]
-    yield lang.pick("事项", "Matter"), matter
-    if accepted is not None:
-        level = accepted["assurance"]
-        yield lang.pick("签发机构", "Issuer"), f"{accepted['issuer']} ({_province(accepted['issuing_province'], lang)})"
-        yield lang.pick("凭证类型", "Type"), accepted["credential_type"]
-        yield (
-            lang.pick("认证等级", "Assurance"),
-            f"IAL{level['identity']} AAL{level['authenticator']} FAL{level['federation']} ({level['acr']})",
-        )
-        yield lang.pick("化名", "Subject"), accepted["subject"]
-        yield lang.pick("持有证明", "Holder bound"), "✓" if accepted["holder_bound"] else "✗"
-        yield lang.pick("认证时间", "Authenticated"), accepted["authenticated_at"] or ""
-        yield lang.pick("有效期至", "Expires"), accepted["expires_at"] or ""
-    if document["retry_after_seconds"] is not None:
-        yield lang.pick("可重试", "Ask again in"), span(timedelta(seconds=document["retry_after_seconds"]))
-    yield lang.pick("核验编号", "Verification"), document["verification_id"]
-    yield lang.pick("核验时间", "Decided"), document["verified_at"] or ""
-    age = "-" if basis["age_seconds"] is None else span(timedelta(seconds=basis["age_seconds"]))
-    stale = f", {lang.pick('已陈旧', 'stale')}" if basis["stale"] else ""
-    yield (
-        lang.pick("信任依据", "Trust basis"),
-        f"charter {basis['charter_version']}, view {basis['view_id']}, {age}{stale}",
-    )
-
-
-def _province(code: str, lang: Lang) -> str:
-    try:
-        province = Province(code)
-    except ValueError:
-        return code
-    return lang.pick(province.name_zh, province.name_en)
+def _question(predicate: verification_pb2.Predicate) -> tuple[str, str]:
+    match predicate.WhichOneof("question"):
+        case "age_at_least":
+            return f"年满 {predicate.age_at_least} 周岁？", f"at least {predicate.age_at_least} years old?"
+        case "household_in":
+            provinces = ", ".join(predicate.household_in.provinces)
+            return f"户籍在 {provinces}？", f"household in {provinces}?"
+        case _:
+            claim = predicate.claim_matches.claim
+            return f"{claim} 相符？", f"{claim} is the same?"

@@ -197,6 +197,7 @@ def _matters() -> list[dict[str, Any]]:
             released=["name", "id_type", "id_number"],
             actor=["name"],
             key_binding=False,
+            max_status_age=None,  # an assertion has none, and lives for minutes
             retention=30 * _DAY,
         ),
         _matter(

@@ -7,8 +7,8 @@ with the client certificates that provisioning wrote, and a wallet signs with a 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,7 @@ from grpc_status import rpc_status
 from recognition.v1 import issuance_pb2, issuance_pb2_grpc, reason_pb2, verification_pb2, verification_pb2_grpc
 
 from gateway import wire
+from gateway.core.agreement import Party, SubjectType
 from gateway.core.encoding import write_json
 from gateway.core.jose import SoftwareKey, generate_key
 from gateway.core.key_binding import make_key_binding
@@ -44,6 +45,8 @@ class Observed:
     reason: str = ""
     attributes: Mapping[str, Any] | None = None
     """What was released; None where nothing was, and where an expectation leaves it open."""
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """What else an acceptance says; of an expectation, the part that matters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,22 +91,44 @@ class RelyingService:
         request = verification_pb2.CreateChallengeRequest(matter=matter)
         return self._stub.CreateChallenge(request, timeout=CALL_SECONDS, wait_for_ready=True)
 
-    def verify(self, matter: str, presentation: str, nonce: str = "") -> Observed:
+    def verify(
+        self,
+        matter: str,
+        presentation: str,
+        nonce: str = "",
+        *,
+        consent_id: str = "",
+        questions: Sequence[verification_pb2.Predicate] = (),
+    ) -> Observed:
         """Ask for the verdict."""
-        request = verification_pb2.VerifyCredentialRequest(matter=matter, presentation=presentation, nonce=nonce)
+        request = verification_pb2.VerifyCredentialRequest(
+            matter=matter, presentation=presentation, nonce=nonce, consent_id=consent_id, predicates=questions
+        )
         try:
             answer = self._stub.VerifyCredential(request, timeout=CALL_SECONDS, wait_for_ready=True)
         except grpc.RpcError as error:
             return refused(error)
         match answer.WhichOneof("verdict"):
             case "accepted":
-                return Observed(verdict="accepted", attributes=MessageToDict(answer.accepted.attributes))
+                accepted = answer.accepted
+                return Observed(verdict="accepted", attributes=MessageToDict(accepted.attributes), told=_told(accepted))
             case "rejected":
                 return Observed(verdict="rejected", reason=_reason(answer.rejected.reason))
             case "indeterminate":
                 return Observed(verdict="indeterminate", reason=_reason(answer.indeterminate.reason))
             case _:
                 return Observed(verdict="error", reason="DAMAGED_ANSWER")
+
+    def consent(self, matter: str, claims: Sequence[str]) -> str:
+        """Record that a person signed; gives the reference."""
+        request = verification_pb2.RecordConsentRequest(matter=matter, claims=claims)
+        request.lifetime.FromTimedelta(timedelta(days=90))
+        return self._stub.RecordConsent(request, timeout=CALL_SECONDS, wait_for_ready=True).consent_id
+
+    def withdraw(self, consent_id: str) -> None:
+        """Note that the person withdrew it."""
+        request = verification_pb2.WithdrawConsentRequest(consent_id=consent_id)
+        self._stub.WithdrawConsent(request, timeout=CALL_SECONDS, wait_for_ready=True)
 
 
 class IdentitySystem:
@@ -123,11 +148,19 @@ class IdentitySystem:
                 claims=wire.struct(person.claims),
                 holder_jwk=write_json(key.public.jwk).decode("utf-8"),
                 authentication=self._authentication(acr),
+                subject_type=wire.subject_type_number(person.subject_type),
+                actor=None if person.actor is None else person.actor.message(),
             ),
             timeout=CALL_SECONDS,
             wait_for_ready=True,
         )
-        return Wallet(key=key, credential=answer.credential, now=self._now)
+        return Wallet(key=key, credential=answer.credential, now=self._now, credential_id=answer.credential_id)
+
+    def set_status(self, credential_id: str, status: issuance_pb2.CredentialStatus.ValueType) -> None:
+        """Say what became of a credential."""
+        target = issuance_pb2.CredentialTarget(credential_id=credential_id)
+        request = issuance_pb2.SetCredentialStatusRequest(targets=[target], status=status)
+        self._stub.SetCredentialStatus(request, timeout=CALL_SECONDS, wait_for_ready=True)
 
     def assertion(
         self, person: Person, audience: str, *, acr: str = "urn:yrd:loa:3", lifetime: timedelta | None = None
@@ -157,6 +190,31 @@ class Person:
     name_en: str
     local_subject: str
     claims: Mapping[str, Any]
+    subject_type: SubjectType = SubjectType.NATURAL
+    actor: ActingPerson | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActingPerson:
+    """Who acts for somebody, by which right, for which matters and until when."""
+
+    local_subject: str
+    relationship: Party
+    scope: Sequence[str]
+    claims: Mapping[str, Any]
+    until: datetime | None = None
+
+    def message(self) -> issuance_pb2.IssuedActor:
+        """Write it for the issuer."""
+        message = issuance_pb2.IssuedActor(
+            local_subject=self.local_subject,
+            relationship=self.relationship.value,
+            scope=self.scope,
+            claims=wire.struct(self.claims),
+        )
+        if self.until is not None:
+            message.expire_time.CopyFrom(wire.timestamp(self.until))
+        return message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +224,8 @@ class Wallet:
     key: SoftwareKey
     credential: str
     now: Callable[[], datetime]
+    credential_id: str
+    """Known to the issuer alone: it says there what becomes of the credential."""
 
     def present(
         self,
@@ -187,6 +247,16 @@ class Wallet:
             nonce=challenge.nonce,
             issued_at=self.now(),
         )
+
+
+def _told(accepted: verification_pb2.Acceptance) -> dict[str, Any]:
+    told: dict[str, Any] = {"level": accepted.assurance.level, "household": accepted.household_province}
+    if accepted.predicate_answers:
+        told["answers"] = [answer == verification_pb2.PREDICATE_ANSWER_YES for answer in accepted.predicate_answers]
+    if accepted.HasField("actor"):
+        told["acts"] = accepted.actor.relationship
+        told["actor"] = MessageToDict(accepted.actor.attributes)
+    return told
 
 
 def refused(error: Exception) -> Observed:

@@ -1,29 +1,32 @@
 """Mr Xu's day (facts/domain.md 3.1), played over real calls between real processes.
 
-Four chapters: the provinces recognise each other; Mr Xu gets through; whoever imitates him does not, each time for its
-own reason; provinces go down and no other is harmed. Every step is one question to one gateway, and what it should
-answer is written down before it is asked.
+Six chapters: the provinces recognise each other; Mr Xu gets through; five more matters; whoever cheats does not get
+through, each time for its own reason; what was taken back is refused; provinces go down and no other is harmed. Every
+step is one question to one gateway, and what it should answer is written down before it is asked.
 
 Only the gateways' part of a household migration is played. Which papers are needed and how long they travel between
-two police forces is not a gateway's business, and nothing here says how long a migration takes. Status and revocation
-belong to a later version; nothing here pretends to show them.
+two police forces is not a gateway's business, and nothing here says how long a migration takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from gateway.core.identifiers import Province
+from gateway.lab.agreement import COURT_FILING, HUKOU_MIGRATION, LICENCE_DISPLAY
 from gateway.lab.callers import Observed
 from gateway.lab.cast import COURT, HUKOU, RESIDENTS, XU, XU_IN_HEFEI, Words, identity
-from gateway.lab.charter import COURT_FILING, LICENCE_DISPLAY
 from gateway.lab.federation import Lab
+from gateway.lab.matters import accepted, matters, statuses
 from gateway.lab.refusals import refusals
 from gateway.lab.stage import Case, Stage, Step, run
 
 SH, JS, ZJ, AH = Province
 _ACCEPTED: Final = Observed(verdict="accepted", attributes=None)
+LATER: Final = timedelta(minutes=16)
+"""Longer than a household migration lets a status list be old."""
 
 
 def play(lab: Lab) -> Iterator[Step]:
@@ -32,7 +35,9 @@ def play(lab: Lab) -> Iterator[Step]:
     chapters = (
         (Words("四省市互认", "Every province recognises every other"), _recognition(stage)),
         (Words("徐先生的一天", "Mr Xu's day"), _accepted(stage)),
+        (Words("同样的网关，不同的事项", "The same gateways, other matters"), matters(stage)),
         (Words("冒用与滥用，一一拒绝", "Every way of cheating is turned away"), refusals(stage)),
+        (Words("收回的不再认可", "What was taken back is refused"), statuses(stage)),
         (Words("一地故障，他处不受影响", "One province's outage harms no other"), _outage(stage)),
     )
     for title, cases in chapters:
@@ -67,7 +72,7 @@ def _accepted(stage: Stage) -> Sequence[Case]:
                 "徐某办理跨省户口网上迁移：上海签发，合肥核验",
                 "Mr Xu's household migration: Shanghai issued, Hefei verifies",
             ),
-            expected=_with(XU.claims),
+            expected=accepted(XU.claims, level=4, household="sh"),
             action=lambda: stage.present(AH, stage.wallet(SH)),
         ),
         Case(
@@ -95,7 +100,7 @@ def _accepted(stage: Stage) -> Sequence[Case]:
                 "迁入后由安徽签发：号码仍以31开头，户籍地为合肥，上海认可",
                 "after the move Anhui issues: number still 31…, household in Hefei, accepted in Shanghai",
             ),
-            expected=_with(XU_IN_HEFEI.claims),
+            expected=accepted(XU_IN_HEFEI.claims, level=4, household="ah"),
             action=lambda: stage.present(SH, stage.issue(AH, XU_IN_HEFEI)),
         ),
         Case(
@@ -123,6 +128,11 @@ def _outage(stage: Stage) -> Sequence[Case]:
         stage.lab.restart(AH)
         return stage.present(AH, stage.wallet(SH))
 
+    def later(matter: str) -> Observed:
+        # With one anchor left, nobody attests the time that the clock shows: it can be put back.
+        with stage.lab.clock_moved(LATER):
+            return stage.present(AH, stage.wallet(SH), matter)
+
     def all_back() -> Observed:
         stage.lab.start()
         return stage.present(JS, stage.issue(SH))
@@ -144,6 +154,23 @@ def _outage(stage: Stage) -> Sequence[Case]:
             ),
             expected=_ACCEPTED,
             action=restarted_alone,
+        ),
+        Case(
+            name="status-too-old",
+            asks=(AH, HUKOU),
+            title=Words(
+                "十六分钟后：状态列表对户口迁移而言过旧，不能判断，也不拒绝",
+                "16 minutes later: the status list is too old for a migration; undecided, and not refused",
+            ),
+            expected=Observed(verdict="indeterminate", reason="STATUS_UNAVAILABLE"),
+            action=lambda: later(HUKOU_MIGRATION),
+        ),
+        Case(
+            name="status-old-enough-for-a-licence",
+            asks=(AH, HUKOU),
+            title=Words("对亮证而言仍够用", "it is young enough for showing a licence"),
+            expected=_ACCEPTED,
+            action=lambda: later(LICENCE_DISPLAY),
         ),
         Case(
             name="all-back",

@@ -319,7 +319,7 @@ def _answers(province: Province, ports: Sequence[int]) -> Answers:
         dns_names=("localhost",),
         ip_addresses=(_HOST,),
         services=tuple(
-            Service(name=role.name, title=role.title.zh, sector=role.sector, matters=role.matters)
+            Service(name=role.name, title=role.title.zh, sector=role.sector, matters=role.matters, explain=True)
             for role in relying_services(province)
         ),
         systems=(identity_system(province).name,),

@@ -37,6 +37,8 @@ class Service:
     title: str
     sector: str
     matters: frozenset[str]
+    explain: bool = False
+    """Whether it may have its own decisions explained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +135,7 @@ def write(folder: Path, answers: Answers) -> None:
                 "title": service.title,
                 "sector": service.sector,
                 "matters": sorted(service.matters),
+                "explain": service.explain,
             }
             for service in answers.services
         ],
@@ -229,12 +232,13 @@ def _source(field: Field) -> SecretSource | None:
 
 
 def _service(field: Field) -> Service:
-    members = field.members("name", "title", "sector", "matters")
+    members = field.members("name", "title", "sector", "matters", "explain")
     return Service(
         name=members["name"].token(),
         title=members["title"].text(),
         sector=members["sector"].token(),
         matters=members["matters"].tokens(1, MAX_NAMES),
+        explain=members["explain"].boolean(),
     )
 
 

@@ -316,6 +316,7 @@ def _config(folder: Path, decided: Answers, charter: Charter, cards: Sequence[Ca
                 name=service.title,
                 sector=service.sector,
                 matters=service.matters,
+                explain=service.explain,
             )
             for service in decided.services
         ),
