@@ -153,10 +153,15 @@ def test_the_secrets_that_pseudonyms_need_must_be_there(config: Config, name: Se
     now = system_world().now()
     first, second = secret_file(config.keys, name), secret_file(config.keys, name, 2)
 
+    def with_options(options: PairwiseOptions) -> Config:
+        if name == "pairwise":
+            return dataclasses.replace(config, pairwise=options)
+        return dataclasses.replace(config, pairwise_issuer=options)
+
     def opens(mapped: timedelta) -> bool:
         options = PairwiseOptions(version=2, mapped_until=now + mapped)
         try:
-            app = App(dataclasses.replace(config, **{key: options}), system_world())
+            app = App(with_options(options), system_world())
         except ConfigError as error:
             return error.key not in {"keys", f"{key}.mapped_until"}
         app.start()

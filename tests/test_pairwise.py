@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -75,21 +73,13 @@ def replace(federation: Federation, *places: tuple[Province, SecretName]) -> Non
     federation.settle()
 
 
-def _short_lived(claims: dict[str, Any]) -> None:
-    """Let what a court takes come without a status, as an assertion does."""
-    for matter in claims["agreement"]["matters"]:
-        matter["status_required"] &= matter["code"] != COURT_FILING
-
-
 @pytest.fixture
-def court(tmp_path: Path) -> Iterator[Federation]:
+def court(federation: Federation) -> Federation:
     """Let Anhui's counter ask what a court and a police station ask."""
-    federation = Federation(tmp_path, charter=_short_lived)
     federation.matters |= {COURT_FILING, NEWBORN_REGISTRATION}
     federation.restart(AH)
     federation.settle()
-    yield federation
-    federation.close()
+    return federation
 
 
 @pytest.mark.parametrize("show", [by_credential, by_assertion])
