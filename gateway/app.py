@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from gateway.anchor import Anchor
 from gateway.certificates import CertificateFiles, UnfitFileError, expiries, problems
 from gateway.clock import World
-from gateway.config import Config, ConfigError, Role
+from gateway.config import MAX_MAPPING_DAYS, Config, ConfigError, PairwiseOptions, Role
 from gateway.consents import Consents
 from gateway.core.acknowledgement import MAX_CHARS as MAX_ACKNOWLEDGEMENT_CHARS
 from gateway.core.agreement import Agreement
@@ -35,7 +35,7 @@ from gateway.guard import CALLS_PER_DOMAIN, STREAMS_PER_DOMAIN
 from gateway.holdings import Holdings
 from gateway.issuer import Issuer
 from gateway.keyring import KeyRing
-from gateway.keystore import KeyStore, KeyStoreError
+from gateway.keystore import KeyStore, KeyStoreError, SecretName
 from gateway.keystore.opening import open_key_store
 from gateway.ledger import Ledger
 from gateway.logs import get_logger
@@ -113,7 +113,7 @@ class App:
             self._issuer = Issuer(
                 entity_id=config.entities.issuer,
                 keys=keys,
-                pairwise_key=PairwiseKey(version=1, key=key_store.secret("pairwise-issuer")),
+                pairwise_key=self._pairwise_key(key_store, "pairwise-issuer", config.pairwise_issuer),
                 world=world,
                 agreement=self._agreement,
                 credential_types=_credential_types(charter.agreement),
@@ -168,8 +168,8 @@ class App:
             ledger=self._ledger,
             world=world,
             nonce_key=key_store.secret("nonce"),
-            reference_key=key_store.secret("pairwise"),
-            pairwise_key=PairwiseKey(version=1, key=key_store.secret("pairwise")),
+            reference_key=key_store.secret("audit-reference"),
+            pairwise_key=self._pairwise_key(key_store, "pairwise", config.pairwise),
         )
         anchors = [self._anchor.entity] if self._anchor is not None else []
         self._listeners: dict[str, Listener] = {}
@@ -201,6 +201,23 @@ class App:
 
     def _may_sign_lists(self) -> bool:
         return self._resolver.is_ready and self._restoration.is_whole and not self._resolver.is_clock_regressed
+
+    def _pairwise_key(self, key_store: KeyStore, name: SecretName, options: PairwiseOptions) -> PairwiseKey:
+        now, until = self._world.now(), options.mapped_until
+        if until is not None and until - now > timedelta(days=MAX_MAPPING_DAYS):
+            raise ConfigError(
+                f"lies more than {MAX_MAPPING_DAYS} days ahead; name an earlier moment",
+                file=self._config.file,
+                key=f"{name.replace('-', '_')}.mapped_until",
+            )
+        mapped = options.mapped_version(now)
+        return PairwiseKey(
+            version=options.version,
+            key=key_store.secret(name, options.version),
+            # What nobody needs any more may have been destroyed.
+            previous=None if mapped is None else key_store.secret(name, mapped),
+            mapped_until=until,
+        )
 
     def start(self) -> None:
         """Serve, and keep the trust view current."""

@@ -193,7 +193,7 @@ class Verifier:
             world: clock and randomness.
             nonce_key: secret behind challenges, shared by the province's processes.
             reference_key: secret behind replay keys and references to people in the ledger, likewise shared. It is
-                never replaced: what was used up must stay so.
+                never replaced, and is no version of the next: what was used up must stay so.
             pairwise_key: secret behind the subjects given out, likewise shared.
         """
         self._gateway_id = gateway_id
@@ -399,7 +399,8 @@ class Verifier:
     def _consent_use(self, presented: VerifiedPresentation, case: _Case) -> ConsentUse | None:
         if case.request.consent is None:
             return None
-        person = self._reference("consent", presented.issuer, presented.subject)
+        # While the issuer's key is replaced, a person is still who they were when the consent was first used.
+        person = self._reference("consent", presented.issuer, presented.previous_subject or presented.subject)
         return ConsentUse(consent_id=case.request.consent.consent_id, subject=person)
 
     def _reference(self, purpose: str, *parts: str) -> str:

@@ -34,7 +34,7 @@ from gateway.core.vouching import Approval
 from gateway.entity import Entity
 from gateway.issuer import Issuer, Subject
 from gateway.keyring import Author, KeyRing
-from gateway.keystore import KeyRole, Kind, Protection, SecretName
+from gateway.keystore import PAIRWISE_SECRETS, KeyRole, Kind, Protection, SecretName
 from gateway.lab.charter import (
     HUKOU_MIGRATION,
     LICENCE_DISPLAY,
@@ -95,8 +95,8 @@ class MemoryKeyStore:
         self._keys.setdefault(role, {})[key.public.kid] = key
         return key
 
-    def secret(self, name: SecretName) -> bytes:
-        return name.encode().ljust(32)
+    def secret(self, name: SecretName, version: int = 1) -> bytes:
+        return f"{name} {version}".encode().ljust(32)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -322,6 +322,14 @@ class Federation:
         self.claims = claims
         self.document = document
         self.charter = verify_pinned(document, parse_charter(document).unverified.sha256)
+        self.matters = frozenset({HUKOU_MIGRATION, LICENCE_DISPLAY})
+        """What the counter of a province may ask about from its next start on."""
+        self.pairwise: dict[tuple[Province, SecretName], PairwiseKey] = {
+            (province, name): PairwiseKey(version=1, key=name.encode().ljust(32))
+            for province in Province
+            for name in PAIRWISE_SECRETS
+        }
+        """What a province's pseudonyms are made with from its next start on."""
         self.nodes = {province: self.build(province) for province in Province}
         self.settle()
 
@@ -344,7 +352,7 @@ class Federation:
         issuer = Issuer(
             entity_id=ids.issuer,
             keys=ring,
-            pairwise_key=PairwiseKey(version=1, key=b"s" * 32),
+            pairwise_key=self.pairwise[province, "pairwise-issuer"],
             world=self.world,
             agreement=lambda: resolver.view.charter.agreement,
             credential_types=sorted(
@@ -403,7 +411,7 @@ class Federation:
             identity=f"{ids.gateway}/services/counter",
             name="counter",
             sector="household",
-            matters=frozenset({HUKOU_MIGRATION, LICENCE_DISPLAY}),
+            matters=self.matters,
         )
         verifier = Verifier(
             gateway_id=ids.gateway,
@@ -416,7 +424,7 @@ class Federation:
             world=self.world,
             nonce_key=b"n" * 32,
             reference_key=b"r" * 32,
-            pairwise_key=PairwiseKey(version=1, key=b"p" * 32),
+            pairwise_key=self.pairwise[province, "pairwise"],
         )
         return Node(
             province=province,

@@ -6,15 +6,18 @@ import dataclasses
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from gateway.app import App
 from gateway.clock import system_world
-from gateway.config import Config, ConfigError
+from gateway.config import MAX_MAPPING_DAYS, Config, ConfigError, PairwiseOptions
 from gateway.config.reader import load_config
 from gateway.core.identifiers import Province
+from gateway.keystore import SecretName
+from gateway.keystore.file import make_secret, secret_file
 from gateway.lab.folder import prepare_lab
 
 THREADS = ("ledger", "peer", "refresh", "publish", "acknowledge", "rotation", "health")
@@ -142,6 +145,40 @@ def test_what_is_wrong_is_named_and_nothing_is_half_started(
     assert (caught.value.file, caught.value.key) == (config.file, key)
     assert set(threading.enumerate()) <= before
     assert is_free(config.listeners.verification.address)
+
+
+@pytest.mark.parametrize(("name", "key"), [("pairwise", "pairwise"), ("pairwise-issuer", "pairwise_issuer")])
+def test_the_secrets_that_pseudonyms_need_must_be_there(config: Config, name: SecretName, key: str) -> None:
+    """The version that is named, and the one before while records are moved; then that may be destroyed."""
+    now = system_world().now()
+    first, second = secret_file(config.keys, name), secret_file(config.keys, name, 2)
+
+    def with_options(options: PairwiseOptions) -> Config:
+        if name == "pairwise":
+            return dataclasses.replace(config, pairwise=options)
+        return dataclasses.replace(config, pairwise_issuer=options)
+
+    def opens(mapped: timedelta) -> bool:
+        options = PairwiseOptions(version=2, mapped_until=now + mapped)
+        try:
+            app = App(with_options(options), system_world())
+        except ConfigError as error:
+            return error.key not in {"keys", f"{key}.mapped_until"}
+        app.start()
+        app.stop(0)
+        return True
+
+    assert not opens(timedelta(days=1))
+    make_secret(config.keys, name, 2, system_world())
+    try:
+        assert opens(timedelta(days=1))
+        assert not opens(timedelta(days=MAX_MAPPING_DAYS + 1))
+        kept = first.rename(first.with_suffix(".kept"))
+        assert not opens(timedelta(days=1))
+        assert opens(-timedelta(days=1))
+        kept.rename(first)
+    finally:
+        second.unlink()
 
 
 @pytest.mark.parametrize("name", ["verification", "federation", "admin"])

@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from gateway.config import (
     KeyStoreOptions,
     Limits,
     Listeners,
+    PairwiseOptions,
     Peer,
     Pkcs11,
     Refresh,
@@ -97,6 +99,11 @@ credential_days = 30
 status_days = 31
 federation_days = 0
 standby = false
+[pairwise]
+version = 2
+mapped_until = 2027-03-01T08:00:00+08:00
+[pairwise_issuer]
+version = 3
 [refresh]
 interval_seconds = 30
 [limits]
@@ -182,6 +189,8 @@ def expected(folder: Path) -> Config:
         anchor=AnchorPolicy(approve=Approval.MANUAL),
         rotation=RotationPolicy(credential_days=30, status_days=31, federation_days=0, standby=False),
         anchor_enrolments=(AnchorEnrolment(entity_id="https://issuer.sh.mrg.example", federation_key=THUMBPRINT),),
+        pairwise=PairwiseOptions(version=2, mapped_until=datetime(2027, 3, 1, tzinfo=UTC)),
+        pairwise_issuer=PairwiseOptions(version=3),
         refresh=Refresh(interval_seconds=30),
         limits=Limits(threads=8, max_concurrent_calls=16),
     )
@@ -364,6 +373,15 @@ MISTAKES = {
     "rotation not of a number": ("federation_days = 0", "federation_days = false", "rotation.federation_days"),
     "rotation misspelt": ("federation_days = 0", "federation_day = 0", "rotation.federation_day"),
     "stand-by not a truth": ("standby = false", "standby = 0", "rotation.standby"),
+    "pairwise version below the first": ("version = 2", "version = 0", "pairwise.version"),
+    "pairwise version beyond the last": ("version = 3", "version = 1000", "pairwise_issuer.version"),
+    "pairwise version not of a number": ("version = 2", "version = true", "pairwise.version"),
+    "window with nothing before": ("version = 2", "version = 1", "pairwise.mapped_until"),
+    "window without a zone": ("T08:00:00+08:00", "T08:00:00", "pairwise.mapped_until"),
+    "window until a day": ("2027-03-01T08:00:00+08:00", "2027-03-01", "pairwise.mapped_until"),
+    "window as text": ("2027-03-01T08:00:00+08:00", '"2027-03-01T08:00:00+08:00"', "pairwise.mapped_until"),
+    "window out of all time": ("2027-03-01T", "0001-01-01T", "pairwise.mapped_until"),
+    "pairwise misspelt": ("mapped_until", "mapped_till", "pairwise.mapped_till"),
     "enrolment without an anchor": ('anchor = "https://anchor.ah.mrg.example"\n', "", "anchor_enrolments"),
     "enrolment of no entity": ("https://issuer.sh.mrg.example", "issuer.sh", "anchor_enrolments[0].entity_id"),
     "enrolment without a thumbprint": (THUMBPRINT, "abc", "anchor_enrolments[0].federation_key"),

@@ -23,8 +23,8 @@ from gateway.core.jose import (
     sign_compact,
     verify,
 )
-from gateway.keystore import MAX_KEYS, SECRET_BYTES, KeyRole, KeyStore, KeyStoreError, SecretName
-from gateway.keystore.file import MIN_PASSPHRASE_BYTES, FileKeyStore
+from gateway.keystore import MAX_KEYS, PAIRWISE_SECRETS, SECRET_BYTES, KeyRole, KeyStore, KeyStoreError, SecretName
+from gateway.keystore.file import MIN_PASSPHRASE_BYTES, FileKeyStore, make_secret
 from gateway.keystore.opening import create_key_store, open_key_store
 from gateway.keystore.source import MAX_SECRET_BYTES, read_secret
 
@@ -109,6 +109,48 @@ def test_created_again_every_key_stays(directory: Path, store: FileKeyStore) -> 
     FileKeyStore.create(directory, WORLD)
 
     assert contents(directory) == before
+
+
+@pytest.mark.parametrize("name", PAIRWISE_SECRETS)
+def test_a_secret_that_replaces_another_is_another(directory: Path, store: FileKeyStore, name: SecretName) -> None:
+    make_secret(directory, name, 2, WORLD)
+    opened = FileKeyStore.open(directory)
+    assert opened.secret(name) == store.secret(name)
+    assert len({opened.secret(name), opened.secret(name, 2)}) == 2
+    assert stat.S_IMODE((directory / f"{name}.v2.secret").stat().st_mode) == 0o600
+    with pytest.raises(KeyStoreError) as raised:
+        opened.secret(name, 3)
+    assert raised.value.place == directory / f"{name}.v3.secret"
+
+
+def test_no_secret_is_ever_overwritten(directory: Path, store: FileKeyStore) -> None:
+    make_secret(directory, "pairwise", 2, WORLD)
+    before = contents(directory)
+    with pytest.raises(KeyStoreError):
+        make_secret(directory, "pairwise", 2, WORLD)
+    assert contents(directory) == before
+
+
+def test_created_again_the_first_version_of_what_was_replaced_does_not_come_back(
+    directory: Path, store: FileKeyStore
+) -> None:
+    make_secret(directory, "pairwise", 2, WORLD)
+    (directory / "pairwise.secret").unlink()
+    FileKeyStore.create(directory, WORLD)
+    assert not (directory / "pairwise.secret").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pairwise.v1.secret", "pairwise.v02.secret", "pairwise.v1000.secret", "pairwise.v.secret", "nonce.v2.secret"],
+)
+def test_a_version_that_nobody_asks_for_is_told(directory: Path, store: FileKeyStore, name: str) -> None:
+    file = directory / name
+    file.write_bytes(a_secret(directory).read_bytes())
+    file.chmod(0o600)
+    with pytest.raises(KeyStoreError) as raised:
+        FileKeyStore.open(directory)
+    assert raised.value.place == file
 
 
 def test_created_again_after_a_crash_what_is_missing_is_added(directory: Path, store: FileKeyStore) -> None:
@@ -295,7 +337,14 @@ def a_secret(directory: Path) -> Path:
     return directory / "nonce.secret"
 
 
-@pytest.mark.parametrize("chosen", [a_key, a_secret])
+def a_later_version(directory: Path) -> Path:
+    file = directory / "pairwise.v2.secret"
+    if not file.exists():
+        make_secret(directory, "pairwise", 2, WORLD)
+    return file
+
+
+@pytest.mark.parametrize("chosen", [a_key, a_secret, a_later_version])
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o644])
 def test_file_others_can_use_is_not_opened(directory: Path, store: FileKeyStore, chosen: Chosen, mode: int) -> None:
     file = chosen(directory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,11 +15,12 @@ from gateway.cli.console import away, instant, span
 from gateway.cli.findings import WARN_DAYS, Finding, end, fail, isolated, ok, warn
 from gateway.cli.store import open_store
 from gateway.cli.trust import Freshness, issuer_freshness, withdrawn_by
-from gateway.config import Config, Role
+from gateway.config import Config, PairwiseOptions, Role
 from gateway.core.charter import Charter
 from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState, due_at
 from gateway.core.trust import TrustView, is_regressed
-from gateway.keystore import KeyRole, KeyStore, KeyStoreError
+from gateway.keystore import KeyRole, KeyStore, KeyStoreError, SecretName
+from gateway.keystore.file import read_secrets, secret_file
 from gateway.keystore.opening import open_key_store
 from gateway.tls import certificate_facts, check_cas, check_own_certificate
 
@@ -96,6 +98,44 @@ def _roles(config: Config, store: KeyStore) -> Iterator[Finding]:
                 yield ok("key store", role, f"{count} key{'s' if count > 1 else ''}")
             else:
                 yield fail("key store", role, "has no key", "put it back from the backup, or run mrg init again")
+
+
+def check_pseudonyms(config: Config, now: datetime) -> Iterator[Finding]:
+    """Look at the secrets behind pseudonyms: whether those that are needed are there, and no others."""
+    try:
+        held = read_secrets(config.keys)
+    except KeyStoreError:
+        return  # told with the key store
+    played: dict[SecretName, PairwiseOptions] = {"pairwise": config.pairwise}
+    if config.entities.issuer is not None:
+        played["pairwise-issuer"] = config.pairwise_issuer
+    for name, options in played.items():
+        versions = {version for secret, version in held if secret == name}
+        yield from _pseudonyms(config, name, options, versions, now)
+
+
+def _pseudonyms(
+    config: Config, name: SecretName, options: PairwiseOptions, held: AbstractSet[int], now: datetime
+) -> Iterator[Finding]:
+    mapped = options.mapped_version(now)
+    needed = {options.version} if mapped is None else {options.version, mapped}
+    for version in sorted(needed - held):
+        file = secret_file(config.keys, name, version)
+        yield fail("pseudonyms", file.name, "is missing", f"put it back from the backup: {file}")
+    if not needed - held:
+        given = (
+            "" if mapped is None else f"; those of version {mapped} are given too until {instant(options.mapped_until)}"
+        )
+        yield ok("pseudonyms", name, f"version {options.version}{given}")
+    for version in sorted(held - needed):
+        file = secret_file(config.keys, name, version)
+        if version < options.version:
+            # Whoever has it can tell which old pseudonyms are of one person.
+            fix = f"destroy it, and what the backups hold of it: shred -u '{file}'"
+            yield warn("pseudonyms", file.name, "is of no use any more, but to whoever steals it", fix)
+        else:
+            fix = f"put version and mapped_until under [{name.replace('-', '_')}] and restart: mrg keys pairwise"
+            yield warn("pseudonyms", file.name, "is made, and not in use", fix)
 
 
 def check_tls(config: Config, now: datetime) -> Iterator[Finding]:

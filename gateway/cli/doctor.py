@@ -69,6 +69,7 @@ def _examine(file: Path, world: World, timeout: float) -> Iterator[Finding]:
     view, told = _view(config, now)
     yield from isolated("configuration", partial(diagnosis.check_configuration, config))
     yield from isolated("key store", partial(diagnosis.check_key_store, config))
+    yield from isolated("pseudonyms", partial(diagnosis.check_pseudonyms, config, now))
     # Handshakes are judged by the machine's clock, in the lab too.
     yield from isolated("TLS", partial(diagnosis.check_tls, config, system_world().now()))
     yield from told

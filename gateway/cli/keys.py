@@ -16,7 +16,7 @@ import typer
 from recognition.v1 import keys_pb2
 from rich.text import Text
 
-from gateway.cli import connection, key_status, options
+from gateway.cli import connection, key_status, options, pairwise
 from gateway.cli.compromise import compromise
 from gateway.cli.console import (
     ExitCode,
@@ -361,6 +361,9 @@ app.command(
     context_settings=options.ANY_KID,
     epilog=exit_codes({ExitCode.OK: "replaced; with --check: could be replaced", **_CHANGED}),
 )(supersede)
+
+
+app.command(epilog=pairwise.EXIT_CODES)(pairwise.pairwise)
 
 
 # -- looking back -----------------------------------------------------------------------------------------------------

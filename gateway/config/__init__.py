@@ -8,6 +8,7 @@ which the configuration holds nothing but the digest.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Literal
@@ -20,6 +21,9 @@ MAX_THREADS: Final = 256
 MAX_CONCURRENT_CALLS: Final = 10_000
 MAX_ROTATION_DAYS: Final = 1_095
 """Three years: nobody who sets more means to rotate."""
+MAX_PAIRWISE_VERSION: Final = 999
+MAX_MAPPING_DAYS: Final = 1_095
+"""Likewise: whoever gives out old subjects for longer has not replaced the key."""
 
 
 class ConfigError(ValueError):
@@ -214,6 +218,21 @@ class RotationPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PairwiseOptions:
+    """Which version of a secret makes pairwise subjects, and until when those of the version before are given too."""
+
+    version: int = 1
+    mapped_until: datetime | None = None
+    """None: the new ones alone are given."""
+
+    def mapped_version(self, now: datetime) -> int | None:
+        """Give the version whose subjects are given beside the present ones; None: there is none, or no more."""
+        if self.mapped_until is None or now >= self.mapped_until:
+            return None
+        return self.version - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refresh:
     """How often trust documents are fetched."""
 
@@ -248,5 +267,9 @@ class Config:
     anchor: AnchorPolicy = AnchorPolicy()
     rotation: RotationPolicy = RotationPolicy()
     key_store: KeyStoreOptions = KeyStoreOptions()
+    pairwise: PairwiseOptions = PairwiseOptions()
+    """Of the subjects that relying services are given."""
+    pairwise_issuer: PairwiseOptions = PairwiseOptions()
+    """Of the subjects in what our issuer signs."""
     refresh: Refresh = Refresh()
     limits: Limits = Limits()

@@ -18,12 +18,14 @@ import re
 import tomllib
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from gateway.config import (
     MAX_CONCURRENT_CALLS,
+    MAX_PAIRWISE_VERSION,
     MAX_REFRESH_SECONDS,
     MAX_ROTATION_DAYS,
     MAX_THREADS,
@@ -40,6 +42,7 @@ from gateway.config import (
     KeyStoreOptions,
     Limits,
     Listeners,
+    PairwiseOptions,
     Peer,
     Pkcs11,
     Refresh,
@@ -68,6 +71,8 @@ _CREDENTIAL: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
 _TOKEN_LABEL: Final = re.compile(r"\S(?:.{0,30}\S)?")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _SYNTAX_ERROR_PLACE: Final = re.compile(r" \(at (?:line (?P<line>[0-9]+), column [0-9]+|end of document)\)$")
+# Of a moment: what lies outside is a slip of the pen, and may not be told in another zone.
+_YEARS: Final = range(2000, 3000)
 _MAX_SHOWN: Final = 80
 # Every label that stands for a certificate in some program that reads them.
 _CERTIFICATE: Final = re.compile(
@@ -135,6 +140,12 @@ class _Value:
         if not isinstance(self.raw, bool):
             raise self.wrong("is not true or false")
         return self.raw
+
+    def moment(self) -> datetime:
+        moment = self.raw
+        if not isinstance(moment, datetime) or moment.tzinfo is None or moment.year not in _YEARS:
+            raise self.wrong("is not a moment with its zone (for example 2027-03-01T00:00:00Z, without quotes)")
+        return moment.astimezone(UTC)
 
     def sha256(self) -> str:
         return self.text(_SHA256, "a SHA-256 in base64url (43 characters)")
@@ -277,6 +288,8 @@ def _config(value: _Value) -> Config:
         anchor=_anchor(table.value("anchor", {})),
         rotation=_rotation(table.value("rotation", {})),
         key_store=_key_store(table.value("key_store", {})),
+        pairwise=_pairwise(table.value("pairwise", {})),
+        pairwise_issuer=_pairwise(table.value("pairwise_issuer", {})),
         refresh=_refresh(table.value("refresh", {})),
         limits=_limits(table.value("limits", {})),
     )
@@ -399,6 +412,15 @@ def _pkcs11(value: _Value) -> Pkcs11:
     )
 
 
+def _pairwise(value: _Value) -> PairwiseOptions:
+    table = _Table(value, PairwiseOptions)
+    version = table.value("version", PairwiseOptions().version).integer(MAX_PAIRWISE_VERSION)
+    mapped_until = table.value("mapped_until").moment() if table.has("mapped_until") else None
+    if mapped_until is not None and version == 1:
+        raise table.value("mapped_until").wrong("needs a version before; leave it out, or set version")
+    return PairwiseOptions(version=version, mapped_until=mapped_until)
+
+
 def _refresh(value: _Value) -> Refresh:
     interval = _Table(value, Refresh).value("interval_seconds", Refresh().interval_seconds)
     return Refresh(interval_seconds=interval.integer(MAX_REFRESH_SECONDS))
@@ -442,6 +464,8 @@ def _check_whole(file: Path, config: Config) -> None:
     _under(file, administrators, "entities.gateway", own.gateway)
     # A service's certificate lies on a server; it must not open the keys to whoever breaks in there.
     _distinct(file, services | administrators)
+    if own.issuer is None and config.pairwise_issuer != PairwiseOptions():
+        raise ConfigError("needs an issuer; set entities.issuer", file=file, key="pairwise_issuer")
     if enrolments and own.anchor is None:
         raise ConfigError("need an anchor that vouches; set entities.anchor", file=file, key="anchor_enrolments")
     _distinct(file, {f"anchor_enrolments[{i}].entity_id": each.entity_id for i, each in enrolments})

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC
 from pathlib import Path
 
 from gateway.config import (
     MAX_CONCURRENT_CALLS,
+    MAX_PAIRWISE_VERSION,
     MAX_REFRESH_SECONDS,
     MAX_ROTATION_DAYS,
     MAX_THREADS,
     Config,
     KeyStoreOptions,
+    PairwiseOptions,
     Role,
     SecretSource,
 )
@@ -86,6 +89,14 @@ standby = {str(config.rotation.standby).lower()}
 # or pin_credential.
 [key_store]
 {_key_store(config.key_store, path)}
+# Which version of the secret behind the pseudonyms that relying services are given, 1 to {MAX_PAIRWISE_VERSION}; and
+# mapped_until, a moment up to which those of the version before are given beside them. To replace the secret:
+# mrg keys pairwise, which says what to put here.
+[pairwise]
+{_pairwise(config.pairwise)}
+# Likewise, of the pseudonyms in what our issuer signs: mrg keys pairwise --issuer.
+[pairwise_issuer]
+{_pairwise(config.pairwise_issuer)}
 [refresh]
 interval_seconds = {config.refresh.interval_seconds}  # 1 to {MAX_REFRESH_SECONDS}
 
@@ -160,6 +171,13 @@ def _key_store(options: KeyStoreOptions, path: Callable[[Path], str]) -> str:
         lines += f"module = {path(options.pkcs11.module)}\ntoken = {_toml(options.pkcs11.token)}\n"
         lines += _secret("pin", options.pkcs11.pin, path)
     return lines
+
+
+def _pairwise(options: PairwiseOptions) -> str:
+    until = options.mapped_until
+    # A moment of TOML is one of RFC 3339, without quotes.
+    mapped = "# mapped_until: none" if until is None else f"mapped_until = {until.astimezone(UTC).isoformat()}"
+    return f"version = {options.version}\n{mapped}\n"
 
 
 def _secret(name: str, source: SecretSource | None, path: Callable[[Path], str]) -> str:

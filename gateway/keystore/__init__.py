@@ -9,7 +9,8 @@ A store gives out signers, never keys: what holds for a key that lies in a file 
 A role may have several keys, since a key is made long before it signs and kept for a while after. No key has two roles:
 what is signed for one purpose must never pass for another. Which key of a role signs today is not the store's business.
 
-Secrets (of nonces, of pseudonyms) are files whatever the keys are: every process needs them as soon as it starts.
+Secrets (of nonces, of pseudonyms) are files whatever the keys are: every process needs them as soon as it starts. Those
+of pseudonyms can be replaced, and then have versions; the others never change.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ Kind = Literal["file", "pkcs11"]
 Protection = Literal["none", "passphrase", "token"]
 
 SECRET_BYTES: Final = 32
+PAIRWISE_SECRETS: Final[tuple[SecretName, ...]] = ("pairwise", "pairwise-issuer")
+"""Those that have versions."""
 MAX_KEYS: Final = 256
 """Of all roles together, those that no longer sign included: more is a mistake, and would make a start slow."""
 
@@ -76,11 +79,11 @@ class KeyStore(Protocol):
             KeyStoreError: it cannot be made.
         """
 
-    def secret(self, name: SecretName) -> bytes:
+    def secret(self, name: SecretName, version: int = 1) -> bytes:
         """Give a secret of 32 bytes.
 
         Raises:
-            KeyStoreError: the store has none.
+            KeyStoreError: the store has not this version of it.
         """
 
     def close(self) -> None:

@@ -1,9 +1,10 @@
 """The file store of this province's private keys.
 
 One folder, for the owner alone (0700), holds ``<role>.<kid>.pem`` (PKCS#8) for every signing key and ``<name>.secret``
-(32 random bytes as base64url) for every secret that is shared by the province's processes and nobody else. A store
-whose folder or files somebody else could read is not opened: whoever reads a key speaks for the province, and a key
-that was readable for an hour must be treated as known.
+(32 random bytes as base64url) for every secret that is shared by the province's processes and nobody else. What
+replaces a secret is ``<name>.v<version>.secret``, from 2 on. A store whose folder or files somebody else could read is
+not opened: whoever reads a key speaks for the province, and a key that was readable for an hour must be treated as
+known.
 
 The name of a key file says what is in it, and is checked: a file under another key's name, or a ``.pem`` of no role, is
 a mistake to be found at the start and not when the key is missed.
@@ -42,6 +43,7 @@ from gateway.core.jose import Algorithm, Signer, SoftwareKey, generate_key, load
 from gateway.core.reasons import Rejected
 from gateway.keystore import (
     MAX_KEYS,
+    PAIRWISE_SECRETS,
     SECRET_BYTES,
     KeyRole,
     KeyStoreError,
@@ -56,6 +58,10 @@ MIN_PASSPHRASE_BYTES: Final = 20
 _MAX_FILE_BYTES: Final = 16_384
 _ROLES: Final[tuple[KeyRole, ...]] = get_args(KeyRole)
 _KEY_FILE: Final = re.compile(rf"(?P<role>{'|'.join(_ROLES)})\.(?P<kid>[A-Za-z0-9_-]{{43}})\.pem")
+# One version, one name: the first has no number, and 02 is not 2.
+_VERSION_FILE: Final = re.compile(
+    rf"(?P<name>{'|'.join(PAIRWISE_SECRETS)})\.v(?P<version>[2-9]|[1-9][0-9]{{1,2}})\.secret"
+)
 _BACK: Final = "put it back from the backup"
 
 
@@ -66,7 +72,7 @@ class FileKeyStore:
         self,
         directory: Path,
         keys: Mapping[KeyRole, Mapping[str, SoftwareKey]],
-        secrets: Mapping[SecretName, bytes],
+        secrets: Mapping[tuple[SecretName, int], bytes],
         passphrase: bytes | None,
     ) -> None:
         self._directory = directory
@@ -98,10 +104,11 @@ class FileKeyStore:
             for role in _ROLES if keys else ():
                 if not store.keys(role):
                     _write_key(directory, role, generate_key(), passphrase)
+            held = {name for name, _version in read_secrets(directory)}
             for name in get_args(SecretName):
-                if not _secret_file(directory, name).exists():
-                    secret = b64url_encode(world.random_bytes(SECRET_BYTES))
-                    _write_new(_secret_file(directory, name), f"{secret}\n".encode("ascii"))
+                # Of one that was replaced, the first version may have been destroyed, for good.
+                if name not in held:
+                    _write_secret(secret_file(directory, name), world)
         return cls.open(directory, passphrase)
 
     @classmethod
@@ -122,13 +129,7 @@ class FileKeyStore:
             if holder != file:
                 raise KeyStoreError(file, f"is the same key as {holder.name}", "give each role a key of its own")
             keys[role][key.public.kid] = key
-        secrets: dict[SecretName, bytes] = {}
-        for name in get_args(SecretName):
-            file = _secret_file(directory, name)
-            text = _read_private(file)
-            if text is not None:
-                secrets[name] = _load_secret(file, text)
-        return cls(directory, keys, secrets, passphrase)
+        return cls(directory, keys, read_secrets(directory), passphrase)
 
     @property
     def kind(self) -> Kind:
@@ -181,22 +182,51 @@ class FileKeyStore:
             self._keys[role] = {**self._keys[role], key.public.kid: key}
             return key
 
-    def secret(self, name: SecretName) -> bytes:
+    def secret(self, name: SecretName, version: int = 1) -> bytes:
         """Give a secret of 32 bytes.
 
         Raises:
-            KeyStoreError: the store has none.
+            KeyStoreError: there is no such file.
         """
-        if name not in self._secrets:
-            raise _missing(_secret_file(self._directory, name))
-        return self._secrets[name]
+        if (name, version) not in self._secrets:
+            raise _missing(secret_file(self._directory, name, version))
+        return self._secrets[name, version]
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
 
-def _secret_file(directory: Path, name: SecretName) -> Path:
-    return directory / f"{name}.secret"
+def secret_file(directory: Path, name: SecretName, version: int = 1) -> Path:
+    """Name the file of a secret."""
+    return directory / (f"{name}.secret" if version == 1 else f"{name}.v{version}.secret")
+
+
+def read_secrets(directory: Path) -> Mapping[tuple[SecretName, int], bytes]:
+    """Read the secrets of a folder, by name and version. The signing keys are not looked at.
+
+    Raises:
+        KeyStoreError: the folder is missing, somebody else could read it, or a file is not what it should be.
+    """
+    _check_folder(directory)
+    secrets: dict[tuple[SecretName, int], bytes] = {}
+    places = [(name, 1) for name in get_args(SecretName)]
+    places += [_version_of(file) for file in sorted(directory.glob("*.v*.secret")) if file.name[0] != "."]
+    for name, version in places:
+        file = secret_file(directory, name, version)
+        text = _read_private(file)
+        if text is not None:
+            secrets[name, version] = _load_secret(file, text)
+    return secrets
+
+
+def make_secret(directory: Path, name: SecretName, version: int, world: World) -> None:
+    """Make a secret that replaces another. Its file is on the disk before this returns.
+
+    Raises:
+        KeyStoreError: it is there already, or cannot be written.
+    """
+    with _alone(directory):
+        _write_secret(secret_file(directory, name, version), world)
 
 
 def _missing(file: Path) -> KeyStoreError:
@@ -222,6 +252,13 @@ def _key_files(directory: Path) -> list[Path]:
     if len(files) > MAX_KEYS:
         raise KeyStoreError(directory, f"holds more than {MAX_KEYS} keys", "move those that are retired elsewhere")
     return files
+
+
+def _version_of(file: Path) -> tuple[SecretName, int]:
+    found = _VERSION_FILE.fullmatch(file.name)
+    if found is None:
+        raise KeyStoreError(file, "is named after no version of a secret", "take it out of the key store")
+    return next(name for name in PAIRWISE_SECRETS if name == found["name"]), int(found["version"])
 
 
 def _read_private(file: Path) -> bytes | None:
@@ -295,6 +332,10 @@ def _lock(directory: Path, descriptor: int) -> None:
 
 def _write_key(directory: Path, role: KeyRole, key: SoftwareKey, passphrase: bytes | None) -> None:
     _write_new(directory / f"{role}.{key.public.kid}.pem", key.to_pkcs8(passphrase))
+
+
+def _write_secret(file: Path, world: World) -> None:
+    _write_new(file, f"{b64url_encode(world.random_bytes(SECRET_BYTES))}\n".encode("ascii"))
 
 
 def _write_new(file: Path, content: bytes) -> None:

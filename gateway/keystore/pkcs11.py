@@ -162,13 +162,13 @@ class Pkcs11KeyStore:
             self._keys[role] = {**self._keys[role], key.public.kid: key}
             return key
 
-    def secret(self, name: SecretName) -> bytes:
+    def secret(self, name: SecretName, version: int = 1) -> bytes:
         """Give a secret of 32 bytes.
 
         Raises:
-            KeyStoreError: the folder has none.
+            KeyStoreError: the folder has not this version of it.
         """
-        return self._files.secret(name)
+        return self._files.secret(name, version)
 
     def close(self) -> None:
         """Log out of the token."""

@@ -25,6 +25,7 @@ from gateway.config.reader import load_config
 from gateway.core.jose import generate_key, load_pkcs8
 from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState, due_at
 from gateway.core.memory import Equivocation, TrustMemory, Withdrawal
+from gateway.keystore.file import make_secret
 from gateway.keystore.opening import open_key_store
 from gateway.lab.charter import entity_ids
 from tests.cli.ceremony import Ceremony, Ended, mrg
@@ -196,6 +197,30 @@ def test_a_live_key_whose_file_is_gone_is_found(province: Province) -> None:
     assert "backup" in found[f"issuer-credential.{gone.kid}"]["fix"]
     assert not any(there.public.kid in subject for subject in found)
     assert sum("issuer-credential." in subject for subject in found) == 2, found  # the federation's own is not here
+
+
+def test_a_pairwise_secret_is_told_when_it_is_missing_in_use_or_of_no_use(province: Province) -> None:
+    def states() -> dict[str, str]:
+        return {subject: each["state"] for subject, each in province.findings("pseudonyms").items()}
+
+    assert states() == {"pairwise": "ok", "pairwise-issuer": "ok"}
+
+    make_secret(province.folder / "keys", "pairwise", 2, system_world())
+    assert states() == {"pairwise": "ok", "pairwise-issuer": "ok", "pairwise.v2.secret": "warn"}
+
+    until = instant(START + timedelta(days=1))
+    province.edit(r"(?<=^\[pairwise\]\n)version = 1\n#.*$", f"version = 2\nmapped_until = {until}")
+    assert states() == {"pairwise": "ok", "pairwise-issuer": "ok"}
+
+    province.set_clock(timedelta(days=1))
+    assert states() == {"pairwise": "ok", "pairwise-issuer": "ok", "pairwise.secret": "warn"}
+    assert "shred" in province.findings("pseudonyms")["pairwise.secret"]["fix"]
+
+    (province.folder / "keys" / "pairwise.secret").unlink()
+    assert states() == {"pairwise": "ok", "pairwise-issuer": "ok"}
+
+    province.set_clock(timedelta(0))
+    assert states() == {"pairwise.secret": "fail", "pairwise-issuer": "ok"}
 
 
 def test_an_encrypted_key_without_a_passphrase_says_what_to_name(province: Province) -> None:

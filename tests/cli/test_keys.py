@@ -19,7 +19,12 @@ from google.rpc import code_pb2
 from recognition.v1 import keys_pb2
 
 from gateway import wire
+from gateway.cli.console import instant
+from gateway.config import PairwiseOptions
+from gateway.config.reader import load_config
 from gateway.core.key_schedule import KeyPurpose
+from gateway.keystore import SecretName
+from gateway.keystore.file import secret_file
 from gateway.storage import KeyEvent
 from gateway.storage.sqlite import SqliteStore
 from tests.cli.ceremony import Ceremony, Ended, done, failed, mrg
@@ -709,3 +714,69 @@ def test_a_key_without_history_is_1(config: Path) -> None:
 def test_a_province_that_never_ran_has_no_history(ceremony: Ceremony) -> None:
     ceremony.complete(["ah"])
     assert "mrg serve" in failed("keys", "history", "--config", ceremony.folder / "ah" / "gateway.toml")
+
+
+# -- pseudonyms -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def province(ceremony: Ceremony) -> Path:
+    ceremony.complete(["ah"])
+    return ceremony.folder / "ah"
+
+
+@pytest.mark.parametrize(
+    ("of", "name", "field"),
+    [((), "pairwise", "pairwise"), (("--issuer",), "pairwise-issuer", "pairwise_issuer")],
+    ids=["gateway", "issuer"],
+)
+def test_a_pairwise_secret_is_replaced(province: Path, of: tuple[str, ...], name: SecretName, field: str) -> None:
+    config = province / "gateway.toml"
+    file = secret_file(province / "keys", name, 2)
+    written = config.read_text()
+
+    plan = done("keys", "pairwise", *of, "--config", config, "--json").document
+    assert (plan["version"], plan["next_version"], plan["file_exists"], file.exists()) == (1, 2, False, False)
+
+    made = done("keys", "pairwise", *of, "--config", config, "--apply", "--json").document
+    assert made == {**plan, "file_exists": True}
+    secret = file.read_bytes()
+    assert config.read_text() == written
+    assert done("keys", "pairwise", *of, "--config", config, "--apply", "--json").document == made
+    assert file.read_bytes() == secret
+
+    # The lines that it says are what the configuration takes, in place of those under the table.
+    lines = "\n".join(made["lines"])
+    changed, count = re.subn(
+        rf"(?<=^\[{made['table']}\]\n)version = 1\n# mapped_until.*$", lines, written, flags=re.MULTILINE
+    )
+    assert count == 1
+    config.write_text(changed)
+    options: PairwiseOptions = getattr(load_config(config), field)
+    assert options.version == 2
+    assert instant(options.mapped_until) == made["mapped_until"]
+
+    assert mrg("keys", "pairwise", *of, "--config", config, "--apply").code == 1
+    assert not secret_file(province / "keys", name, 3).exists()
+
+
+def test_what_replacing_a_pairwise_secret_changes_is_said_in_both_languages(province: Path) -> None:
+    shown = {
+        lang: done("keys", "pairwise", "--config", province / "gateway.toml", "--lang", lang).out
+        for lang in ("zh", "en")
+    }
+    assert "假名" in shown["zh"]
+    assert "pseudonym" in shown["en"]
+    assert not re.search("[一-鿿]", shown["en"])
+    for out in shown.values():
+        assert "[pairwise]\nversion = 2\nmapped_until = " in out
+
+
+@pytest.mark.parametrize("window", ["0d", "23h", "1095d", "90", "999999999d"])
+def test_a_window_must_be_one(province: Path, window: str) -> None:
+    assert "--window" in failed("keys", "pairwise", "--config", province / "gateway.toml", "--window", window)
+
+
+def test_a_pairwise_secret_that_is_missing_is_not_replaced(province: Path) -> None:
+    (province / "keys" / "pairwise.secret").unlink()
+    assert "backup" in failed("keys", "pairwise", "--config", province / "gateway.toml", "--apply")
