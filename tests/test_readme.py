@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +36,7 @@ from gateway.config import (
     KeyStoreOptions,
     Limits,
     Listeners,
+    PairwiseOptions,
     Peer,
     Pkcs11,
     Refresh,
@@ -466,6 +467,8 @@ def whole(tmp_path: Path) -> str:
                 passphrase=SecretSource(file=tmp_path / "passphrase"),
                 pkcs11=Pkcs11(module=tmp_path / "module.so", token="mrg", pin=SecretSource(file=tmp_path / "pin")),
             ),
+            pairwise=PairwiseOptions(version=2, mapped_until=datetime(2027, 3, 1, tzinfo=UTC)),
+            pairwise_issuer=PairwiseOptions(version=2, mapped_until=datetime(2027, 3, 1, tzinfo=UTC)),
             refresh=Refresh(interval_seconds=61),
             limits=Limits(threads=33, max_concurrent_calls=65),
         )
