@@ -400,7 +400,7 @@ def _is_missed(key: str, whole: str, folder: Path) -> bool:
     for line in whole.splitlines():
         header = re.fullmatch(r"\[+([a-z0-9_.]+)\]+", line)
         here = header[1] if header is not None else here
-        if here != _NEEDS.get(key) and (here != section or not line.startswith(f"{name} = ")):
+        if here not in _NEEDS.get(key, ()) and (here != section or not line.startswith(f"{name} = ")):
             kept.append(line)
     assert len(kept) < len(whole.splitlines()), f"{key} is not written"
     file = folder / "gateway.toml"
@@ -412,7 +412,7 @@ def _is_missed(key: str, whole: str, folder: Path) -> bool:
     return False
 
 
-_NEEDS = {"entities.issuer": "identity_systems", "entities.anchor": "anchor_enrolments"}
+_NEEDS = {"entities.issuer": ("identity_systems", "pairwise_issuer"), "entities.anchor": ("anchor_enrolments",)}
 """Tables that make no sense without a key, and go when it goes."""
 
 
