@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +36,7 @@ from gateway.config import (
     KeyStoreOptions,
     Limits,
     Listeners,
+    PairwiseOptions,
     Peer,
     Pkcs11,
     Refresh,
@@ -399,7 +400,7 @@ def _is_missed(key: str, whole: str, folder: Path) -> bool:
     for line in whole.splitlines():
         header = re.fullmatch(r"\[+([a-z0-9_.]+)\]+", line)
         here = header[1] if header is not None else here
-        if here != _NEEDS.get(key) and (here != section or not line.startswith(f"{name} = ")):
+        if here not in _NEEDS.get(key, ()) and (here != section or not line.startswith(f"{name} = ")):
             kept.append(line)
     assert len(kept) < len(whole.splitlines()), f"{key} is not written"
     file = folder / "gateway.toml"
@@ -411,7 +412,7 @@ def _is_missed(key: str, whole: str, folder: Path) -> bool:
     return False
 
 
-_NEEDS = {"entities.issuer": "identity_systems", "entities.anchor": "anchor_enrolments"}
+_NEEDS = {"entities.issuer": ("identity_systems", "pairwise_issuer"), "entities.anchor": ("anchor_enrolments",)}
 """Tables that make no sense without a key, and go when it goes."""
 
 
@@ -466,6 +467,8 @@ def whole(tmp_path: Path) -> str:
                 passphrase=SecretSource(file=tmp_path / "passphrase"),
                 pkcs11=Pkcs11(module=tmp_path / "module.so", token="mrg", pin=SecretSource(file=tmp_path / "pin")),
             ),
+            pairwise=PairwiseOptions(version=2, mapped_until=datetime(2027, 3, 1, tzinfo=UTC)),
+            pairwise_issuer=PairwiseOptions(version=2, mapped_until=datetime(2027, 3, 1, tzinfo=UTC)),
             refresh=Refresh(interval_seconds=61),
             limits=Limits(threads=33, max_concurrent_calls=65),
         )

@@ -16,6 +16,7 @@ from typing import Annotated, Final
 import typer
 
 from gateway.cli import (
+    agreement,
     anchor,
     charter,
     consents,
@@ -73,6 +74,7 @@ app.command("explain", epilog=explanation.EXIT_CODES, short_help="Tell how a dec
 app.add_typer(trust.app, name="trust")
 app.command("doctor", epilog=doctor.EXIT_CODES, short_help="Find what is wrong, and how to mend it.")(doctor.doctor)
 app.add_typer(charter.app, name="charter")
+app.add_typer(agreement.app, name="agreement")
 app.add_typer(keys.app, name="keys")
 app.add_typer(anchor.app, name="anchor")
 app.add_typer(lab.app, name="lab")

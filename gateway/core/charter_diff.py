@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeAlias
 
+from gateway.core.agreement import Agreement
 from gateway.core.charter import ISSUER_TYPE, Charter, CharterAnchor, Member, continuing_anchors
 from gateway.core.jose import PublicKey
 
@@ -41,6 +42,11 @@ class Change:
 def diff(old: Charter, new: Charter) -> tuple[Change, ...]:
     """List the changes from ``old`` to ``new`` in the order of the document."""
     return tuple(_compare("", _tree(old), _tree(new)))
+
+
+def diff_agreements(old: Agreement, new: Agreement) -> tuple[Change, ...]:
+    """List the changes between two recognition agreements, with the paths that they have in a charter."""
+    return tuple(_compare("agreement", _tree(old), _tree(new)))
 
 
 def _compare(path: str, old: _Tree | None, new: _Tree | None) -> Iterator[Change]:

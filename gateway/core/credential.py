@@ -195,8 +195,9 @@ def verify_presentation(
     _check_superseded(trusted, statement)
     view.check_authority(issuer.entity_id, statement.credential_type, now)
     _note_statement(findings, statement, request, now)
+    if statement.acr in terms.equivalence:
+        findings.acr = statement.acr
     check_assurance(statement.acr, statement.assurance, terms)
-    findings.acr = statement.acr
     # 6. Disclosures.
     findings.step = Step.DISCLOSURES
     disclosed = _disclose(presented, statement)

@@ -38,6 +38,7 @@ _SELECT_AUDIT: Final = (
     "SELECT verification_id, decided_at, service, matter, verdict, reason, issuer, kid, charter_version, view_id,"
     " request_id, findings FROM audit"
 )
+_PAGE: Final = 1_000
 _BUSY_SECONDS: Final = 5.0
 _KEY_TIMES: Final = (
     "staged_at",
@@ -174,6 +175,21 @@ class SqliteStore:
         with self._lock, _wrapped():
             rows = self._connection.execute(f"{_SELECT_AUDIT} ORDER BY position").fetchall()
         yield from map(_read_audit, rows)
+
+    def decisions(self, since: datetime) -> Iterator[AuditEntry]:
+        """Read what was decided from a time on, oldest first, a page at a time: there may be millions."""
+        position = 0
+        while True:
+            with self._lock, _wrapped():
+                rows = self._connection.execute(
+                    f"{_SELECT_AUDIT.replace(' FROM', ', position FROM')} WHERE position > ? AND decided_at >= ?"
+                    " ORDER BY position LIMIT ?",
+                    (position, _milliseconds(since), _PAGE),
+                ).fetchall()
+            if not rows:
+                return
+            position = rows[-1][-1]
+            yield from map(_read_audit, rows)
 
     def audit_entry(self, verification_id: str) -> AuditEntry | None:
         """Load one audit entry; see ``AuditReader``."""

@@ -175,7 +175,7 @@ class Authority:
             ),
             timeout=CALL_SECONDS,
         )
-        return Wallet(key=self._holder, credential=answer.credential, now=self._now)
+        return Wallet(key=self._holder, credential=answer.credential, now=self._now, credential_id=answer.credential_id)
 
     def assertion(self, audience: str) -> str:
         """Have an assertion issued. Raises grpc.RpcError."""
