@@ -37,6 +37,8 @@ from gateway.core.texts import NextStep
 
 MAX_ENTITY_ID: Final = 512
 _NONCE: Final = re.compile(r"[A-Za-z0-9_.-]{0,200}")
+_ID_NUMBER: Final = re.compile(r"(?<![0-9])[0-9]{17}[0-9Xx](?![0-9])")
+_WITHIN_NUMBER: Final = re.compile(r"(?<=[0-9])[._-](?=[0-9Xx])")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{0,64}")
 _CERTIFICATE_SHA256: Final = re.compile(r"([A-Za-z0-9_-]{43})?")
 _THUMBPRINT: Final = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -173,9 +175,11 @@ def request_id(text: str) -> str:
     """Check the form of the name a caller gives to a request; it may be empty."""
     if _REQUEST_ID.fullmatch(text) is None:
         raise InvalidRequest("request_id", "must be at most 64 characters of A-Z a-z 0-9 . _ -")
-    if _is_id_number(text):
+    joined = _WITHIN_NUMBER.sub("", text)
+    # Both: joining may also glue another number to it.
+    if any(map(_is_id_number, [*_ID_NUMBER.findall(text), *_ID_NUMBER.findall(joined)])):
         # It goes into the audit log as it is.
-        raise InvalidRequest("request_id", "must not be the ID number of a person")
+        raise InvalidRequest("request_id", "must not hold the ID number of a person")
     return text
 
 

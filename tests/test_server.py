@@ -304,6 +304,8 @@ def test_random_bytes_never_cause_an_internal_error(edge: Edge) -> None:
         ({"request_id": "徐"}, "request_id"),
         ({"request_id": "r" * 65}, "request_id"),
         ({"request_id": XU_ID_NUMBER}, "request_id"),
+        ({"request_id": f"case-{XU_ID_NUMBER}-1"}, "request_id"),
+        ({"request_id": f"{XU_ID_NUMBER[:6]}-{XU_ID_NUMBER[6:14]}-{XU_ID_NUMBER[14:]}"}, "request_id"),
         ({"request_id": "31010119000101002x"}, "request_id"),
         ({"consent_id": "c" * 21}, "consent_id"),
         ({"predicates": [{}]}, "predicates[0]"),
