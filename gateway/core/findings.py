@@ -83,7 +83,7 @@ class Findings:
         members: dict[str, Any] = {"format": _FORMAT}
         for name in self.__slots__:
             written = _write(getattr(self, name))
-            if written not in (None, "", [], False):
+            if written is not None and written is not False and written not in ("", []):  # 0 is a status
                 members[name] = written
         return write_json(members).decode("utf-8")
 
