@@ -46,6 +46,15 @@ from gateway.core.publication import KEY_PROOFS, configuration_claims, key_proof
 from gateway.core.reasons import Rejected
 from gateway.core.sd_jwt import issue, present
 from gateway.core.statements import TYP
+from gateway.core.status_list import (
+    MIN_ENTRIES,
+    STATUS_LIST_TYPE,
+    STATUS_LISTS,
+    StatusList,
+    encode,
+    read_status_list,
+    status_list_claims,
+)
 from gateway.core.trust import TrustView, build_view
 from gateway.core.vouching import Approval, MemberRecord, anchor_snapshot, vouch
 from gateway.lab.charter import (
@@ -62,6 +71,7 @@ ROUNDS: Final = 7
 PER_ROUND: Final = 300
 NONCE_KEY: Final = b"n" * 32
 ISSUER: Final = entity_ids(Province.SHANGHAI).issuer
+STATUS_LIST: Final = f"{ISSUER}/status/bench"
 GATEWAY: Final = entity_ids(Province.ANHUI).gateway
 SERVICE: Final = f"{GATEWAY}/services/counter"
 
@@ -194,12 +204,14 @@ class Stage:
         charter = _charter(anchors)
         self._issuer = generate_key()
         self._holder = generate_key()
-        self._view = _view(charter, anchors, self._issuer)
+        self._status = generate_key()
+        self._view = _view(charter, anchors, self._issuer, self._status)
+        self._lists = {STATUS_LIST: _status_list(self._status)}
         self._matters = charter.agreement.matters
 
     def verify(self, request: PresentationRequest) -> None:
         """Judge one presentation; a rejection would end the benchmark."""
-        verify_presentation(request, self._view, {}, NOW, Findings())
+        verify_presentation(request, self._view, self._lists, NOW, Findings())
 
     def reject_or_verify(self, request: PresentationRequest) -> None:
         """Judge one presentation, whatever comes of it."""
@@ -232,6 +244,7 @@ class Stage:
             "vct": RESIDENT_ID,
             "cnf": {"jwk": {name: self._holder.public.jwk[name] for name in ("kty", "crv", "x", "y")}},
             "exp": int((NOW + timedelta(days=30)).timestamp()),
+            "status": {"status_list": {"idx": int.from_bytes(os.urandom(2)), "uri": STATUS_LIST}},
         }
         claims["verified_claims"]["claims"] = attributes
         paths = [("verified_claims", "claims", name) for name in attributes]
@@ -266,6 +279,7 @@ def _common() -> dict[str, Any]:
     return {
         "iss": ISSUER,
         "sub": f"v1.{b64url_encode(os.urandom(32))}",
+        "sub_type": "natural",
         "iat": int(NOW.timestamp()),
         "acr": "urn:yrd:loa:4",
         "amr": ["face", "hwk"],
@@ -287,7 +301,31 @@ def _charter(anchors: dict[Province, SoftwareKey]) -> Charter:
     return verify_pinned(document, parse_charter(document).unverified.sha256)
 
 
-def _view(charter: Charter, anchors: dict[Province, SoftwareKey], credential_key: SoftwareKey) -> TrustView:
+def _status_list(key: SoftwareKey) -> StatusList:
+    claims = status_list_claims(
+        uri=STATUS_LIST,
+        issuer=ISSUER,
+        seq=int(NOW.timestamp() * 1000),
+        now=NOW,
+        ttl=timedelta(seconds=300),
+        lifetime=timedelta(hours=12),
+        lst=encode(bytes(MIN_ENTRIES // 4)),
+    )
+    return read_status_list(
+        sign_compact(STATUS_LIST_TYPE, claims, key),
+        uri=STATUS_LIST,
+        issuer=ISSUER,
+        size=MIN_ENTRIES,
+        key=lambda _kid: key.public,
+        now=NOW,
+        clock_skew=timedelta(seconds=60),
+        floor=None,
+    )
+
+
+def _view(
+    charter: Charter, anchors: dict[Province, SoftwareKey], credential_key: SoftwareKey, status_key: SoftwareKey
+) -> TrustView:
     federation_key = generate_key()
     anchor_ids = [anchor.entity_id for anchor in charter.anchors]
     types = [RESIDENT_ID, ASSERTION_CREDENTIAL_TYPE]
@@ -295,7 +333,9 @@ def _view(charter: Charter, anchors: dict[Province, SoftwareKey], credential_key
         ISSUER_TYPE: {
             "credential_types": types,
             "jwks": {"keys": [dict(credential_key.public.jwk)]},
-            KEY_PROOFS: {credential_key.public.kid: key_proof(ISSUER, credential_key)},
+            "status_jwks": {"keys": [dict(status_key.public.jwk)]},
+            STATUS_LISTS: [{"uri": STATUS_LIST, "size": MIN_ENTRIES}],
+            KEY_PROOFS: {key.public.kid: key_proof(ISSUER, key) for key in (credential_key, status_key)},
         }
     }
     seq = int(NOW.timestamp())
