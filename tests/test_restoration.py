@@ -214,7 +214,7 @@ def test_an_intact_gateway_verifies_at_once_after_a_restart_alone(federation: Fe
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """One province of a lab, the others not running; its view passes for fresh."""
     fit = {"": True, VERIFICATION_SERVICE: True, FEDERATION_SERVICE: True}
-    monkeypatch.setattr(app_module, "_health", lambda _view, _now: fit)
+    monkeypatch.setattr(app_module, "_health", lambda _view, _lists, _now: fit)
     monkeypatch.setattr(app_module, "HEALTH_SECONDS", 0.01)
     return load_config(prepare_lab(tmp_path / "lab").path / Province.ANHUI / "gateway.toml")
 

@@ -19,15 +19,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from gateway.core.consent import Consent
-from gateway.core.jose import import_jwk
-from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState
+from gateway.core.key_schedule import KeyRecord
 from gateway.core.memory import Documents, Equivocation, Revocation, RevocationReason, TrustMemory, Withdrawal
-from gateway.core.vouching import MemberRecord, PendingChange, Suspension
+from gateway.core.vouching import MemberRecord
 from gateway.storage import AuditEntry, KeyEvent, LedgerEntry, Outcome, Override, StorageError
+from gateway.storage.connection import connect, transaction, wrapped
 from gateway.storage.mark import Mark
+from gateway.storage.rows import (
+    KEY_TIMES,
+    audit_row,
+    instant,
+    key_row,
+    maybe_instant,
+    maybe_seconds,
+    member,
+    milliseconds,
+    read_audit,
+    read_key,
+    read_member,
+    seconds,
+)
 from gateway.storage.schema import MIGRATIONS
 
 _INSERT_AUDIT: Final = (
@@ -39,18 +53,7 @@ _SELECT_AUDIT: Final = (
     " request_id, findings FROM audit"
 )
 _PAGE: Final = 1_000
-_BUSY_SECONDS: Final = 5.0
-_KEY_TIMES: Final = (
-    "staged_at",
-    "published_at",
-    "activated_at",
-    "drained_at",
-    "retired_at",
-    "revoked_at",
-    "compromised_since",
-    "signed_until",
-)
-_KEY_COLUMNS: Final = ("kid", "purpose", "jwk", "state", "reason", *_KEY_TIMES)
+_KEY_COLUMNS: Final = ("kid", "purpose", "jwk", "state", "reason", *KEY_TIMES)
 _SELECT_KEYS: Final = f"SELECT {', '.join(_KEY_COLUMNS)} FROM keys ORDER BY position"  # noqa: S608 - our own names
 # What signing wrote meanwhile is not undone by whoever read the record before.
 _UPSERT_KEY: Final = (  # names of columns, all ours
@@ -88,10 +91,10 @@ class SqliteStore:
         try:
             # Who verifies what, and when, is for the owner's eyes; SQLite gives its side files the same mode.
             path.touch(mode=0o600, exist_ok=True)
-            self._connection = opened.enter_context(closing(self._connect()))
+            self._connection = opened.enter_context(closing(connect(self._path)))
             self._migrate()
             self._restored = self._compare_with_mark()
-            self._ledger = opened.enter_context(closing(self._connect()))
+            self._ledger = opened.enter_context(closing(connect(self._path)))
         except (sqlite3.Error, OSError) as error:
             raise StorageError(f"{path.name}: {error}") from error
 
@@ -110,7 +113,7 @@ class SqliteStore:
     def settle_restored(self) -> None:
         """Be whole again; see ``Lineage``."""
         with self._lock:
-            with self._transaction(self._connection) as db:
+            with transaction(self._connection) as db:
                 # Beyond what the one that was lost had reached: from here on this is the newer of the two.
                 db.execute(
                     "UPDATE lineage SET restored = 0, generation = max(generation, ?) + 1", (self._mark.read() or 0,)
@@ -131,7 +134,7 @@ class SqliteStore:
     @contextmanager
     def _durable_change(self) -> Iterator[sqlite3.Connection]:
         """One transaction that changes what must not be forgotten; the mark follows it."""
-        with self._transaction(self._connection) as db:
+        with transaction(self._connection) as db:
             yield db
             generation = self.count_change(db)
         self.note_change(generation)
@@ -157,52 +160,52 @@ class SqliteStore:
     def commit(self, group: Sequence[LedgerEntry]) -> Sequence[Outcome]:
         """Write a group of decisions; see ``LedgerStore``."""
         outcomes: list[Outcome] = []
-        with self._ledger_lock, self._transaction(self._ledger) as db:
+        with self._ledger_lock, transaction(self._ledger) as db:
             for item in group:
                 outcome = _use(db, item)
                 against = None if outcome is Outcome.WRITTEN else item.otherwise
-                db.execute(_INSERT_AUDIT, _audit_row(item.entry if against is None else against(outcome)))
+                db.execute(_INSERT_AUDIT, audit_row(item.entry if against is None else against(outcome)))
                 outcomes.append(outcome)
         return outcomes
 
     def forget_replays(self, before: datetime) -> int:
         """Drop lapsed replay keys; see ``LedgerStore``."""
-        with self._ledger_lock, self._transaction(self._ledger) as db:
+        with self._ledger_lock, transaction(self._ledger) as db:
             return db.execute("DELETE FROM replays WHERE until < ?", (int(before.timestamp()),)).rowcount
 
     def audit_entries(self) -> Iterator[AuditEntry]:
         """Read all audit entries, oldest first."""
-        with self._lock, _wrapped():
+        with self._lock, wrapped():
             rows = self._connection.execute(f"{_SELECT_AUDIT} ORDER BY position").fetchall()
-        yield from map(_read_audit, rows)
+        yield from map(read_audit, rows)
 
     def decisions(self, since: datetime) -> Iterator[AuditEntry]:
         """Read what was decided from a time on, oldest first, a page at a time: there may be millions."""
         position = 0
         while True:
-            with self._lock, _wrapped():
+            with self._lock, wrapped():
                 rows = self._connection.execute(
                     f"{_SELECT_AUDIT.replace(' FROM', ', position FROM')} WHERE position > ? AND decided_at >= ?"
                     " ORDER BY position LIMIT ?",
-                    (position, _milliseconds(since), _PAGE),
+                    (position, milliseconds(since), _PAGE),
                 ).fetchall()
             if not rows:
                 return
             position = rows[-1][-1]
-            yield from map(_read_audit, rows)
+            yield from map(read_audit, rows)
 
     def audit_entry(self, verification_id: str) -> AuditEntry | None:
         """Load one audit entry; see ``AuditReader``."""
-        with self._lock, _wrapped():
+        with self._lock, wrapped():
             query = f"{_SELECT_AUDIT} WHERE verification_id = ?"
             row = self._connection.execute(query, (verification_id,)).fetchone()
-        return None if row is None else _read_audit(row)
+        return None if row is None else read_audit(row)
 
     # -- consents ------------------------------------------------------------------------------------------------------
 
     def save_consent(self, consent: Consent) -> None:
         """Write a consent; see ``ConsentStore``."""
-        with self._lock, self._transaction(self._connection) as db:
+        with self._lock, transaction(self._connection) as db:
             db.execute(
                 "INSERT INTO consents (consent_id, service, matter, claims, recorded_at, expires_at, subject)"
                 " VALUES (?, ?, ?, ?, ?, ?, '')",
@@ -211,14 +214,14 @@ class SqliteStore:
                     consent.service,
                     consent.matter,
                     json.dumps(sorted(consent.claims)),
-                    _seconds(consent.recorded_at),
-                    _seconds(consent.expires_at),
+                    seconds(consent.recorded_at),
+                    seconds(consent.expires_at),
                 ),
             )
 
     def load_consent(self, consent_id: str) -> Consent | None:
         """Load a consent; see ``ConsentStore``."""
-        with self._lock, _wrapped():
+        with self._lock, wrapped():
             row = self._connection.execute(
                 "SELECT service, matter, claims, recorded_at, expires_at, withdrawn_at FROM consents"
                 " WHERE consent_id = ?",
@@ -231,28 +234,28 @@ class SqliteStore:
             service=row[0],
             matter=row[1],
             claims=frozenset(json.loads(row[2])),
-            recorded_at=_instant(row[3]),
-            expires_at=_instant(row[4]),
-            withdrawn_at=_maybe_instant(row[5]),
+            recorded_at=instant(row[3]),
+            expires_at=instant(row[4]),
+            withdrawn_at=maybe_instant(row[5]),
         )
 
     def withdraw_consent(self, consent_id: str, service: str, at: datetime) -> datetime | None:
         """Note that a consent was withdrawn; see ``ConsentStore``."""
-        with self._lock, self._transaction(self._connection) as db:
+        with self._lock, transaction(self._connection) as db:
             db.execute(
                 "UPDATE consents SET withdrawn_at = coalesce(withdrawn_at, ?) WHERE consent_id = ? AND service = ?",
-                (_seconds(at), consent_id, service),
+                (seconds(at), consent_id, service),
             )
             row = db.execute(
                 "SELECT withdrawn_at FROM consents WHERE consent_id = ? AND service = ?", (consent_id, service)
             ).fetchone()
-        return None if row is None else _instant(row[0])
+        return None if row is None else instant(row[0])
 
     # -- trust ---------------------------------------------------------------------------------------------------------
 
     def load_memory(self) -> TrustMemory:
         """Load what is remembered; see ``TrustStore``."""
-        with self._lock, _wrapped():
+        with self._lock, wrapped():
             read = self._connection.execute
             floor = read("SELECT at FROM clock_floor").fetchone()
             return TrustMemory(
@@ -263,9 +266,9 @@ class SqliteStore:
                 events=dict(read("SELECT member, token FROM events").fetchall()),
                 revocations={
                     (member, kid): Revocation(
-                        revoked_at=_instant(at),
+                        revoked_at=instant(at),
                         reason=RevocationReason(reason),
-                        compromised_since=_maybe_instant(since),
+                        compromised_since=maybe_instant(since),
                         attested=bool(attested),
                     )
                     for member, kid, at, reason, since, attested in read(
@@ -273,7 +276,7 @@ class SqliteStore:
                     )
                 },
                 withdrawals={
-                    (anchor, signer, member): Withdrawal(revoked_at=_instant(at), reason=reason)
+                    (anchor, signer, member): Withdrawal(revoked_at=instant(at), reason=reason)
                     for anchor, signer, member, at, reason in read(
                         "SELECT anchor, signer, member, revoked_at, reason FROM withdrawals"
                     )
@@ -282,7 +285,7 @@ class SqliteStore:
                     (anchor, signer): Equivocation(one=one, other=other)
                     for anchor, signer, one, other in read("SELECT anchor, signer, one, other FROM equivocations")
                 },
-                clock_floor=None if floor is None else _instant(floor[0]),
+                clock_floor=None if floor is None else instant(floor[0]),
             )
 
     def save_memory(self, change: TrustMemory) -> None:
@@ -303,7 +306,7 @@ class SqliteStore:
                 " WHERE reason = 'superseded'"
                 " AND (excluded.reason = 'compromised' OR excluded.revoked_at < revoked_at)",
                 [
-                    (*place, _seconds(each.revoked_at), each.reason.value, _maybe_seconds(each.compromised_since))
+                    (*place, seconds(each.revoked_at), each.reason.value, maybe_seconds(each.compromised_since))
                     for place, each in change.revocations.items()
                 ],
             )
@@ -314,7 +317,7 @@ class SqliteStore:
             db.executemany(
                 "INSERT INTO withdrawals (anchor, signer, member, revoked_at, reason) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT DO NOTHING",
-                [(*place, _seconds(each.revoked_at), each.reason) for place, each in change.withdrawals.items()],
+                [(*place, seconds(each.revoked_at), each.reason) for place, each in change.withdrawals.items()],
             )
             db.executemany(
                 "INSERT INTO equivocations (anchor, signer, one, other) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -324,23 +327,23 @@ class SqliteStore:
                 db.execute(
                     "INSERT INTO clock_floor (only, at) VALUES (0, ?)"
                     " ON CONFLICT (only) DO UPDATE SET at = max(at, excluded.at)",
-                    (_seconds(change.clock_floor),),
+                    (seconds(change.clock_floor),),
                 )
 
     def reset_clock_floor(self) -> None:
         """Forget the clock floor; see ``TrustStore``."""
-        with self._lock, self._transaction(self._connection) as db:
+        with self._lock, transaction(self._connection) as db:
             db.execute("DELETE FROM clock_floor")
 
     def load_charters(self) -> Mapping[int, str]:
         """Load the charters held; see ``TrustStore``."""
-        with self._lock, _wrapped():
+        with self._lock, wrapped():
             rows = self._connection.execute("SELECT version, document FROM charters ORDER BY version").fetchall()
         return dict(rows)
 
     def load_charter(self, version: int) -> str | None:
         """Load one charter; see ``TrustStore``."""
-        with self._lock, _wrapped():
+        with self._lock, wrapped():
             row = self._connection.execute("SELECT document FROM charters WHERE version = ?", (version,)).fetchone()
         return None if row is None else str(row[0])
 
@@ -355,7 +358,7 @@ class SqliteStore:
 
     def save_view(self, taken_at: datetime, summary: str) -> None:
         """Remember a view; see ``TrustStore``. What is too old, or too much, goes."""
-        with self._lock, self._transaction(self._connection) as db:
+        with self._lock, transaction(self._connection) as db:
             if self._views_until_pruned <= 0:
                 _prune_views(db, taken_at)
                 self._views_until_pruned = _PRUNE_VIEWS_EVERY
@@ -365,15 +368,15 @@ class SqliteStore:
                 db.execute(
                     "INSERT INTO views (taken_at, summary) VALUES (?, ?)"
                     " ON CONFLICT (taken_at) DO UPDATE SET summary = excluded.summary",
-                    (_milliseconds(taken_at), summary),
+                    (milliseconds(taken_at), summary),
                 )
 
     def load_view(self, at: datetime) -> tuple[datetime, str] | None:
         """Give the view in force at a time; see ``TrustStore``."""
-        with self._lock, _wrapped():
+        with self._lock, wrapped():
             row = self._connection.execute(
                 "SELECT taken_at, summary FROM views WHERE taken_at <= ? ORDER BY taken_at DESC LIMIT 1",
-                (_milliseconds(at),),
+                (milliseconds(at),),
             ).fetchone()
         return None if row is None else (datetime.fromtimestamp(row[0] / 1000, UTC), row[1])
 
@@ -381,9 +384,9 @@ class SqliteStore:
 
     def load_members(self) -> Mapping[str, MemberRecord]:
         """Load what the anchor remembers; see ``AnchorStore``."""
-        with self._lock, _wrapped():
+        with self._lock, wrapped():
             rows = self._connection.execute("SELECT member, record FROM members").fetchall()
-        return {member: _read_member(json.loads(record)) for member, record in rows}
+        return {name: read_member(json.loads(record)) for name, record in rows}
 
     def save_anchor(self, members: Mapping[str, MemberRecord], documents: Documents) -> None:
         """Write what the anchor remembers and says; see ``AnchorStore``."""
@@ -391,7 +394,7 @@ class SqliteStore:
             db.executemany(
                 "INSERT INTO members (member, record) VALUES (?, ?)"
                 " ON CONFLICT (member) DO UPDATE SET record = excluded.record",
-                [(member, json.dumps(_member(record))) for member, record in members.items()],
+                [(name, json.dumps(member(record))) for name, record in members.items()],
             )
             _save_documents(db, documents)
 
@@ -399,94 +402,84 @@ class SqliteStore:
 
     def load_keys(self) -> Sequence[KeyRecord]:
         """Load the keys; see ``KeyStateStore``."""
-        with self._lock, _wrapped():
+        with self._lock, wrapped():
             rows = self._connection.execute(_SELECT_KEYS).fetchall()
-        return [_read_key(row) for row in rows]
+        return [read_key(row) for row in rows]
 
     def save_keys(self, keys: Sequence[KeyRecord], events: Sequence[KeyEvent], request_id: str = "") -> None:
         """Write keys and what happened to them; see ``KeyStateStore``."""
         with self._lock, self._durable_change() as db:
-            db.executemany(_UPSERT_KEY, [_key_row(key) for key in keys])
+            db.executemany(_UPSERT_KEY, [key_row(key) for key in keys])
             db.executemany(
                 "INSERT INTO key_events (at, kid, purpose, event, administrator, detail) VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (_seconds(each.at), each.kid, each.purpose, each.event, each.administrator, each.detail)
+                    (seconds(each.at), each.kid, each.purpose, each.event, each.administrator, each.detail)
                     for each in events
                 ],
             )
             if request_id:
                 db.execute(
                     "INSERT INTO requests (request_id, done_at) VALUES (?, ?)",
-                    (request_id, max((_seconds(each.at) for each in events), default=0)),
+                    (request_id, max((seconds(each.at) for each in events), default=0)),
                 )
 
     def raise_signed_until(self, kid: str, until: datetime) -> None:
         """Note until when what a key signs is valid; see ``KeyStateStore``."""
-        with self._lock, self._transaction(self._connection) as db:
+        with self._lock, transaction(self._connection) as db:
             db.execute(
-                "UPDATE keys SET signed_until = max(coalesce(signed_until, 0), ?) WHERE kid = ?", (_seconds(until), kid)
+                "UPDATE keys SET signed_until = max(coalesce(signed_until, 0), ?) WHERE kid = ?", (seconds(until), kid)
             )
 
     def is_done(self, request_id: str) -> bool:
         """Whether a request was carried out; see ``KeyStateStore``."""
-        with self._lock, _wrapped():
+        with self._lock, wrapped():
             row = self._connection.execute("SELECT 1 FROM requests WHERE request_id = ?", (request_id,)).fetchone()
         return row is not None
 
     def load_key_events(self, kid: str | None = None) -> Sequence[KeyEvent]:
         """Load the history; see ``KeyStateStore``."""
-        with self._lock, _wrapped():
+        with self._lock, wrapped():
             rows = self._connection.execute(
                 "SELECT at, kid, purpose, event, administrator, detail FROM key_events"
                 " WHERE ?1 IS NULL OR kid = ?1 ORDER BY position",
                 (kid,),
             ).fetchall()
         return [
-            KeyEvent(at=_instant(at), kid=of, purpose=purpose, event=event, administrator=who, detail=detail)
+            KeyEvent(at=instant(at), kid=of, purpose=purpose, event=event, administrator=who, detail=detail)
             for at, of, purpose, event, who, detail in rows
         ]
 
     def load_override(self, kid: str) -> Override | None:
         """Load a wish; see ``KeyStateStore``."""
-        with self._lock, _wrapped():
+        with self._lock, wrapped():
             row = self._connection.execute(
                 "SELECT administrator, justification, asked_at FROM overrides WHERE kid = ?", (kid,)
             ).fetchone()
         if row is None:
             return None
-        return Override(kid=kid, administrator=row[0], justification=row[1], asked_at=_instant(row[2]))
+        return Override(kid=kid, administrator=row[0], justification=row[1], asked_at=instant(row[2]))
 
     def save_override(self, override: Override) -> None:
         """Write a wish; see ``KeyStateStore``."""
-        with self._lock, self._transaction(self._connection) as db:
+        with self._lock, transaction(self._connection) as db:
             db.execute(
                 "INSERT INTO overrides (kid, administrator, justification, asked_at) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (kid) DO UPDATE SET administrator = excluded.administrator,"
                 " justification = excluded.justification, asked_at = excluded.asked_at",
-                (override.kid, override.administrator, override.justification, _seconds(override.asked_at)),
+                (override.kid, override.administrator, override.justification, seconds(override.asked_at)),
             )
 
     def accepted_count(self, issuer: str, kid: str, since: datetime | None) -> int:
         """Count what was accepted; see ``KeyStateStore``."""
-        with self._lock, _wrapped():
+        with self._lock, wrapped():
             row = self._connection.execute(
                 "SELECT count(*) FROM audit WHERE verdict = 'accepted' AND issuer = ? AND kid = ? AND decided_at >= ?",
-                (issuer, kid, 0 if since is None else _milliseconds(since)),
+                (issuer, kid, 0 if since is None else milliseconds(since)),
             ).fetchone()
         count: int = row[0]
         return count
 
     # -- connections ---------------------------------------------------------------------------------------------------
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-        except sqlite3.Error:
-            connection.close()  # the first statement is what finds out that the file is no database
-            raise
-        return connection
 
     def _migrate(self) -> None:
         version: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
@@ -494,60 +487,6 @@ class SqliteStore:
             raise StorageError(f"{self._path.name}: written by a newer version of this program (schema {version})")
         for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
             self._connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
-
-    @contextmanager
-    def _transaction(self, connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-        with _wrapped():
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-
-
-@contextmanager
-def _wrapped() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StorageError(f"SQLite: {error}") from error
-
-
-def _audit_row(entry: AuditEntry) -> tuple[object, ...]:
-    return (
-        entry.verification_id,
-        int(entry.decided_at.timestamp() * 1000),
-        entry.service,
-        entry.matter,
-        entry.verdict,
-        entry.reason,
-        entry.issuer,
-        entry.kid,
-        entry.charter_version,
-        entry.view_id,
-        entry.request_id,
-        entry.findings,
-    )
-
-
-def _read_audit(row: Sequence[Any]) -> AuditEntry:
-    return AuditEntry(
-        verification_id=row[0],
-        decided_at=datetime.fromtimestamp(row[1] / 1000, UTC),
-        service=row[2],
-        matter=row[3],
-        verdict=row[4],
-        reason=row[5],
-        issuer=row[6],
-        kid=row[7],
-        charter_version=row[8],
-        view_id=row[9],
-        request_id=row[10],
-        findings=row[11],
-    )
 
 
 def _use(db: sqlite3.Connection, item: LedgerEntry) -> Outcome:
@@ -573,9 +512,6 @@ def _use(db: sqlite3.Connection, item: LedgerEntry) -> Outcome:
     return Outcome.CONSENT_WITHDRAWN if row is None else Outcome.CONSENT_OF_ANOTHER
 
 
-# -- rows -------------------------------------------------------------------------------------------------------------
-
-
 def _save_documents(db: sqlite3.Connection, documents: Documents) -> None:
     db.executemany(
         "INSERT INTO documents (issuer, subject, token) VALUES (?, ?, ?)"
@@ -584,107 +520,13 @@ def _save_documents(db: sqlite3.Connection, documents: Documents) -> None:
     )
 
 
-def _seconds(at: datetime) -> int:
-    return int(at.timestamp())
-
-
-def _milliseconds(at: datetime) -> int:
-    return int(at.timestamp() * 1000)
-
-
-def _maybe_seconds(at: datetime | None) -> int | None:
-    return None if at is None else _seconds(at)
-
-
-def _instant(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def _maybe_instant(seconds: int | None) -> datetime | None:
-    return None if seconds is None else _instant(seconds)
-
-
-def _key_row(record: KeyRecord) -> tuple[object, ...]:
-    reason = None if record.reason is None else record.reason.value
-    return (
-        record.key.kid,
-        record.purpose.value,
-        json.dumps(dict(record.key.jwk)),
-        record.state.value,
-        reason,
-        *(_maybe_seconds(getattr(record, name)) for name in _KEY_TIMES),
-    )
-
-
-def _read_key(row: Sequence[Any]) -> KeyRecord:
-    _, purpose, jwk, state, reason, *times = row
-    moments: dict[str, Any] = {name: _maybe_instant(at) for name, at in zip(_KEY_TIMES, times, strict=True)}
-    return KeyRecord(
-        key=import_jwk(json.loads(jwk)),
-        purpose=KeyPurpose(purpose),
-        state=KeyState(state),
-        reason=None if reason is None else RevocationReason(reason),
-        **moments,
-    )
-
-
-def _member(record: MemberRecord) -> dict[str, Any]:
-    members: dict[str, Any] = {
-        **{name: sorted(getattr(record, name)) for name in _MEMBER_SETS},
-        "seq": record.seq,
-        "digest": record.digest,
-    }
-    if record.pending is not None:
-        members["pending"] = {
-            "change_id": record.pending.change_id,
-            "federation_keys": sorted(record.pending.federation_keys),
-            "credential_keys": sorted(record.pending.credential_keys),
-            "seen_at": _seconds(record.pending.seen_at),
-        }
-    if record.suspension is not None:
-        suspension = record.suspension
-        members["suspension"] = [_seconds(suspension.suspended_at), _seconds(suspension.until), suspension.reason]
-    if record.replaced_at is not None:
-        members["replaced_at"] = _seconds(record.replaced_at)
-    if record.withdrawal is not None:
-        members["withdrawal"] = [_seconds(record.withdrawal.revoked_at), record.withdrawal.reason]
-        members["withdrawal_signer"] = record.withdrawal_signer
-    return members
-
-
 def _prune_views(db: sqlite3.Connection, now: datetime) -> None:
     # The last before the limit stays: it says what was in force at the limit.
     db.execute(
         "DELETE FROM views WHERE taken_at < (SELECT max(taken_at) FROM views WHERE taken_at <= ?)",
-        (_milliseconds(now - MAX_VIEW_AGE),),
+        (milliseconds(now - MAX_VIEW_AGE),),
     )
     db.execute(
         "DELETE FROM views WHERE taken_at <= (SELECT taken_at FROM views ORDER BY taken_at DESC LIMIT 1 OFFSET ?)",
         (MAX_VIEWS,),
-    )
-
-
-_MEMBER_SETS: Final = ("federation_keys", "credential_keys", "spent_keys", "approved", "rejected")
-
-
-def _read_member(members: dict[str, Any]) -> MemberRecord:
-    pending, suspension, withdrawal = (members.get(name) for name in ("pending", "suspension", "withdrawal"))
-    return MemberRecord(
-        **{name: frozenset(members[name]) for name in _MEMBER_SETS},
-        seq=members["seq"],
-        digest=members["digest"],
-        pending=PendingChange(
-            change_id=pending["change_id"],
-            federation_keys=frozenset(pending["federation_keys"]),
-            credential_keys=frozenset(pending["credential_keys"]),
-            seen_at=_instant(pending["seen_at"]),
-        )
-        if pending
-        else None,
-        suspension=Suspension(suspended_at=_instant(suspension[0]), until=_instant(suspension[1]), reason=suspension[2])
-        if suspension
-        else None,
-        replaced_at=_maybe_instant(members.get("replaced_at")),
-        withdrawal=Withdrawal(revoked_at=_instant(withdrawal[0]), reason=withdrawal[1]) if withdrawal else None,
-        withdrawal_signer=members.get("withdrawal_signer", ""),
     )

@@ -12,11 +12,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 from gateway.storage import HeldStatusList, StorageError
-
-_BUSY_SECONDS: Final = 5.0
+from gateway.storage.connection import connect, wrapped
 
 
 class SqliteStatuses:
@@ -30,10 +28,7 @@ class SqliteStatuses:
         """
         self._lock = threading.Lock()
         try:
-            self._connection = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection = connect(path)
         except sqlite3.Error as error:
             raise StorageError(f"{path.name}: {error}") from error
 
@@ -57,22 +52,15 @@ class SqliteStatuses:
 
     def save_status_list(self, held: HeldStatusList, token: str) -> None:
         """Write a list in place of the one before; see ``StatusStore``."""
-        with self._lock:
-            try:
-                # One statement is one transaction.
-                self._connection.execute(
-                    "INSERT INTO status_lists (uri, issuer, seq, issued_at, token) VALUES (?, ?, ?, ?, ?)"
-                    " ON CONFLICT (uri) DO UPDATE SET issuer = excluded.issuer, seq = excluded.seq,"
-                    " issued_at = excluded.issued_at, token = excluded.token",
-                    (held.uri, held.issuer, held.seq, int(held.issued_at.timestamp()), token),
-                )
-            except sqlite3.Error as error:
-                raise StorageError(str(error)) from error
+        with self._lock, wrapped():
+            # One statement is one transaction.
+            self._connection.execute(
+                "INSERT INTO status_lists (uri, issuer, seq, issued_at, token) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (uri) DO UPDATE SET issuer = excluded.issuer, seq = excluded.seq,"
+                " issued_at = excluded.issued_at, token = excluded.token",
+                (held.uri, held.issuer, held.seq, int(held.issued_at.timestamp()), token),
+            )
 
     def _read(self, query: str, *arguments: object) -> Sequence[sqlite3.Row]:
-        with self._lock:
-            try:
-                with closing(self._connection.execute(query, arguments)) as cursor:
-                    return cursor.fetchall()
-            except sqlite3.Error as error:
-                raise StorageError(str(error)) from error
+        with self._lock, wrapped(), closing(self._connection.execute(query, arguments)) as cursor:
+            return cursor.fetchall()
