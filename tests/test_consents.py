@@ -125,7 +125,7 @@ def test_what_it_does_not_cover_is_not_released(consenting: Federation) -> None:
         ({"lifetime": timedelta(0)}, "lifetime"),
         ({"lifetime": MAX_CONSENT_LIFETIME + timedelta(seconds=1)}, "lifetime"),
     ],
-    ids=str,
+    ids=["lacks what is required", "covers what the matter may not have", "lasts no time", "lasts too long"],
 )
 def test_what_could_not_be_relied_on_is_not_recorded(consenting: Federation, changes: Any, field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:

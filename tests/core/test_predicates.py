@@ -147,7 +147,7 @@ def test_the_answer_comes_without_the_attribute() -> None:
         (HouseholdIn(frozenset({SH})), "hukou_region"),
         (ClaimMatches("name", "徐某"), "name"),
     ],
-    ids=str,
+    ids=["age", "household", "name"],
 )
 def test_not_told_is_not_no(predicate: Predicate, hidden: str) -> None:
     attempt = asking(predicate)
