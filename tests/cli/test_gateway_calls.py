@@ -390,3 +390,185 @@ def test_a_certificate_without_its_key_is_no_traceback(gateway: Gateway, drafted
     refused = gateway.verify("--private-key", str(drafted / "ah" / "clients" / "identity.key"))
     assert refused.code in {2, 4}
     assert "Error: " in refused.err
+
+
+# -- questions, consent, who acts --------------------------------------------------------------------------------------
+
+
+def full_acceptance() -> verification_pb2.VerifyCredentialResponse:
+    answer = accepted({"organisation_name": "某公司"})
+    answer.accepted.subject_type = verification_pb2.SUBJECT_TYPE_LEGAL
+    answer.accepted.previous_subject = "v1.before"
+    answer.accepted.household_province = "ah"
+    answer.accepted.assurance.level = 3
+    answer.accepted.predicate_answers.extend(
+        [verification_pb2.PREDICATE_ANSWER_YES, verification_pb2.PREDICATE_ANSWER_NO]
+    )
+    answer.accepted.actor.subject = "v2.agent"
+    answer.accepted.actor.relationship = "agent"
+    answer.accepted.actor.attributes.CopyFrom(wire.struct({"name": "赵经办"}))
+    answer.accepted.erase_time.CopyFrom(wire.timestamp(START))
+    answer.next_step = verification_pb2.NEXT_STEP_PROCEED
+    answer.status_basis.list = "https://issuer.sh.test/status/x"
+    answer.status_basis.age.FromSeconds(90)
+    return answer
+
+
+def test_questions_are_asked_in_order_and_their_values_are_not_repeated(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.stand_in.answer = full_acceptance()
+    value = tmp_path / "name.txt"
+    value.write_text("金丝雀\n")
+    ended = gateway.verify(
+        "--household-in", "js,zj", "--age-at-least", "18", "--matches", f"name=@{value}", "--consent", "c" * 22
+    )
+    assert ended.code == 0
+    asked = gateway.stand_in.asked[0]
+    assert asked.consent_id == "c" * 22
+    assert [each.WhichOneof("question") for each in asked.predicates] == [
+        "age_at_least",
+        "household_in",
+        "claim_matches",
+    ]
+    assert list(asked.predicates[1].household_in.provinces) == ["js", "zj"]
+    assert asked.predicates[2].claim_matches.value == "金丝雀"
+    assert "金丝雀" not in ended.out + ended.err
+
+
+def test_who_acts_has_a_block_of_their_own(gateway: Gateway) -> None:
+    gateway.stand_in.answer = full_acceptance()
+    shown = gateway.verify("--lang", "en").out
+    subject, _, actor = shown.partition("Somebody acts for the subject")
+    assert "某公司" in subject
+    assert "赵经办" not in subject
+    assert "赵经办" in actor
+    assert "某公司" not in actor
+    for expected in (
+        "an organisation",
+        "v1.before",
+        "安徽省" if "安徽省" in shown else "Anhui",
+        "Erase by",
+        "Status basis",
+    ):
+        assert expected in subject
+
+
+def test_json_says_all_of_an_acceptance(gateway: Gateway) -> None:
+    gateway.stand_in.answer = full_acceptance()
+    document = gateway.verify("--json", "--age-at-least", "18", "--household-in", "sh").document
+    found = document["accepted"]
+    assert found["answers"] == ["yes", "no"]
+    assert found["actor"] == {
+        "subject": "v2.agent",
+        "previous_subject": None,
+        "relationship": "agent",
+        "attributes": {"name": "赵经办"},
+    }
+    assert (found["subject_type"], found["household_province"], found["assurance"]["level"]) == ("legal", "ah", 3)
+    assert (document["next_step"], document["status_basis"]["age_seconds"]) == ("PROCEED", 90)
+
+
+@pytest.mark.parametrize("text", ["name", "=x", "name="])
+def test_a_comparison_without_value_is_a_usage_error(gateway: Gateway, text: str) -> None:
+    assert gateway.verify("--matches", text).code == 2
+    assert gateway.stand_in.asked == []
+
+
+def test_a_verdict_that_is_no_yes_says_how_to_have_it_explained(gateway: Gateway) -> None:
+    answer = rejected(Reason.CREDENTIAL_REVOKED)
+    answer.verification_id = "v-9"
+    answer.next_step = verification_pb2.NEXT_STEP_ASK_ISSUER
+    gateway.stand_in.answer = answer
+    shown = gateway.verify("--lang", "en").out
+    assert "mrg explain v-9" in shown
+    assert text(Reason.CREDENTIAL_REVOKED, Language.EN).next_step in shown
+
+
+def test_an_explanation_names_the_deciding_step_and_what_would_mend_it(gateway: Gateway) -> None:
+    step = verification_pb2.ExplainedStep(
+        number=8,
+        title=verification_pb2.LocalizedText(zh="凭证状态", en="Status of the credential"),
+        outcome=verification_pb2.STEP_OUTCOME_FAILED,
+        inputs={"status_list": "https://issuer.sh.test/status/x"},
+        reason=reason_pb2.REASON_CREDENTIAL_REVOKED,
+        meaning=verification_pb2.LocalizedText(zh="已注销", en="was revoked"),
+        fix=verification_pb2.LocalizedText(zh="问签发方", en="ask the issuer"),
+    )
+    gateway.stand_in.answer = verification_pb2.ExplainVerificationResponse(
+        verification_id="v" * 22, verdict="rejected", reason=reason_pb2.REASON_CREDENTIAL_REVOKED, steps=[step]
+    )
+    ended = mrg("explain", "v" * 22, *gateway.reach, "--lang", "en")
+    assert ended.code == 0
+    for expected in ("refused here", "status_list: https://issuer.sh.test/status/x", "was revoked", "ask the issuer"):
+        assert expected in ended.out
+    (found,) = mrg("explain", "v" * 22, *gateway.reach, "--json").document["steps"]
+    assert (found["number"], found["outcome"], found["reason"]) == (8, "FAILED", "CREDENTIAL_REVOKED")
+
+
+def test_a_consent_is_recorded_and_withdrawn(gateway: Gateway) -> None:
+    gateway.stand_in.answer = verification_pb2.RecordConsentResponse(consent_id="c" * 22)
+    recorded = mrg(
+        "consent", "record", *gateway.reach, "--matter", "XS-RH", "--claim", "name", "--lifetime", "90d", "--json"
+    )
+    assert recorded.document["consent_id"] == "c" * 22
+    asked = gateway.stand_in.asked[0]
+    assert (asked.matter, list(asked.claims), asked.lifetime.seconds) == ("XS-RH", ["name"], 90 * 86_400)
+    gateway.stand_in.answer = verification_pb2.WithdrawConsentResponse(withdraw_time=wire.timestamp(START))
+    assert mrg("consent", "withdraw", "c" * 22, *gateway.reach).code == 0
+    assert gateway.stand_in.asked[1].consent_id == "c" * 22
+
+
+# -- mrg status -------------------------------------------------------------------------------------------------------
+
+
+def results(*outcomes: tuple[int, int, bool]) -> issuance_pb2.SetCredentialStatusResponse:
+    return issuance_pb2.SetCredentialStatusResponse(
+        results=[
+            issuance_pb2.CredentialStatusResult(changed=changed, refused=refused, known=known)
+            for changed, refused, known in outcomes
+        ],
+        effective_within=duration_pb2.Duration(seconds=300),
+    )
+
+
+def test_a_bulk_change_counts_and_names_lines_and_no_subject(gateway: Gateway, tmp_path: Path) -> None:
+    file = tmp_path / "moved.csv"
+    file.write_text("local_subject\nregister-1\nregister-2\nregister-3\n")
+    gateway.stand_in.answer = results((1, 0, True), (0, 0, False), (0, 1, True))
+    ended = mrg("status", "changed", *gateway.reach, "--file", file, "--json")
+    assert ended.code == 1
+    assert {name: ended.document[name] for name in ("targets", "changed", "refused", "unknown")} == {
+        "targets": 3,
+        "changed": 1,
+        "refused": 1,
+        "unknown": 1,
+    }
+    assert [each["line"] for each in ended.document["not_done"]] == [3, 4]
+    assert "register-" not in ended.out + ended.err
+    asked = gateway.stand_in.asked[0]
+    assert asked.status == issuance_pb2.CREDENTIAL_STATUS_ATTRIBUTES_CHANGED
+    assert [each.local_subject for each in asked.targets] == ["register-1", "register-2", "register-3"]
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("revoke", issuance_pb2.CREDENTIAL_STATUS_REVOKED),
+        ("suspend", issuance_pb2.CREDENTIAL_STATUS_SUSPENDED),
+        ("resume", issuance_pb2.CREDENTIAL_STATUS_VALID),
+    ],
+)
+def test_one_credential_changes(gateway: Gateway, command: str, status: int) -> None:
+    gateway.stand_in.answer = results((1, 0, True))
+    assert mrg("status", command, *gateway.reach, "--credential", "c" * 22).code == 0
+    asked = gateway.stand_in.asked[0]
+    assert (asked.status, asked.targets[0].credential_id) == (status, "c" * 22)
+
+
+def test_many_are_sent_in_chunks(gateway: Gateway, tmp_path: Path) -> None:
+    file = tmp_path / "many.txt"
+    file.write_text("".join(f"subject:register-{number}\n" for number in range(700)))
+    gateway.stand_in.answer = results(*[(1, 0, True)] * 500)
+    ended = mrg("status", "revoke", *gateway.reach, "--file", file)
+    # The second chunk has another length than the stand-in's answer, which is then no answer.
+    assert ended.code == 4
+    assert [len(each.targets) for each in gateway.stand_in.asked] == [500, 200]
