@@ -287,7 +287,7 @@ def _key(view: TrustView, issuer: str, kid: str, now: datetime) -> tuple[PublicK
     """
     trusted = view.status_key(issuer, kid, now)
     terms = view.charter.agreement.issuers.get(issuer)
-    if terms is None or trusted.key.algorithm not in terms.algorithms:
+    if terms is None or not terms.allows(trusted.key.algorithm, now):
         raise Rejected(Reason.ALGORITHM_NOT_ALLOWED, "the agreement does not allow the issuer this algorithm")
     return trusted.key, trusted.signed_before
 

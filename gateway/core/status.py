@@ -2,7 +2,8 @@
 
 Rules that live here:
 
-* Only a list that the credential's own issuer registered counts, whatever the credential names.
+* Only a list that the credential's own issuer registered counts, whatever the credential names. A name of its own that
+  the anchors do not attest (yet, or because the issuer had them change it) says nothing; any other is no status.
 * No list, a list that has lapsed, or one whose key is not trusted any more says nothing. Nothing is no evidence: the
   verdict is then indeterminate, and never accepted.
 * Only one value is good.
@@ -15,7 +16,7 @@ from datetime import datetime
 
 from gateway.core.findings import Findings
 from gateway.core.reasons import Indeterminate, Reason, Rejected
-from gateway.core.status_list import StatusList, StatusReference, check_value
+from gateway.core.status_list import StatusList, StatusReference, check_value, is_list_of
 from gateway.core.trust import TrustView
 
 
@@ -37,6 +38,8 @@ def check_status(
     """
     issuer = findings.issuer
     if reference.uri not in view.issuer(issuer).status_lists:
+        if is_list_of(issuer, reference.uri):
+            raise Indeterminate(Reason.STATUS_UNAVAILABLE, "the list is not attested as the issuer's, or not yet")
         raise Rejected(Reason.STATUS_INVALID, "the list is not one that the issuer registered")
     findings.status_list = reference.uri
     held = lists.get(reference.uri)
@@ -58,5 +61,7 @@ def _require_status_key(view: TrustView, held: StatusList, now: datetime) -> Non
         raise Indeterminate(Reason.STATUS_UNAVAILABLE, "the list's key is not trusted any more") from rejection
     except Indeterminate as stale:
         raise Indeterminate(Reason.STATUS_UNAVAILABLE, "the list's key cannot be judged now") from stale
+    if not view.charter.agreement.issuers[held.issuer].allows(trusted.key.algorithm, now):
+        raise Indeterminate(Reason.STATUS_UNAVAILABLE, "the algorithm that signed the list does not count any more")
     if trusted.signed_before is not None and held.issued_at >= trusted.signed_before:
         raise Indeterminate(Reason.STATUS_UNAVAILABLE, "the list was signed after its key was superseded")

@@ -59,9 +59,10 @@ MAX_TTL: Final = timedelta(seconds=86_400)
 MAX_LIFETIME: Final = timedelta(days=7)
 MAX_URI_CHARS: Final = 600
 """Of an entity identifier, and what follows it."""
-MAX_JUMP: Final = 2**41
-"""How far ``seq``, which starts from milliseconds, may run ahead of the clock: 69 years, as numbers of statements may.
-A thief's or a wrong clock's number beyond it must not use up all that there are."""
+MAX_JUMP: Final = 86_400_000
+"""How far ``seq``, which starts from milliseconds, may run ahead of the clock: a day. It never does by itself. A
+thief's or a wrong clock's number is a floor under all right ones, and may not be one for longer. Nor may it be so small
+that a clock, which can be wrong by hours before the anchors' words show it, would lift the floors that are there."""
 MAX_LST_CHARS: Final = 2_800_000
 """MAX_RAW_BYTES that do not shrink, as base64url: 2,797,074."""
 MAX_TOKEN_CHARS: Final = 3_740_000
@@ -163,7 +164,7 @@ def read_registered(issuer: str, value: object) -> Mapping[str, int]:
         if not isinstance(entry, dict) or entry.keys() != {"uri", "size"}:
             raise _invalid("a registered list does not have exactly uri and size")
         uri, size = entry["uri"], entry["size"]
-        if not isinstance(uri, str) or not _is_of(issuer, uri) or uri in lists:
+        if not isinstance(uri, str) or not is_list_of(issuer, uri) or uri in lists:
             raise _invalid("uri of a registered list is not a name under its issuer's, or appears twice")
         if type(size) is not int or not MIN_ENTRIES <= size <= MAX_ENTRIES or size % 4:
             raise _invalid("size of a registered list is out of bounds")
@@ -171,7 +172,8 @@ def read_registered(issuer: str, value: object) -> Mapping[str, int]:
     return lists
 
 
-def _is_of(issuer: str, uri: str) -> bool:
+def is_list_of(issuer: str, uri: str) -> bool:
+    """Whether a list could be an issuer's, by its name."""
     start = issuer + _PATH
     return uri.startswith(start) and _NAME.fullmatch(uri[len(start) :]) is not None
 
@@ -257,9 +259,8 @@ def decode(bits: int, lst: str, *, max_raw: int) -> bytes:
         compressed = b64url_decode(lst)
     except Rejected as error:
         raise _invalid("lst is not base64url") from error
-    stream = (
-        zlib.decompressobj()
-    )  # RFC 1950 alone: neither gzip nor a bare stream, nor one with a dictionary of its own
+    # RFC 1950 alone: neither gzip nor a bare stream, nor one with a dictionary of its own.
+    stream = zlib.decompressobj()
     try:
         raw = stream.decompress(compressed, max_raw + 1)
     except zlib.error as error:

@@ -21,7 +21,7 @@ from gateway.core.encoding import b64url_decode, b64url_encode, write_json
 from gateway.core.findings import Findings
 from gateway.core.jose import Algorithm, PublicKey, SoftwareKey, generate_key
 from gateway.core.predicates import Predicate
-from gateway.core.reasons import Reason, Rejected
+from gateway.core.reasons import Indeterminate, Reason, Rejected
 from gateway.core.status_list import StatusList
 from gateway.core.trust import TrustView
 
@@ -346,6 +346,11 @@ class Attempt:
     def refusal(self, presentation: str | None = None) -> Reason:
         with pytest.raises(Rejected) as caught:
             self.judge(presentation)
+        return caught.value.reason
+
+    def indecision(self) -> Reason:
+        with pytest.raises(Indeterminate) as caught:
+            self.judge()
         return caught.value.reason
 
 

@@ -73,4 +73,4 @@ def test_assertion_is_refused(change: Change, reason: Reason) -> None:
 
 
 def test_assertion_with_a_status_has_it_looked_up() -> None:
-    assert changed(Attempt.assertion(), status_reference).refusal() is Reason.STATUS_INVALID
+    assert changed(Attempt.assertion(), status_reference).indecision() is Reason.STATUS_UNAVAILABLE

@@ -186,7 +186,7 @@ def test_first_failed_check_decides(first: int) -> None:
 
 
 def test_credential_with_a_status_has_it_looked_up() -> None:
-    assert changed(Attempt.credential(), status_reference).refusal() is Reason.STATUS_INVALID
+    assert changed(Attempt.credential(), status_reference).indecision() is Reason.STATUS_UNAVAILABLE
 
 
 def test_signature_is_not_verified_for_a_key_nobody_attests() -> None:

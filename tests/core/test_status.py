@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from gateway.core.findings import Step
-from gateway.core.reasons import Indeterminate, Reason
+from gateway.core.reasons import Reason
 from gateway.core.status_list import MIN_ENTRIES, StatusList
 from tests.core.presentations import (
     ISSUER,
@@ -60,12 +60,6 @@ def credential(index: object = INDEX, uri: object = STATUS_LIST) -> Attempt:
     attempt.lists[STATUS_LIST] = held()
     attempt.matter = replace(attempt.matter, status_required=True, max_status_age=timedelta(minutes=15))
     return attempt
-
-
-def undecided(attempt: Attempt) -> Reason:
-    with pytest.raises(Indeterminate) as caught:
-        attempt.judge()
-    return caught.value.reason
 
 
 def test_a_good_status_is_accepted_and_noted() -> None:
@@ -121,7 +115,6 @@ REFERENCES: Final[Mapping[str, tuple[object, object]]] = {
     "98 2^53 - 1": (2**53 - 1, STATUS_LIST),
     "109 a list on this machine": (INDEX, "http://127.0.0.1/status/list-1"),
     "109 a file": (INDEX, "file:///etc/passwd"),
-    "109 a list of the issuer that it did not register": (INDEX, f"{ISSUER}/status/list-2"),
     "109 a list in other case": (INDEX, STATUS_LIST.upper()),
     "109 the list with a slash behind": (INDEX, f"{STATUS_LIST}/"),
     "109 the list with a query": (INDEX, f"{STATUS_LIST}?x"),
@@ -133,6 +126,11 @@ REFERENCES: Final[Mapping[str, tuple[object, object]]] = {
 @pytest.mark.parametrize(("index", "uri"), REFERENCES.values(), ids=REFERENCES.keys())
 def test_a_reference_that_leads_nowhere_is_refused(index: object, uri: object) -> None:
     assert credential(index=index, uri=uri).refusal() is Reason.STATUS_INVALID
+
+
+def test_a_list_of_the_issuer_that_is_not_attested_says_nothing() -> None:
+    # 109: no connection, and never accepted. But the anchors may attest it a moment later.
+    assert credential(uri=f"{ISSUER}/status/list-2").indecision() is Reason.STATUS_UNAVAILABLE
 
 
 @pytest.mark.parametrize(
@@ -165,10 +163,10 @@ UNKNOWN: Final[Mapping[str, Mapping[str, StatusList]]] = {
 def test_where_nothing_is_known_the_verdict_is_indeterminate(lists: Mapping[str, StatusList]) -> None:
     attempt = credential()
     attempt.lists = dict(lists)
-    assert undecided(attempt) is Reason.STATUS_UNAVAILABLE
+    assert attempt.indecision() is Reason.STATUS_UNAVAILABLE
     # Also where the matter could do without: what names a status is judged by it.
     attempt.matter = replace(attempt.matter, status_required=False)
-    assert undecided(attempt) is Reason.STATUS_UNAVAILABLE
+    assert attempt.indecision() is Reason.STATUS_UNAVAILABLE
 
 
 def test_a_list_just_young_enough_counts() -> None:
@@ -182,7 +180,7 @@ def test_what_a_superseded_key_signed_before_counts_and_not_after() -> None:
     attempt.view.status_keys[ISSUER, STATUS_KEY.public.kid].signed_before = NOW
     assert attempt.is_accepted()
     attempt.view.status_keys[ISSUER, STATUS_KEY.public.kid].signed_before = NOW - timedelta(seconds=100)
-    assert undecided(attempt) is Reason.STATUS_UNAVAILABLE
+    assert attempt.indecision() is Reason.STATUS_UNAVAILABLE
 
 
 def test_108_a_credential_without_status_where_one_is_demanded_is_refused() -> None:
