@@ -146,7 +146,9 @@ class App:
             deadlines=partial(_certificate_ends, config),
         )
         opened.callback(self._rotation.stop)
-        self._restoration = Restoration(store, self._resolver, [peer.province for peer in peers])
+        self._restoration = Restoration(
+            store, self._resolver, [peer.province for peer in peers], recover=self._recover_lists
+        )
         if config.entities.issuer is not None:
             self._register = self._open_register(opened, config.entities.issuer, keys, store, key_store)
         self._ledger = Ledger(store, world, lambda: self._resolver.view.clock_floor)
@@ -201,6 +203,10 @@ class App:
 
     def _may_sign_lists(self) -> bool:
         return self._resolver.is_ready and self._restoration.is_whole and not self._resolver.is_clock_regressed
+
+    def _recover_lists(self) -> None:
+        if self._issuer is not None:
+            self._register.recover()
 
     def _pairwise_key(self, key_store: KeyStore, name: SecretName, options: PairwiseOptions) -> PairwiseKey:
         now, until = self._world.now(), options.mapped_until

@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
 
 from gateway.clock import World
@@ -39,6 +38,7 @@ _log = get_logger("prefetch")
 class _Pause:
     until: float
     seconds: float
+    is_refusal: bool
 
 
 class Prefetch:
@@ -55,7 +55,7 @@ class Prefetch:
         self._peer = peer
         self._statuses = statuses
         self._world = world
-        self._heads: Mapping[str, int] = MappingProxyType({})
+        self._heads: Mapping[str, int] | None = None
         self._pauses: dict[str, _Pause] = {}
         self._fetching = threading.Lock()
         self._look = threading.Event()
@@ -71,11 +71,29 @@ class Prefetch:
         """Look again whether there is anything to fetch: what we want has changed. Never waits."""
         self._look.set()
 
+    def reconsider(self) -> None:
+        """Let what was refused be asked for again: what it was judged by has changed."""
+        for uri, pause in [*self._pauses.items()]:
+            if pause.is_refusal:
+                self._pauses.pop(uri, None)
+
+    @property
+    def has_given_all(self) -> bool:
+        """Whether the peer has given, since the start, every list that it says it holds and we could want."""
+        heads = self._heads
+        return heads is not None and not any(
+            self._statuses.wants(uri, seq) and not self._was_refused(uri) for uri, seq in heads.items()
+        )
+
+    def _was_refused(self, uri: str) -> bool:
+        pause = self._pauses.get(uri)
+        return pause is not None and pause.is_refusal
+
     def fetch(self) -> None:
         """Fetch all that is due, now. Never raises."""
         with self._fetching:
-            for uri in [*self._heads]:
-                seq = self._heads.get(uri)  # as the peer says by now
+            for uri in [*(self._heads or {})]:
+                seq = (self._heads or {}).get(uri)  # as the peer says by now
                 if self._stop.is_set():
                     return
                 if seq is None or not self._statuses.wants(uri, seq):
@@ -125,12 +143,15 @@ class Prefetch:
         seconds = first if last is None else min(max(first, last.seconds * 2), MAX_PAUSE_SECONDS)
         # A tenth of jitter: others found the same peer down at the same moment.
         jitter = 0.9 + 0.2 * self._world.random_bytes(1)[0] / 255
-        self._pauses[uri] = _Pause(until=time.monotonic() + seconds * jitter, seconds=seconds)
+        self._pauses[uri] = _Pause(
+            until=time.monotonic() + seconds * jitter, seconds=seconds, is_refusal=outcome is Outcome.REFUSED
+        )
 
     def _is_due(self, uri: str) -> bool:
         pause = self._pauses.get(uri)
         return pause is None or time.monotonic() >= pause.until
 
     def _seconds_until_due(self) -> float | None:
-        pauses = [pause.until for uri, pause in [*self._pauses.items()] if uri in self._heads]
+        heads = self._heads or {}
+        pauses = [pause.until for uri, pause in [*self._pauses.items()] if uri in heads]
         return max(0.0, min(pauses) - time.monotonic()) if pauses else None

@@ -216,6 +216,10 @@ class Resolver:
         found = self._correspondents.get(province)
         return None if found is None else found.heard_at
 
+    def has_told_all(self, province: str) -> bool:
+        """Whether a province's gateway has given, since the start, its documents and the status lists it holds."""
+        return self.last_heard(province) is not None and self._prefetches[province].has_given_all
+
     def take_acknowledgement(self, token: str) -> None:
         """Take another gateway's word on which trust it enforces.
 
@@ -432,12 +436,15 @@ class Resolver:
                 _log.error("acknowledgement_failed", exc_info=error)
 
     def _renew_statuses(self) -> None:
-        version = 0
+        version, judged_by = 0, ""
         while not self._stop.is_set():
             version, _ = self.wait_for_change(version, PUBLISH_SECONDS)
             try:
                 self.statuses.renew()
+                changed, judged_by = self.view.view_id != judged_by, self.view.view_id
                 for prefetch in self._prefetches.values():
+                    if changed:
+                        prefetch.reconsider()  # what was refused may be signed with a key that is known now
                     prefetch.wake()  # what was nobody's list may be an issuer's now
             except Exception as error:  # noqa: BLE001 - as above
                 _log.error("status_lists_not_renewed", exc_info=error)

@@ -3,13 +3,14 @@
 The store tells that it was put back (``storage.Lineage``); an intact one is taken at its word, also when nobody can be
 reached. A backup lacks revocations, withdrawals and charters that were known here before, and whoever put it back may
 be the one who keeps the peers away. So it is whole again only when as many other provinces have answered since the
-start as make it impossible that all of them keep something back: one more than the quorum can do without.
+start as make it impossible that all of them keep something back: one more than the quorum can do without. An answer is
+the trust documents and every status list that the peer holds: a list from the backup calls good what was revoked since.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.logs import get_logger
@@ -24,17 +25,27 @@ _log = get_logger("restoration")
 class Restoration:
     """Whether what is held may be decided by. Thread-safe."""
 
-    def __init__(self, store: Lineage, resolver: Resolver, peers: Sequence[str]) -> None:
+    def __init__(
+        self,
+        store: Lineage,
+        resolver: Resolver,
+        peers: Sequence[str],
+        *,
+        recover: Callable[[], object] = lambda: None,
+    ) -> None:
         """Look whether the store was put back.
 
         Args:
             store: tells whether it was, and remembers when that is made good.
             resolver: hears from the peers; made at this start.
             peers: their provinces.
+            recover: writes down, of what the others have told, what nobody else keeps for us; called before the store
+                is taken at its word again. Raises StorageError.
         """
         self._store = store
         self._resolver = resolver
         self._peers = frozenset(peers)
+        self._recover = recover
         self._lock = threading.Lock()
         self._incomplete = store.is_restored
         if self._incomplete:
@@ -47,12 +58,12 @@ class Restoration:
             return True
         if self._resolver.is_clock_regressed:
             return False  # nothing that peers say is taken in
-        if sum(self._resolver.last_heard(each) is not None for each in self._peers) < self._needed():
+        if sum(self._resolver.has_told_all(each) for each in self._peers) < self._needed():
             return False
         with self._lock:
             if self._incomplete:
                 self._settle()
-        return True
+        return not self._incomplete
 
     def _needed(self) -> int:
         charter = self._resolver.view.charter
@@ -60,6 +71,11 @@ class Restoration:
         return min(count - charter.quorum + 1, count - 1)  # an anchor alone has nobody to ask
 
     def _settle(self) -> None:
+        try:
+            self._recover()
+        except StorageError as error:
+            _log.error("restoration_not_completed", exc_info=error)
+            return
         try:
             self._store.settle_restored()
         except StorageError as error:

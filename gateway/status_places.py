@@ -18,7 +18,7 @@ Rules (Token Status List draft-20 section 12, and ours):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -164,16 +164,37 @@ class Places:
         self._register(OwnList(uri=uri, size=self._size, opened_at=now, closed=False))
         _log.info("status_list_opened", count=len(self._lists))
 
-    def adopt(self, registered: Mapping[str, int], now: datetime) -> None:
-        """Take in lists that are registered as ours and that we do not know: a backup was put back.
+    def knows(self, uri: str) -> bool:
+        """Whether a list is one of ours that we know, kept still or not."""
+        return uri in self._lists
+
+    def adopt(self, uri: str, size: int, entries: bytes, now: datetime) -> None:
+        """Take in a list that is registered as ours and that we do not know: the database was lost.
+
+        Args:
+            uri: the list.
+            size: as registered.
+            entries: what it says.
+            now: the time.
 
         Raises:
             StorageError: it could not be written.
         """
-        for uri, size in registered.items():
-            if uri not in self._lists:
-                self._keep(self._register(OwnList(uri=uri, size=size, opened_at=now, closed=True)))
-                _log.warning("status_list_adopted", entries=size)
+        # Before the list itself: known without what it says, it would be signed as if nothing had ever been set.
+        set_in_it = _List(
+            uri=uri, size=size, opened_at=now, closed=True, used=0, last_expiry=None, entries=bytearray(entries)
+        )
+        self._store.write(
+            [
+                OwnStatus(uri=uri, place=place, credential_id=None, status=int(set_in_it.at(place)), changed_at=now)
+                for index, byte in enumerate(entries[: size // _PER_BYTE])
+                if byte
+                for place in range(index * _PER_BYTE, (index + 1) * _PER_BYTE)
+                if set_in_it.at(place)
+            ]
+        )
+        self._keep(self._register(OwnList(uri=uri, size=size, opened_at=now, closed=True)))
+        _log.warning("status_list_adopted", entries=size)
 
     def _register(self, own: OwnList) -> _List:
         self._store.add_lists([own])
@@ -265,14 +286,13 @@ class Places:
             decoys = self._fresh_decoy(self._lists[uri], Status.REVOKED)
             self._write([(replace(place, changed_at=now), status) for place, status in decoys])
 
-    def take_over(self, uri: str, entries: bytes, now: datetime, *, which: frozenset[Status]) -> int:
+    def take_over(self, uri: str, entries: bytes, now: datetime) -> int:
         """Take over what is set in a list of ours that others hold, where it is graver than what we know.
 
         Args:
             uri: the list.
             entries: what it says.
             now: the time.
-            which: what is taken over.
 
         Returns:
             How many entries were.
@@ -289,7 +309,7 @@ class Places:
                 continue
             for place in range(index * _PER_BYTE, (index + 1) * _PER_BYTE):
                 said = Status(theirs >> place % _PER_BYTE * BITS & _MASK)
-                if said in which and graver(ours.at(place), said) is not ours.at(place):
+                if graver(ours.at(place), said) is not ours.at(place):
                     changes.append((OwnStatus(uri=uri, place=place, credential_id=None, changed_at=now), said))
         self._write(changes)
         return len(changes)

@@ -18,15 +18,18 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final
 
 from gateway.clock import World
-from gateway.core.credential_status import FINAL, MAX_TARGETS, Change, SubjectTarget, Target, judge
+from gateway.core.credential_status import MAX_TARGETS, Change, SubjectTarget, Target, judge
 from gateway.core.encoding import keyed_digest
 from gateway.core.jose import Signer, sign_compact
 from gateway.core.key_schedule import KeyPurpose
 from gateway.core.reasons import InvalidRequest, Unavailable
 from gateway.core.status_list import (
+    BITS,
+    MAX_LISTS,
     MIN_ENTRIES,
     STATUS_LIST_TYPE,
     Status,
@@ -52,7 +55,6 @@ STEP_BACK: Final = timedelta(seconds=60)
 """A clock that was put back by no more than this goes on signing, with the time it had."""
 OWN: Final = "own"
 """Where the lists come from that we sign; beside the names of peers."""
-_ANY: Final = frozenset(Status)
 _LATER: Final = "what was changed is on disk, and handed out as soon as it can be signed"
 
 _log = get_logger("status")
@@ -135,8 +137,8 @@ class StatusRegister:
         self._lock = threading.Lock()
         """Guards the places. Never held while somebody is waited for, but the disk."""
         self._places = Places(store=store, issuer=issuer, size=size, world=world, restored=restored)
-        # What an intact store has made valid again since the last signature is not to be suspended again by that.
-        self._taken: dict[str, int] = {} if restored else {uri: each.seq for uri, each in self._own_held().items()}
+        self._missed: dict[str, int] = {}
+        """Lists registered as ours that we do not know, or not yet again."""
         self._changes = 0
         self._published = 0
         self._publishing = threading.Lock()
@@ -146,8 +148,6 @@ class StatusRegister:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         with self._lock:
-            for uri, each in self._own_held().items():
-                self._places.take_over(uri, each.entries, self._world.now(), which=FINAL)
             self._places.open_due(self._world.now())
         keys.on_change(self.tick)
 
@@ -259,9 +259,18 @@ class StatusRegister:
         return [ListSummary(own=each, held=held.get(each.uri)) for each in kept]
 
     def metadata(self) -> Sequence[Mapping[str, str | int]]:
-        """Give the lists as the issuer's configuration names them."""
+        """Give the lists as the issuer's configuration names them.
+
+        Those among them that only others know: whoever lost the database must not take back the lists by which the
+        others judge what was issued.
+        """
+        registered = self._registered()
         with self._lock:
-            return [{"uri": each.uri, "size": each.size} for each in self._places.kept(self._world.now())]
+            # Also when the anchors have to attest all anew: for a moment, then, nothing of ours is registered.
+            self._missed |= registered
+            self._missed = {uri: size for uri, size in self._missed.items() if not self._places.knows(uri)}
+            lists = {each.uri: each.size for each in self._places.kept(self._world.now())} | self._missed
+        return [{"uri": uri, "size": size} for uri, size in islice(lists.items(), MAX_LISTS)]
 
     def _own_held(self) -> Mapping[str, StatusList]:
         current = self._statuses.current
@@ -321,12 +330,31 @@ class StatusRegister:
         self._published = number
 
     def _take_in(self, registered: Mapping[str, int], now: datetime) -> None:
-        self._places.adopt(registered, now)
+        current = self._statuses.current
+        for uri, size in registered.items():
+            held = current.get(uri)
+            # What it said is not known before it is held; until then nobody signs it.
+            if not self._places.knows(uri) and held is not None and held.bits == BITS:
+                self._places.adopt(uri, size, held.entries, now)
         for uri, held in self._own_held().items():
-            if held.seq > max(self._taken.get(uri, 0), self._signed.get(uri, _NEVER).seq):
-                count = self._places.take_over(uri, held.entries, now, which=_ANY)
-                self._taken[uri] = held.seq
-                _log.warning("status_list_returned", seq=held.seq, count=count)
+            if held.seq > self._signed.get(uri, _Signed(0, held.seq)).seq:
+                # Signed with our key, and not by us. Nothing that it says is taken over: a thief would set for good
+                # what no new key can undo. It is signed over at once.
+                _log.error("status_list_of_a_stranger", seq=held.seq, kid=held.kid)
+
+    def recover(self) -> None:
+        """Take over what others hold of ours and a backup that was put back does not know.
+
+        To be called once the others have been heard, and before anybody trusts the store again.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        with self._lock:
+            for uri, held in self._own_held().items():
+                if held.bits == BITS:
+                    count = self._places.take_over(uri, held.entries, self._world.now())
+                    _log.warning("status_list_returned", seq=held.seq, count=count)
 
     def _renew(self, own: OwnList, signer: Signer, now: datetime) -> bool:
         """Sign a list if that is due. False: it was not accepted."""
@@ -345,11 +373,13 @@ class StatusRegister:
             version = self._places.version(held.uri)
             if self._signed.get(held.uri, _NEVER) == _Signed(version, held.seq):
                 return True  # the common case: nothing has to be compared
-            return self._places.entries(held.uri) == held.entries
+            return held.bits == BITS and self._places.entries(held.uri) == held.entries
 
     def _sign(self, uri: str, held: StatusList | None, signer: Signer, now: datetime) -> bool:
         text = self._text(uri)
-        seq = next_list_seq(max(0 if held is None else held.seq, self._signed.get(uri, _NEVER).seq), now)
+        # The floor outlives the list: what others remember of one that lapsed, or whose key was revoked, is above it.
+        floor = self._statuses.floor(uri)
+        seq = next_list_seq(0 if floor is None else floor.seq, now)
         if held is not None and now < held.issued_at <= now + STEP_BACK:
             now = held.issued_at  # the clock was put right a little; a list older than the last is none
         claims = status_list_claims(

@@ -393,7 +393,6 @@ class Federation:
             on_own_revocations=lambda known: _take_revocations(ring, ids, known),
         )
         ring.on_change(resolver.publish_own)
-        restoration = Restoration(store, resolver, list(peers))
         register_store = SqliteRegister(self.directory / f"{province.code}.sqlite", store)
         register = StatusRegister(
             issuer=ids.issuer,
@@ -406,6 +405,7 @@ class Federation:
             may_sign=lambda: resolver.is_ready and restoration.is_whole and not resolver.is_clock_regressed,
             restored=store.is_restored,
         )
+        restoration = Restoration(store, resolver, list(peers), recover=register.recover)
         ledger = Ledger(store, self.world, lambda: resolver.view.clock_floor)
         service = RelyingService(
             identity=f"{ids.gateway}/services/counter",
