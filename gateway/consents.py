@@ -15,6 +15,7 @@ from gateway.config import RelyingService
 from gateway.core.agreement import Agreement
 from gateway.core.consent import MAX_CONSENT_LIFETIME, Consent
 from gateway.core.encoding import b64url_encode
+from gateway.core.predicates import asked_about
 from gateway.core.reasons import InvalidRequest, NotHeld, NotPermitted, Unavailable
 from gateway.storage import ConsentStore, StorageError
 from gateway.tls import Caller
@@ -58,7 +59,7 @@ class Consents:
             raise NotPermitted("relying service is not registered for this matter")
         if matter.consent is None:
             raise InvalidRequest("matter", "does not rest on consent")
-        if not claims <= matter.released_claims | matter.actor_released_claims:
+        if not claims <= matter.released_claims | matter.actor_released_claims | asked_about(matter):
             raise InvalidRequest("claims", "names a claim that the matter may not have")
         if not claims >= matter.required_claims | matter.actor_required_claims:
             raise InvalidRequest("claims", "lacks a claim that the matter requires")

@@ -400,8 +400,11 @@ class Verifier:
         if case.request.consent is None:
             return None
         # While the issuer's key is replaced, a person is still who they were when the consent was first used.
-        person = self._reference("consent", presented.issuer, presented.previous_subject or presented.subject)
-        return ConsentUse(consent_id=case.request.consent.consent_id, subject=person)
+        subject, previous = (
+            self._reference("consent", presented.issuer, each) if each else ""
+            for each in (presented.subject, presented.previous_subject)
+        )
+        return ConsentUse(consent_id=case.request.consent.consent_id, subject=subject, previous_subject=previous)
 
     def _reference(self, purpose: str, *parts: str) -> str:
         return keyed_digest(self._reference_key, purpose, *parts)

@@ -160,11 +160,11 @@ def entry(federation: Federation, number: int, verdict: str = "accepted") -> Aud
 def test_a_withdrawal_that_came_while_it_was_judged_still_counts(consenting: Federation) -> None:
     store, consent_id = consenting[AH].store, record(consenting)
 
-    def decision(number: int, subject: str) -> LedgerEntry:
+    def decision(number: int, subject: str, previous: str = "") -> LedgerEntry:
         return LedgerEntry(
             entry=entry(consenting, number),
             otherwise=lambda against: entry(consenting, number, against.name),
-            consent=ConsentUse(consent_id=consent_id, subject=subject),
+            consent=ConsentUse(consent_id=consent_id, subject=subject, previous_subject=previous),
         )
 
     # In one group, too: the second person comes after the first.

@@ -144,14 +144,30 @@ def test_every_cheat_is_turned_away_for_its_own_reason(demo: Played) -> None:
         "stolen-credential": "KEY_BINDING_INVALID",
         "forged-by-a-province": "KEY_UNKNOWN",
         "self-made-issuer": "ISSUER_UNKNOWN",
+        "guardian-of-another-matter": "AUTHORITY_EXCEEDED",
+        "agent-instead-of-guardian": "ACTOR_NOT_ACCEPTED",
+        "newborn-no-consent": "CONSENT_MISSING",
+        "newborn-consent-of-another": "CONSENT_INVALID",
+        "newborn-consent-withdrawn": "CONSENT_WITHDRAWN",
+        "enterprise-authority-ended": "AUTHORITY_EXCEEDED",
+        "enterprise-by-a-person": "CREDENTIAL_TYPE_NOT_ACCEPTED",
+        "revoked": "CREDENTIAL_REVOKED",
+        "suspended": "CREDENTIAL_SUSPENDED",
+        "residence-moved": "ATTRIBUTES_STALE",
     }
     (refused,) = (step for step in demo.steps if step["verdict"] == "not_permitted")
     assert refused["step"] == "matter-not-registered"
 
 
 def test_an_outage_harms_nobody_else(demo: Played) -> None:
-    verdicts = {step["step"]: step["verdict"] for step in demo.steps[-3:]}
-    assert verdicts == {"issuer-down": "accepted", "restarted-alone": "accepted", "all-back": "accepted"}
+    verdicts = {step["step"]: (step["verdict"], step["reason"]) for step in demo.steps[-5:]}
+    assert verdicts == {
+        "issuer-down": ("accepted", ""),
+        "restarted-alone": ("accepted", ""),
+        "status-too-old": ("indeterminate", "STATUS_UNAVAILABLE"),
+        "status-old-enough-for-a-licence": ("accepted", ""),
+        "all-back": ("accepted", ""),
+    }
 
 
 def test_the_demo_leaves_no_process(demo: Played) -> None:
@@ -213,7 +229,7 @@ def up(demo: Played, folder: Path) -> Iterator[Up]:
 
 
 def test_a_lab_can_be_started_again(up: Up) -> None:
-    assert "36 steps, 36 as expected.\n" in up.said
+    assert "56 steps, 56 as expected.\n" in up.said
     assert len(processes(up.folder)) == 4
 
 
@@ -259,6 +275,7 @@ def test_software_of_another_vendor_can_be_an_issuer_with_the_labs_key(up: Up) -
     claims = {
         "iss": entry["entity"],
         "sub": "v1.another-vendors-subject",
+        "sub_type": "natural",
         "aud": f"{entity_ids(JS).gateway}/services/court",
         "iat": now,
         "exp": now + 120,

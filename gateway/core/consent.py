@@ -35,13 +35,16 @@ class Consent:
     withdrawn_at: datetime | None = None
 
 
-def check_consent(consent: Consent | None, *, service: str, matter: Matter, now: datetime) -> None:
+def check_consent(
+    consent: Consent | None, *, service: str, matter: Matter, asked: frozenset[str], now: datetime
+) -> None:
     """Check that a consent named in a request covers it.
 
     Args:
         consent: what is on record under the reference; None: nothing is.
         service: identifier of the relying service that asks.
         matter: what it asks for.
+        asked: the claims that its questions are about.
         now: the time.
 
     Raises:
@@ -56,3 +59,6 @@ def check_consent(consent: Consent | None, *, service: str, matter: Matter, now:
         raise Rejected(Reason.CONSENT_INVALID, "the consent has lapsed")
     if not consent.claims >= matter.required_claims | matter.actor_required_claims:
         raise Rejected(Reason.CONSENT_INVALID, "the consent does not cover what the matter requires")
+    # An answer tells of a claim as its value does, and enough answers tell the value.
+    if matter.consent is not None and not consent.claims >= asked:
+        raise Rejected(Reason.CONSENT_INVALID, "the consent does not cover what is asked about")

@@ -210,7 +210,7 @@ def verify_presentation(
     # 9. The matter's policy, before 8: a credential that is refused anyway needs no status.
     findings.step = Step.POLICY
     if request.consent_id:
-        check_consent(request.consent, service=request.service, matter=matter, now=now)
+        check_consent(request.consent, service=request.service, matter=matter, asked=findings.asked, now=now)
         findings.consented = True
     check_matter(findings, matter, now)
     released = _release(disclosed, request, now)
@@ -235,11 +235,17 @@ def verify_presentation(
         answers=released.answers,
         issued_at=statement.issued_at,
         authenticated_at=statement.authenticated_at,
-        expires_at=statement.expires_at,
+        expires_at=_ends_at(statement),
         holder_bound=bound.holder_bound,
         replay=bound.replay,
         stale=now >= trusted.fresh_until,
     )
+
+
+def _ends_at(statement: Statement) -> datetime:
+    # Who acts for somebody does so no longer than they may.
+    ends = None if statement.actor is None else statement.actor.expires_at
+    return statement.expires_at if ends is None else min(ends, statement.expires_at)
 
 
 # -- step 2: structure ------------------------------------------------------------------------------------------------

@@ -68,13 +68,20 @@ def may_ask(matter: Matter, predicate: Predicate) -> bool:
             return claim in matter.comparable_claims
 
 
+def asked_about(matter: Matter) -> frozenset[str]:
+    """Give the claims that the matter's questions can be about."""
+    ages = {BIRTH_CLAIM, AGE_CLAIM} if Question.AGE_AT_LEAST in matter.questions else set()
+    households = {HOUSEHOLD_CLAIM} if Question.HOUSEHOLD_IN in matter.questions else set()
+    return matter.comparable_claims | ages | households
+
+
 def needed(predicates: Sequence[Predicate], claims: Mapping[str, Any]) -> frozenset[str]:
     """Give the claims that the answers need; of two that would do, the one that was presented."""
     found: set[str] = set()
     for predicate in predicates:
         match predicate:
             case AgeAtLeast():
-                found.add(AGE_CLAIM if BIRTH_CLAIM not in claims and AGE_CLAIM in claims else BIRTH_CLAIM)
+                found.add(AGE_CLAIM if claims.get(BIRTH_CLAIM) is None and AGE_CLAIM in claims else BIRTH_CLAIM)
             case HouseholdIn():
                 found.add(HOUSEHOLD_CLAIM)
             case ClaimMatches(claim=claim):
@@ -117,16 +124,23 @@ def household_province(region: object) -> str:
 
 
 def _is_at_least(years: int, claims: Mapping[str, Any], now: datetime) -> bool:
-    if BIRTH_CLAIM in claims:
-        return _age(_birth_date(claims[BIRTH_CLAIM]), now.astimezone(_CHINA).date()) >= years
+    if claims.get(BIRTH_CLAIM) is not None:
+        age = _age(_birth_date(claims[BIRTH_CLAIM]), now.astimezone(_CHINA).date())
+        if age < 0:
+            raise Rejected(Reason.CLAIM_INVALID, "birthdate is a day to come")
+        return age >= years
     thresholds = claims.get(AGE_CLAIM)
     if not isinstance(thresholds, dict) or not all(
         _THRESHOLD.fullmatch(name) and isinstance(holds, bool) for name, holds in thresholds.items()
     ):
         raise Rejected(Reason.CLAIM_INVALID, "age_equal_or_over is not a table of ages")
-    if any(holds and int(name) >= years for name, holds in thresholds.items()):
+    reached = [int(name) for name, holds in thresholds.items() if holds]
+    missed = [int(name) for name, holds in thresholds.items() if not holds]
+    if reached and missed and max(reached) >= min(missed):
+        raise Rejected(Reason.CLAIM_INVALID, "age_equal_or_over contradicts itself")
+    if any(age >= years for age in reached):
         return True
-    if any(not holds and int(name) <= years for name, holds in thresholds.items()):
+    if any(age <= years for age in missed):
         return False
     raise Rejected(Reason.REQUIRED_CLAIM_MISSING, "no age was disclosed that tells")
 

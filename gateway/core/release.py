@@ -24,7 +24,18 @@ from gateway.core.predicates import HOUSEHOLD_CLAIM, Predicate, answer, househol
 from gateway.core.reasons import Reason, Rejected
 
 _OF_PERSONS: Final = frozenset(
-    {"id_number", "id_type", "birthdate", "age_equal_or_over", "gender", "ethnicity", "hukou_region", "id_valid_to"}
+    {
+        "name",
+        "id_number",
+        "id_type",
+        "birthdate",
+        "age_equal_or_over",
+        "gender",
+        "ethnicity",
+        "hukou_region",
+        "id_valid_to",
+        "phone_number",
+    }
 )
 _OF_ORGANISATIONS: Final = frozenset({"uscc", "organisation_name"})
 _FOREIGN: Final = {SubjectType.NATURAL: _OF_ORGANISATIONS, SubjectType.LEGAL: _OF_PERSONS}

@@ -60,6 +60,8 @@ class ConsentUse:
     consent_id: str
     subject: str
     """A keyed reference."""
+    previous_subject: str
+    """By the key before, while the issuer replaces its key; else empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +178,10 @@ class Lineage(Protocol):
         """Whether it lacks something that it had known, and nobody has made that good since."""
 
     def settle_restored(self) -> None:
-        """Note, durably, that what it lacked was learned again from others."""
+        """Note, durably, that what it lacked was learned again from others.
+
+        What no other can know does not survive: consents on record, some of which may have been withdrawn since.
+        """
 
 
 class AnchorStore(Protocol):

@@ -119,6 +119,8 @@ class SqliteStore:
                     "UPDATE lineage SET restored = 0, generation = max(generation, ?) + 1", (self._mark.read() or 0,)
                 )
                 (generation,) = db.execute("SELECT generation FROM lineage").fetchone()
+                # Nobody can say which were withdrawn since: those that stand are signed, and can be recorded anew.
+                db.execute("DELETE FROM consents")
             self._restored = False
             self._mark.write(generation)
 
@@ -241,7 +243,7 @@ class SqliteStore:
 
     def withdraw_consent(self, consent_id: str, service: str, at: datetime) -> datetime | None:
         """Note that a consent was withdrawn; see ``ConsentStore``."""
-        with self._lock, transaction(self._connection) as db:
+        with self._lock, self._durable_change() as db:
             db.execute(
                 "UPDATE consents SET withdrawn_at = coalesce(withdrawn_at, ?) WHERE consent_id = ? AND service = ?",
                 (seconds(at), consent_id, service),
@@ -501,8 +503,8 @@ def _use(db: sqlite3.Connection, item: LedgerEntry) -> Outcome:
     if item.consent is None:
         return Outcome.WRITTEN
     cursor = db.execute(
-        "UPDATE consents SET subject = ?1 WHERE consent_id = ?2 AND withdrawn_at IS NULL AND subject IN ('', ?1)",
-        (item.consent.subject, item.consent.consent_id),
+        "UPDATE consents SET subject = ?1 WHERE consent_id = ?2 AND withdrawn_at IS NULL AND subject IN ('', ?1, ?3)",
+        (item.consent.subject, item.consent.consent_id, item.consent.previous_subject),
     )
     if cursor.rowcount == 1:
         return Outcome.WRITTEN

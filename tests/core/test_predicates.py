@@ -71,17 +71,21 @@ def test_thresholds_that_do_not_tell_are_no_answer() -> None:
         assert refused(AgeAtLeast(18), {"age_equal_or_over": stated}) is Reason.REQUIRED_CLAIM_MISSING
 
 
-@pytest.mark.parametrize("born", ["20080101", "2008-13-01", "2008-02-30", 2008, None, "2008-1-1", "二〇〇八"], ids=str)
+@pytest.mark.parametrize(
+    "born", ["20080101", "2099-01-01", "2008-13-01", "2008-02-30", 2008, "2008-1-1", "二〇〇八"], ids=str
+)
 def test_what_is_no_birth_date_is_refused(born: object) -> None:
     assert refused(AgeAtLeast(18), {"birthdate": born}) is Reason.CLAIM_INVALID
 
 
-@pytest.mark.parametrize("stated", [[], "18", {"18": 1}, {"x": True}, {"-1": True}, {"018": True}], ids=str)
+@pytest.mark.parametrize(
+    "stated", [[], "18", {"18": 1}, {"x": True}, {"-1": True}, {"018": True}, {"18": False, "21": True}], ids=str
+)
 def test_what_is_no_table_of_ages_is_refused(stated: object) -> None:
     assert refused(AgeAtLeast(18), {"age_equal_or_over": stated}) is Reason.CLAIM_INVALID
 
 
-@given(st.dates(min_value=datetime(1900, 1, 1).date()), st.integers(1, 150))  # noqa: DTZ001 - a calendar date
+@given(st.dates(min_value=datetime(1900, 1, 1).date(), max_value=NOON.date()), st.integers(1, 150))  # noqa: DTZ001 - a calendar date
 def test_who_is_so_old_is_also_a_year_younger(born: Any, years: int) -> None:
     claims = {"birthdate": born.isoformat()}
     if years > 1 and answer(AgeAtLeast(years), claims, NOON):

@@ -206,13 +206,17 @@ class RealFederation:
         claims = self.statement(at, entity_ids(of).anchor)
         return claims is not None and self.now.timestamp() - claims["iat"] < FRESH.total_seconds()
 
+    def holds_lists(self, at: Province, of: Province) -> bool:
+        """Whether a gateway can tell what became of a province's credentials."""
+        return any(head.uri.startswith(f"{entity_ids(of).issuer}/") for head in self.trust(at).status_lists)
+
     def settle(self, gateways: Iterable[Province] | None = None, within: float = 60.0) -> None:
-        """Wait until each of these gateways has a recent word of the anchor of each other."""
+        """Wait until each of these gateways has a recent word of each other's anchor, and its status lists."""
         among = tuple(self.running if gateways is None else gateways)
         pairs = [(at, of) for at in among for of in among]
 
         def settled() -> bool:
-            pairs[:] = [pair for pair in pairs if not self.is_fresh(*pair)]
+            pairs[:] = [pair for pair in pairs if not (self.is_fresh(*pair) and self.holds_lists(*pair))]
             return not pairs
 
         wait_for(settled, within=within, what=f"fresh word between {[each.code for each in among]}")
@@ -275,6 +279,7 @@ class RealFederation:
         started = [province for province in provinces if province not in self.running]
         self.lab.start(started)
         self._find_again(started)
+        self.settle()
 
     def _find_again(self, started: Iterable[Province]) -> None:
         among = frozenset(started)

@@ -324,12 +324,13 @@ class Rotating:
 def wrong(tally: Tally, down: Iterable[Province] = ()) -> str:
     """What must not have happened, in words; empty when all is well.
 
-    Valid credentials are never rejected and never undecided, and only at a province that was down, or of an issuer
-    that was down, may an answer be missing.
+    Valid credentials are never rejected. Only at a province that was down, or of an issuer that was down, may an answer
+    be missing; and none are undecided but those of an issuer that was down for longer than its status lists are good.
     """
     out = frozenset(down)
-    amiss = [call for call in tally.unanswered if not {call.gateway, call.issuer} & out]
-    return tally.explain() if tally.wrong or amiss else ""
+    amiss = [call for call in tally.wrong if not (call.issuer in out and call.reason == "STATUS_UNAVAILABLE")]
+    amiss += [call for call in tally.unanswered if not {call.gateway, call.issuer} & out]
+    return tally.explain() if amiss else ""
 
 
 # -- charters ---------------------------------------------------------------------------------------------------------
