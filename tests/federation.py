@@ -151,6 +151,8 @@ class MemoryPeer:
     """Numbers of status lists told instead of the true ones."""
     lists: dict[str, str] = field(default_factory=dict)
     """Status lists handed out instead of the true ones."""
+    lists_down: bool = False
+    """Only calls for status lists fail."""
     fetched: list[str] = field(default_factory=list)
     """Names of the status lists it was asked for."""
     acknowledged: list[str] = field(default_factory=list)
@@ -174,6 +176,8 @@ class MemoryPeer:
     def status_list(self, uri: str) -> str:
         self._reach()
         self.fetched.append(uri)
+        if self.lists_down:
+            raise PeerError("DEADLINE_EXCEEDED", reachable=False)
         token = self.lists.get(uri) or self.node().statuses.token(uri)
         if token is None:
             raise PeerError("NOT_FOUND", reachable=True)

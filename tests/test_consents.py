@@ -11,6 +11,7 @@ import pytest
 
 from gateway.consents import Consents
 from gateway.core.consent import MAX_CONSENT_LIFETIME
+from gateway.core.predicates import ClaimMatches
 from gateway.core.reasons import InvalidRequest, NotHeld, NotPermitted, Reason
 from gateway.issuer import Subject
 from gateway.storage import AuditEntry, ConsentUse, LedgerEntry, Outcome
@@ -182,3 +183,40 @@ def test_a_withdrawal_that_came_while_it_was_judged_still_counts(consenting: Fed
         "CONSENT_WITHDRAWN",
         "CONSENT_WITHDRAWN",
     ]
+
+
+def test_it_stays_with_the_person_when_the_issuer_replaces_its_key(consenting: Federation) -> None:
+    store, consent_id = consenting[AH].store, record(consenting)
+
+    def use(number: int, subject: str, previous: str = "") -> Outcome:
+        decision = LedgerEntry(
+            entry=entry(consenting, number),
+            otherwise=lambda against: entry(consenting, number, against.name),
+            consent=ConsentUse(consent_id=consent_id, subject=subject, previous_subject=previous),
+        )
+        (outcome,) = store.commit([decision])
+        return outcome
+
+    # The window in which both are known ends; the same person remains.
+    uses = [use(1, "old"), use(2, "new", "old"), use(3, "new"), use(4, "other", "another")]
+    assert uses == [Outcome.WRITTEN, Outcome.WRITTEN, Outcome.WRITTEN, Outcome.CONSENT_OF_ANOTHER]
+
+
+def test_it_covers_what_is_asked_about_or_nothing_is_answered(tmp_path: Path) -> None:
+    def comparable(claims: dict[str, Any]) -> None:
+        on_consent(claims)
+        for matter in claims["agreement"]["matters"]:
+            if matter["code"] == MATTER:
+                matter["released_claims"] = matter["required_claims"] = ["name"]
+                matter["restricted_claims"] = [each for each in matter["restricted_claims"] if each == "name"]
+                matter["comparable_claims"] = ["id_number"]
+
+    federation = Federation(tmp_path, charter=comparable)
+    question = [ClaimMatches("id_number", XU_CLAIMS["id_number"])]
+    for covered, expected in ((frozenset({"name"}), Reason.CONSENT_INVALID), (frozenset({"name", "id_number"}), None)):
+        wallet = federation.issue()
+        federation.settle()
+        consent_id = record(federation, claims=covered)
+        verdict = federation.verify(*federation.present(wallet), consent_id=consent_id, predicates=question).verdict
+        assert (None if isinstance(verdict, Acceptance) else verdict.reason) is expected
+    federation.close()

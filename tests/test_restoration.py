@@ -18,11 +18,14 @@ from gateway.app import App
 from gateway.clock import system_world
 from gateway.config import Config
 from gateway.config.reader import load_config
+from gateway.core.consent import Consent
+from gateway.core.credential_status import SubjectTarget
 from gateway.core.identifiers import Province
 from gateway.core.jose import generate_key
 from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState
 from gateway.core.memory import TrustMemory
 from gateway.core.reasons import Reason
+from gateway.core.status_list import Status
 from gateway.core.vouching import MemberRecord
 from gateway.lab.folder import prepare_lab
 from gateway.server.listener import FEDERATION_SERVICE, VERIFICATION_SERVICE
@@ -197,6 +200,61 @@ def test_two_of_four_provinces_make_a_backup_whole(federation: Federation, walle
     federation.silence(AH)
     start(federation)
     assert reason(federation.verify(*federation.present(wallet))) is Reason.KEY_REVOKED
+
+
+def test_a_backup_waits_for_the_status_lists_too(federation: Federation) -> None:
+    """Its own list, still good for hours, calls valid what was revoked since."""
+    wallet = federation.issue(SH)
+    path = federation.directory / "ah.sqlite"
+    backup = back_up(path)
+    federation[SH].register.set_status([SubjectTarget(local_subject="person-1")], Status.REVOKED)
+    federation.settle()
+    federation.clock.advance(timedelta(minutes=5))
+    federation.settle()
+    assert reason(federation.verify(*federation.present(wallet))) is Reason.CREDENTIAL_REVOKED
+    federation[AH].close()
+    put_back(backup, path)
+    node = federation.nodes[AH] = federation.build(AH)
+    for peer in node.peers.values():
+        peer.lists_down = True
+    federation.settle(AH)
+    assert reason(federation.verify(*federation.present(wallet))) is Reason.TRUST_STALE
+    for peer in node.peers.values():
+        peer.lists_down = False
+    for _ in range(3):
+        federation.settle(AH)
+    assert reason(federation.verify(*federation.present(wallet))) is Reason.CREDENTIAL_REVOKED
+
+
+def test_a_backup_forgets_the_consents_of_which_it_cannot_know_the_withdrawal(file: Path) -> None:
+    backup = back_up(file)
+    with_consent(backup)
+    put_back(backup, file)
+    store = SqliteStore(file)
+    store.save_memory(CHANGE)
+    assert store.withdraw_consent("c", "service", NOW) == NOW
+    store.close()
+    put_back(backup, file)
+    store = SqliteStore(file)
+    assert store.is_restored
+    store.settle_restored()
+    assert store.load_consent("c") is None
+    store.close()
+
+
+def with_consent(path: Path) -> None:
+    store = SqliteStore(path)
+    store.save_consent(
+        Consent(
+            consent_id="c",
+            service="service",
+            matter="HK-QY",
+            claims=frozenset({"name"}),
+            recorded_at=NOW,
+            expires_at=NOW + timedelta(days=1),
+        )
+    )
+    store.close()
 
 
 def test_an_intact_gateway_verifies_at_once_after_a_restart_alone(federation: Federation) -> None:

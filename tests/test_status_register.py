@@ -24,9 +24,18 @@ from gateway.core.credential_status import (
     graver,
     judge,
 )
+from gateway.core.identifiers import Province
+from gateway.core.jose import sign_compact
 from gateway.core.key_schedule import KeyPurpose
 from gateway.core.reasons import InvalidRequest, Reason, Unavailable
-from gateway.core.status_list import MIN_ENTRIES, Status
+from gateway.core.status_list import (
+    MAX_JUMP,
+    MIN_ENTRIES,
+    STATUS_LIST_TYPE,
+    Status,
+    encode,
+    status_list_claims,
+)
 from gateway.issuer import ActingFor, Subject
 from gateway.status_places import Places
 from gateway.status_register import LIFETIME, TTL, StatusRegister
@@ -308,6 +317,88 @@ def test_a_province_that_is_down_keeps_nobody_from_hearing(federation: Federatio
     federation.silence(AH, [JS])
     federation[SH].register.set_status([SubjectTarget(local_subject="person-1")], Status.REVOKED)
     federation[AH].resolver.refresh()
+    verdict = federation.verify(*federation.present(wallet)).verdict
+    assert not isinstance(verdict, Acceptance)
+    assert verdict.reason is Reason.CREDENTIAL_REVOKED
+
+
+# -- a stolen status key ----------------------------------------------------------------------------------------------
+
+
+def stolen(federation: Federation, *, entries: bytes, seq: int, bits: int = 2) -> str:
+    """A list signed with Shanghai's key, by somebody else."""
+    claims = status_list_claims(
+        uri=uri_of(federation),
+        issuer=federation[SH].ids.issuer,
+        seq=seq,
+        now=federation.clock.now,
+        ttl=TTL,
+        lifetime=LIFETIME,
+        lst=encode(entries),
+        bits=bits,
+    )
+    return sign_compact(STATUS_LIST_TYPE, claims, federation.keys[SH]["issuer-status"])
+
+
+@pytest.mark.parametrize("bits", [1, 2])
+def test_what_a_thief_sets_with_the_stolen_key_is_signed_over_at_once(federation: Federation, bits: int) -> None:
+    wallet = federation.issue()
+    node, uri = federation[SH], uri_of(federation)
+    held = node.statuses.current[uri]
+    everybody_revoked = b"\x55" * (MIN_ENTRIES // 4)
+    token = stolen(federation, entries=everybody_revoked, seq=held.seq + 1, bits=bits)
+    assert node.statuses.absorb(uri, token, "js")
+    node.register.tick()
+    federation.settle()
+    ours = federation[AH].statuses.current[uri]
+    assert (ours.entries, ours.bits) == (held.entries, 2)
+    assert ours.seq > held.seq + 1
+    assert isinstance(federation.verify(*federation.present(wallet)).verdict, Acceptance)
+    assert [each.status for each in node.register.find(SubjectTarget(local_subject="person-1"))] == [Status.VALID]
+
+
+def test_the_number_of_a_list_that_lapsed_is_gone_on_from_after_a_restart(federation: Federation) -> None:
+    node, uri = federation[SH], uri_of(federation)
+    held = node.statuses.current[uri]
+    ahead = held.seq + MAX_JUMP - 1_000
+    assert node.statuses.absorb(uri, stolen(federation, entries=held.entries, seq=ahead), "js")
+    federation.settle()
+    federation.clock.advance(LIFETIME + timedelta(hours=1))
+    federation.restart(SH)
+    for _ in range(2):
+        federation.settle()
+    assert all(federation[province].statuses.current[uri].seq > ahead for province in Province)
+    wallet = federation.issue()
+    assert isinstance(federation.verify(*federation.present(wallet)).verdict, Acceptance)
+
+
+def test_a_number_beyond_a_day_is_no_list(federation: Federation) -> None:
+    node, uri = federation[SH], uri_of(federation)
+    held = node.statuses.current[uri]
+    ahead = int(federation.clock.now.timestamp() * 1_000) + MAX_JUMP + 1
+    assert not node.statuses.absorb(uri, stolen(federation, entries=held.entries, seq=ahead), "js")
+
+
+def test_a_lost_database_does_not_sign_a_list_whose_content_it_does_not_know(federation: Federation) -> None:
+    wallet = federation.issue()
+    federation[SH].register.set_status([SubjectTarget(local_subject="person-1")], Status.REVOKED)
+    federation.settle()
+    uri = payload(wallet.credential)["status"]["status_list"]["uri"]
+    federation[SH].close()
+    for each in federation.directory.glob("sh.sqlite*"):
+        each.unlink()
+    federation.nodes[SH] = federation.build(SH)
+    for peer in federation[SH].peers.values():
+        peer.lists_down = True
+    federation[SH].resolver.catch_up()
+    federation.settle()
+    assert uri in {each["uri"] for each in federation[SH].register.metadata()}
+    assert uri not in federation[SH].statuses.current
+    for peer in federation[SH].peers.values():
+        peer.lists_down = False
+    for _ in range(3):
+        federation.settle()
+    assert uri in federation[SH].statuses.current
     verdict = federation.verify(*federation.present(wallet)).verdict
     assert not isinstance(verdict, Acceptance)
     assert verdict.reason is Reason.CREDENTIAL_REVOKED
