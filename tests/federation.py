@@ -462,11 +462,12 @@ class Federation:
         for _round in range(2):
             for node in nodes:
                 node.resolver.refresh()
+            for node in nodes:
+                node.register.tick()
         # Lists are signed once they are attested, and go round like everything else.
-        for node in nodes:
-            node.register.tick()
-        for node in nodes:
-            node.resolver.refresh()
+        if any(node.statuses.heads != nodes[0].statuses.heads for node in nodes):
+            for node in nodes:
+                node.resolver.refresh()
 
     def restart(self, province: Province) -> Node:
         """Stop a province and start it again from its file."""

@@ -87,7 +87,7 @@ def _newborn(stage: Stage) -> Sequence[Case]:
     )
 
     def pledge() -> str:
-        return stage.service(ZJ).consent(NEWBORN_REGISTRATION, _PLEDGED)
+        return stage.service(ZJ).consent(NEWBORN_REGISTRATION, (*_PLEDGED, "ethnicity"))
 
     def register(person: Person, consent_id: str) -> Observed:
         wallet, questions = stage.issue(SH, person), (same_ethnicity,)

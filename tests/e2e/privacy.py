@@ -275,7 +275,7 @@ class Person:
         consent = self.window().RecordConsent(
             verification_pb2.RecordConsentRequest(
                 matter=NEWBORN_REGISTRATION,
-                claims=["name", "id_type", "id_number"],
+                claims=["name", "id_type", "id_number", "ethnicity"],
                 lifetime=wire.duration(timedelta(days=1)),
             ),
             timeout=CALL_SECONDS,
