@@ -100,7 +100,7 @@ class App:
         self._certificates = _certificates(config, world)
         charter, store = _open_trust(config)
         opened.callback(store.close)
-        status_store = SqliteStatuses(config.database)
+        status_store = SqliteStatuses(config.database, store)
         opened.callback(status_store.close)
         key_store = open_key_store(config.keys, config.key_store)
         opened.callback(key_store.close)

@@ -344,7 +344,7 @@ class Federation:
         """Make a province's node; again, over the same file, for a restart."""
         ids, keys = entity_ids(province), self.keys[province]
         store = SqliteStore(self.directory / f"{province.code}.sqlite")
-        status_store = SqliteStatuses(self.directory / f"{province.code}.sqlite")
+        status_store = SqliteStatuses(self.directory / f"{province.code}.sqlite", store)
         peers = {
             other: MemoryPeer(province=other, node=lambda other=other: self.nodes[other])  # type: ignore[misc]
             for other in Province

@@ -29,7 +29,9 @@ from gateway.core.status_list import Status
 from gateway.core.vouching import MemberRecord
 from gateway.lab.folder import prepare_lab
 from gateway.server.listener import FEDERATION_SERVICE, VERIFICATION_SERVICE
+from gateway.storage import HeldStatusList
 from gateway.storage.sqlite import SqliteStore
+from gateway.storage.sqlite_statuses import SqliteStatuses
 from gateway.verifier import Acceptance, Answer, Rejection, Undecided
 from tests.federation import AH, JS, SH, ZJ, Federation, Wallet
 
@@ -89,6 +91,13 @@ def key_change(store: SqliteStore) -> None:
     store.save_keys([key], [])
 
 
+def status_list_change(store: SqliteStore) -> None:
+    statuses = SqliteStatuses(store._path, store)
+    held = HeldStatusList(uri=f"{MEMBER}/status/one", issuer=MEMBER, seq=2, issued_at=NOW)
+    statuses.save_status_list(held, "token")
+    statuses.close()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -96,8 +105,9 @@ def key_change(store: SqliteStore) -> None:
         key_change,
         lambda store: store.save_charter(2, "two"),
         lambda store: store.save_anchor({MEMBER: MemberRecord(federation_keys=frozenset({"f"}))}, {}),
+        status_list_change,
     ],
-    ids=["memory", "keys", "charter", "anchor"],
+    ids=["memory", "keys", "charter", "anchor", "status list"],
 )
 def test_a_backup_from_before_one_change_is_found_out(file: Path, change: Callable[[SqliteStore], None]) -> None:
     backup = back_up(file)
