@@ -14,7 +14,7 @@ from gateway.clock import World
 from gateway.config import RelyingService
 from gateway.core.agreement import Agreement
 from gateway.core.consent import MAX_CONSENT_LIFETIME, Consent
-from gateway.core.encoding import b64url_encode
+from gateway.core.encoding import new_name
 from gateway.core.predicates import asked_about
 from gateway.core.reasons import InvalidRequest, NotHeld, NotPermitted, Unavailable
 from gateway.storage import ConsentStore, StorageError
@@ -67,7 +67,7 @@ class Consents:
             raise InvalidRequest("lifetime", f"must be 1 second to {MAX_CONSENT_LIFETIME.days} days")
         now = self._world.now()
         consent = Consent(
-            consent_id=b64url_encode(self._world.random_bytes(16)),
+            consent_id=new_name(self._world.random_bytes(16)),
             service=service.identity,
             matter=matter.code,
             claims=claims,

@@ -26,7 +26,7 @@ from typing import Final
 from gateway.clock import World
 from gateway.core.agreement import MAX_CREDENTIAL_LIFETIME
 from gateway.core.credential_status import graver
-from gateway.core.encoding import b64url_encode
+from gateway.core.encoding import b64url_encode, new_name
 from gateway.core.reasons import Unavailable
 from gateway.core.status_list import BITS, MAX_LISTS, Status, StatusReference, list_uri
 from gateway.logs import get_logger
@@ -234,7 +234,7 @@ class Places:
         opened = self._open()
         if not opened:
             raise Unavailable("all status lists are full; larger ones are needed")
-        credential_id = b64url_encode(self._world.random_bytes(CREDENTIAL_ID_BYTES))
+        credential_id = new_name(self._world.random_bytes(CREDENTIAL_ID_BYTES))
         taken = self._draw(
             opened[0],
             lambda place: OwnStatus(

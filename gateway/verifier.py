@@ -31,7 +31,7 @@ from gateway.core.agreement import Assurance, Matter, Party, SubjectType
 from gateway.core.challenge import make_nonce
 from gateway.core.consent import Consent
 from gateway.core.credential import PresentationRequest, VerifiedPresentation, verify_presentation
-from gateway.core.encoding import b64url_encode, keyed_digest
+from gateway.core.encoding import keyed_digest, new_name
 from gateway.core.findings import Findings, Step
 from gateway.core.pairwise import PairwiseKey
 from gateway.core.predicates import Predicate, may_ask
@@ -265,7 +265,7 @@ class Verifier:
         verdict = decided if not isinstance(decided, VerifiedPresentation) else self._accept(decided, service, case)
         answer = Answer(
             verdict=verdict,
-            verification_id=b64url_encode(self._world.random_bytes(16)),
+            verification_id=new_name(self._world.random_bytes(16)),
             decided_at=now,
             basis=self._basis(case.view, decided, now),
             status=_status_basis(case.findings, now),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,13 @@ def test_a_matter_that_rests_on_consent_accepts_with_one_and_not_without(consent
     accepted = present(consenting, record(consenting))
     assert isinstance(accepted, Acceptance)
     assert accepted.attributes.keys() == CLAIMS
+
+
+def test_neither_a_consents_name_nor_a_verifications_begins_with_a_dash(consenting: Federation) -> None:
+    consenting.world = replace(consenting.world, random_bytes=lambda count: b"\xff" * count)
+    assert not record(consenting).startswith("-")
+    consenting.restart(AH)
+    assert not consenting.verify("not.a.credential~").verification_id.startswith("-")
 
 
 def test_it_serves_the_same_person_again_and_nobody_else(consenting: Federation) -> None:

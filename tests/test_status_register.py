@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -89,6 +90,12 @@ def store(tmp_path: Path) -> Iterator[SqliteRegister]:
 
 def places_of(store: SqliteRegister, size: int = 64, *, restored: bool = False) -> Places:
     return Places(store=store, issuer="https://issuer.example", size=size, world=system_world(), restored=restored)
+
+
+def test_no_credentials_name_begins_with_a_dash(store: SqliteRegister) -> None:
+    world = replace(system_world(), random_bytes=lambda count: b"\xff" * count)
+    places = Places(store=store, issuer="https://issuer.example", size=64, world=world, restored=False)
+    assert not places.allocate("p", "", START + DAY, START).credential_id.startswith("-")
 
 
 def test_no_place_is_given_twice_and_none_in_order(store: SqliteRegister) -> None:

@@ -26,6 +26,7 @@ from gateway.cli import (
     issuance,
     keys,
     lab,
+    options,
     serving,
     setup,
     status,
@@ -70,7 +71,12 @@ app.command("present", epilog=holder.EXIT_CODES, short_help="Present a credentia
 app.command("verify", epilog=verification.VERIFY_EXIT_CODES, short_help="Ask for the verdict on a presentation.")(
     verification.verify
 )
-app.command("explain", epilog=explanation.EXIT_CODES, short_help="Tell how a decision came about.")(explanation.explain)
+app.command(
+    "explain",
+    context_settings=options.ANY_NAME,
+    epilog=explanation.EXIT_CODES,
+    short_help="Tell how a decision came about.",
+)(explanation.explain)
 app.add_typer(trust.app, name="trust")
 app.command("doctor", epilog=doctor.EXIT_CODES, short_help="Find what is wrong, and how to mend it.")(doctor.doctor)
 app.add_typer(charter.app, name="charter")

@@ -127,7 +127,7 @@ def pending(
 # -- deciding on new keys ---------------------------------------------------------------------------------------------
 
 
-@app.command(context_settings=options.ANY_KID, epilog=_CHANGED)
+@app.command(context_settings=options.ANY_NAME, epilog=_CHANGED)
 @connection.administers
 def approve(
     change: _Change,
@@ -157,7 +157,7 @@ def approve(
     _changed(answer.member, "approved", ("已批准", "approved"), now, lang, check=check, as_json=as_json)
 
 
-@app.command(context_settings=options.ANY_KID, epilog=_CHANGED)
+@app.command(context_settings=options.ANY_NAME, epilog=_CHANGED)
 @connection.administers
 def reject(
     change: _Change,

@@ -51,7 +51,7 @@ def record(
     )
 
 
-@app.command(epilog=_EXIT_CODES)
+@app.command(context_settings=options.ANY_NAME, epilog=_EXIT_CODES)
 @connection.calls_gateway
 def withdraw(
     consent_id: Annotated[str, typer.Argument(metavar="CONSENT", help="Its reference.")],

@@ -163,7 +163,7 @@ def _show_waiting(kid: str, lang: Lang) -> None:
 
 
 @app.command(
-    context_settings=options.ANY_KID,
+    context_settings=options.ANY_NAME,
     epilog=exit_codes(
         {
             ExitCode.OK: "the key signs from now on",
@@ -302,7 +302,7 @@ def _show_activated(kid: str, lang: Lang, *, awaiting: bool, check: bool) -> Non
         stdout().line(Text(lang.pick(f"{kid} 现已启用。", f"{kid} signs from now on."), "green"))
 
 
-@app.command(context_settings=options.ANY_KID, epilog=exit_codes({ExitCode.OK: "taken back", **_CHANGED}))
+@app.command(context_settings=options.ANY_NAME, epilog=exit_codes({ExitCode.OK: "taken back", **_CHANGED}))
 @connection.administers
 def undo(
     kid: _Kid,
@@ -348,7 +348,7 @@ def undo(
 
 
 app.command(
-    context_settings=options.ANY_KID,
+    context_settings=options.ANY_NAME,
     epilog=exit_codes(
         {
             ExitCode.OK: "revoked, and everybody refuses it",
@@ -358,7 +358,7 @@ app.command(
     ),
 )(compromise)
 app.command(
-    context_settings=options.ANY_KID,
+    context_settings=options.ANY_NAME,
     epilog=exit_codes({ExitCode.OK: "replaced; with --check: could be replaced", **_CHANGED}),
 )(supersede)
 
@@ -370,7 +370,7 @@ app.command(epilog=pairwise.EXIT_CODES)(pairwise.pairwise)
 
 
 @app.command(
-    context_settings=options.ANY_KID,
+    context_settings=options.ANY_NAME,
     epilog=exit_codes({ExitCode.OK: "shown", ExitCode.NO: "no such key in the history"}),
 )
 def history(

@@ -31,8 +31,8 @@ OutOption = Annotated[
     Path | None, typer.Option("--out", help="Write the result to this file instead of standard output.")
 ]
 
-# A digest in base64url may begin with a dash, and is no option then.
-ANY_KID: Final = {"ignore_unknown_options": True}
+ANY_NAME: Final = {"ignore_unknown_options": True}
+"""For commands with an argument that may begin with a dash, as a digest in base64url may: it is no option then."""
 
 CONFIG_FIX: Final = "change what the message names; nothing was started"
 _LIFETIME: Final = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)")

@@ -50,6 +50,14 @@ def b64url_decode(text: str) -> bytes:
         raise Rejected(Reason.MALFORMED, "not base64url") from error
 
 
+def new_name(random: bytes) -> str:
+    """Spell random bytes as the name of something that people will type; one bit of them is lost.
+
+    It does not begin with a dash: commands would take it for an option, and spreadsheets for a formula.
+    """
+    return b64url_encode(bytes([random[0] & 0x7F]) + random[1:])
+
+
 # -- JSON -------------------------------------------------------------------------------------------------------------
 
 

@@ -504,6 +504,24 @@ def test_an_explanation_names_the_deciding_step_and_what_would_mend_it(gateway: 
     assert (found["number"], found["outcome"], found["reason"]) == (8, "FAILED", "CREDENTIAL_REVOKED")
 
 
+@pytest.mark.parametrize("name", ["-" + "v" * 21, "--" + "v" * 20, "-" * 22])
+def test_a_name_that_begins_with_a_dash_is_no_option(gateway: Gateway, name: str) -> None:
+    gateway.stand_in.answer = verification_pb2.ExplainVerificationResponse(verification_id=name)
+    assert mrg("explain", name, *gateway.reach).code == 0
+    gateway.stand_in.answer = verification_pb2.WithdrawConsentResponse(withdraw_time=wire.timestamp(START))
+    assert mrg("consent", "withdraw", *gateway.reach, name, "--json").document["consent_id"] == name
+    gateway.stand_in.answer = accepted({})
+    assert gateway.verify("--consent", name).code == 0
+    explained, withdrawn, verified = gateway.stand_in.asked
+    assert (explained.verification_id, withdrawn.consent_id, verified.consent_id) == (name, name, name)
+
+
+def test_an_option_that_is_none_stays_a_usage_error(gateway: Gateway) -> None:
+    assert mrg("explain", "v" * 22, *gateway.reach, "--jsno").code == 2
+    assert mrg("consent", "withdraw", "c" * 22, *gateway.reach, "--jsno").code == 2
+    assert gateway.stand_in.asked == []
+
+
 def test_a_consent_is_recorded_and_withdrawn(gateway: Gateway) -> None:
     gateway.stand_in.answer = verification_pb2.RecordConsentResponse(consent_id="c" * 22)
     recorded = mrg(
