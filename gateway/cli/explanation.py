@@ -6,7 +6,7 @@ the admin listener: the profile given says which. There is no attribute in it; n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 
 import typer
@@ -102,15 +102,7 @@ def _show(document: Mapping[str, Any], lang: Lang) -> None:
             lang.pick("结果", "Outcome"),
             lang.pick("依据", "What it looked at"),
         ),
-        [
-            (
-                str(step["number"]),
-                lang.pick(step["title"]["zh"], step["title"]["en"]),
-                _outcome(step["outcome"], lang),
-                "\n".join(f"{name}: {value}" for name, value in step["inputs"].items()),
-            )
-            for step in document["steps"]
-        ],
+        [row for step in document["steps"] for row in _rows(step, lang)],
     )
     for step in document["steps"]:
         if step["reason"] is not None:
@@ -119,6 +111,15 @@ def _show(document: Mapping[str, Any], lang: Lang) -> None:
             for texts in (step["meaning"], step["fix"]):
                 for language in lang.languages:
                     screen.line((texts or {}).get(language.value, ""))
+
+
+def _rows(step: Mapping[str, Any], lang: Lang) -> Iterator[tuple[Cell, ...]]:
+    """Give a row for each thing that a step looked at, and one for a step that looked at nothing."""
+    first, *others = [f"{name}: {value}" for name, value in step["inputs"].items()] or [""]
+    title = lang.pick(step["title"]["zh"], step["title"]["en"])
+    yield str(step["number"]), title, _outcome(step["outcome"], lang), first
+    for other in others:
+        yield "", "", "", other
 
 
 def _outcome(name: str, lang: Lang) -> Cell:

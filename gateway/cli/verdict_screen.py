@@ -173,19 +173,12 @@ def show(document: Mapping[str, Any], matter: str, questions: Sequence[tuple[str
         screen.line(_next_step(document, language))
     screen.facts(_facts(document, matter, lang))
     accepted = document["accepted"]
+    _answers(questions, [] if accepted is None else accepted["answers"], lang)
     if accepted is None:
         screen.line(
             lang.pick("逐步说明：", "Step by step: ") + f"mrg explain {document['verification_id']} --as PROFILE"
         )
         return
-    screen.table(
-        lang.pick("回答", "Answers"),
-        (lang.pick("问题", "Question"), lang.pick("答", "Answer")),
-        [
-            (lang.pick(*question), _answer(answer, lang))
-            for question, answer in zip(questions, accepted["answers"], strict=False)
-        ],
-    )
     _attributes(accepted["attributes"], lang.pick("属性", "Attributes"), lang)
     actor = accepted["actor"]
     if actor is not None:
@@ -201,6 +194,16 @@ def show(document: Mapping[str, Any], matter: str, questions: Sequence[tuple[str
             ]
         )
         _attributes(actor["attributes"], lang.pick("代办人属性", "Actor's attributes"), lang)
+
+
+def _answers(questions: Sequence[tuple[str, str]], answers: Sequence[str | None], lang: Lang) -> None:
+    """Show every question: of one that is left out, nobody would notice that it has no answer."""
+    answered = [*answers, *[None] * (len(questions) - len(answers))]
+    stdout().table(
+        lang.pick("回答", "Answers"),
+        (lang.pick("问题", "Question"), lang.pick("答", "Answer")),
+        [(lang.pick(*question), _answer(answer, lang)) for question, answer in zip(questions, answered, strict=False)],
+    )
 
 
 def _attributes(attributes: Mapping[str, Any], title: str, lang: Lang) -> None:
@@ -221,7 +224,7 @@ def _answer(answer: str | None, lang: Lang) -> Cell:
         case "no":
             return Text(lang.pick("否", "no"), "red")
         case _:
-            return lang.pick("无", "none")
+            return Text(lang.pick("未回答", "not answered"), "yellow")
 
 
 def _next_step(document: Mapping[str, Any], language: Language) -> str:
@@ -237,17 +240,18 @@ def _facts(document: Mapping[str, Any], matter: str, lang: Lang) -> Iterator[tup
     if document["accepted"] is not None:
         yield from _accepted(document["accepted"], lang)
     if document["retry_after_seconds"] is not None:
-        yield lang.pick("可重试", "Ask again in"), span(timedelta(seconds=document["retry_after_seconds"]))
+        yield lang.pick("可重试", "Ask again in"), _age(document["retry_after_seconds"], lang)
     yield lang.pick("核验编号", "Verification"), document["verification_id"]
     yield lang.pick("核验时间", "Decided"), document["verified_at"] or ""
     basis, status = document["trust_basis"], document["status_basis"]
     stale = f", {lang.pick('已陈旧', 'stale')}" if basis["stale"] else ""
+    charter, view = lang.pick("章程", "charter"), lang.pick("视图", "view")
     yield (
         lang.pick("信任依据", "Trust basis"),
-        f"charter {basis['charter_version']}, view {basis['view_id']}, {_age(basis['age_seconds'])}{stale}",
+        f"{charter} {basis['charter_version']}, {view} {basis['view_id']}, {_age(basis['age_seconds'], lang)}{stale}",
     )
     if status is not None:
-        yield lang.pick("状态依据", "Status basis"), f"{status['list']}, {_age(status['age_seconds'])}"
+        yield lang.pick("状态依据", "Status basis"), f"{status['list']}, {_age(status['age_seconds'], lang)}"
 
 
 def _accepted(accepted: Mapping[str, Any], lang: Lang) -> Iterator[tuple[str, Cell]]:
@@ -267,9 +271,12 @@ def _accepted(accepted: Mapping[str, Any], lang: Lang) -> Iterator[tuple[str, Ce
     yield lang.pick("持有证明", "Holder bound"), "✓" if accepted["holder_bound"] else "✗"
     yield (
         lang.pick("认证时间", "Authenticated"),
-        f"{accepted['authenticated_at'] or ''} ({_age(accepted['authentication_age_seconds'])})",
+        f"{accepted['authenticated_at'] or ''} ({_age(accepted['authentication_age_seconds'], lang)})",
     )
-    yield lang.pick("签发至今", "Issued"), f"{accepted['issued_at'] or ''} ({_age(accepted['credential_age_seconds'])})"
+    yield (
+        lang.pick("签发至今", "Issued"),
+        f"{accepted['issued_at'] or ''} ({_age(accepted['credential_age_seconds'], lang)})",
+    )
     yield lang.pick("有效期至", "Expires"), accepted["expires_at"] or ""
     if accepted["erase_at"] is not None:
         yield lang.pick("信息保存至", "Erase by"), accepted["erase_at"]
@@ -286,8 +293,8 @@ def _previous(subject: Mapping[str, Any], lang: Lang) -> Iterator[tuple[str, Cel
         yield lang.pick("此前化名", "Subject before"), subject["previous_subject"]
 
 
-def _age(seconds: int | None) -> str:
-    return "-" if seconds is None else span(timedelta(seconds=seconds))
+def _age(seconds: int | None, lang: Lang) -> str:
+    return "-" if seconds is None else span(timedelta(seconds=seconds), lang)
 
 
 def _province(code: str, lang: Lang) -> str:

@@ -483,12 +483,32 @@ def test_a_verdict_that_is_no_yes_says_how_to_have_it_explained(gateway: Gateway
     assert text(Reason.CREDENTIAL_REVOKED, Language.EN).next_step in shown
 
 
+@pytest.mark.parametrize("answer", [rejected(Reason.CREDENTIAL_REVOKED), accepted({})], ids=["refused", "answers none"])
+def test_a_question_without_an_answer_is_shown_as_such(
+    gateway: Gateway, answer: verification_pb2.VerifyCredentialResponse
+) -> None:
+    gateway.stand_in.answer = answer
+    lines = gateway.verify("--age-at-least", "18", "--household-in", "sh", "--lang", "en").out.splitlines()
+    for question in ("at least 18 years old?", "household in sh?"):
+        (line,) = [line for line in lines if line.startswith(question)]
+        assert line.endswith("not answered")
+
+
+def test_chinese_alone_is_asked_for_and_given(gateway: Gateway) -> None:
+    gateway.stand_in.answer = full_acceptance()
+    shown = gateway.verify("--lang", "zh").out
+    for english in ("charter", "view ", "minutes", "hours", "days", " s,", " s)"):
+        assert english not in shown
+    for chinese in ("章程 1", "视图 view", "90 秒"):
+        assert chinese in shown
+
+
 def test_an_explanation_names_the_deciding_step_and_what_would_mend_it(gateway: Gateway) -> None:
     step = verification_pb2.ExplainedStep(
         number=8,
         title=verification_pb2.LocalizedText(zh="凭证状态", en="Status of the credential"),
         outcome=verification_pb2.STEP_OUTCOME_FAILED,
-        inputs={"status_list": "https://issuer.sh.test/status/x"},
+        inputs={"status_list": "https://issuer.sh.test/status/x", "status_issued_at": "2026-11-23T01:00:00Z"},
         reason=reason_pb2.REASON_CREDENTIAL_REVOKED,
         meaning=verification_pb2.LocalizedText(zh="已注销", en="was revoked"),
         fix=verification_pb2.LocalizedText(zh="问签发方", en="ask the issuer"),
@@ -498,8 +518,10 @@ def test_an_explanation_names_the_deciding_step_and_what_would_mend_it(gateway: 
     )
     ended = mrg("explain", "v" * 22, *gateway.reach, "--lang", "en")
     assert ended.code == 0
-    for expected in ("refused here", "status_list: https://issuer.sh.test/status/x", "was revoked", "ask the issuer"):
+    for expected in ("refused here", "was revoked", "ask the issuer"):
         assert expected in ended.out
+    looked_at = {line.split("  ")[-1].strip() for line in ended.out.splitlines()}
+    assert {"status_list: https://issuer.sh.test/status/x", "status_issued_at: 2026-11-23T01:00:00Z"} <= looked_at
     (found,) = mrg("explain", "v" * 22, *gateway.reach, "--json").document["steps"]
     assert (found["number"], found["outcome"], found["reason"]) == (8, "FAILED", "CREDENTIAL_REVOKED")
 
