@@ -37,6 +37,8 @@ from gateway.core.reasons import Rejected
 
 EXIT_CODES: Final = exit_codes({ExitCode.OK: "presented"})
 _ATTRIBUTES: Final = ("verified_claims", "claims")
+_ACTOR_ATTRIBUTES: Final = ("act", "claims")
+_ACTOR: Final = "actor"
 _HIDDEN: Final = frozenset({"_sd", "_sd_alg"})
 _MAX_CHALLENGE_BYTES: Final = 16_384
 _NO_TEXTS: Final[list[str]] = []
@@ -55,8 +57,8 @@ class Contents:
     """What is in a credential, as its holder sees it. The issuer's signature is the verifier's business."""
 
     text: str
-    disclosable: Mapping[str, sd_jwt.Path]
-    """What can be chosen, by the name to choose it by."""
+    disclosable: Mapping[str, Sequence[sd_jwt.Path]]
+    """What can be chosen, by the name to choose it by; a name of several is ambiguous and chooses none of them."""
     in_clear: tuple[str, ...]
     """What every verifier sees."""
     claims: Mapping[str, Any]
@@ -66,7 +68,10 @@ def present(
     credential: Annotated[Path, typer.Argument(metavar="CREDENTIAL", help="File with the credential; - for stdin.")],
     *,
     holder_key: Annotated[Path, typer.Option(help="The holder's private key (PKCS#8 PEM).")],
-    disclose: Annotated[list[str], typer.Option(metavar="NAME", help="Attribute to disclose; repeatable.")] = _NO_TEXTS,
+    disclose: Annotated[
+        list[str],
+        typer.Option(metavar="NAME", help="Attribute to disclose; actor.NAME: of whoever acts; repeatable."),
+    ] = _NO_TEXTS,
     everything: Annotated[bool, typer.Option("--all", help="Disclose every attribute.")] = False,
     nothing: Annotated[
         bool, typer.Option("--none", help="Disclose no attribute: the credential's validity alone.")
@@ -109,7 +114,7 @@ def _hand_over(
 ) -> None:
     # Read back from what will be sent: a claim comes with those that it stands inside.
     shown = frozenset(_disclosable(sd_jwt.split(presentation).sd_jwt))
-    disclosed = [name for name, path in contents.disclosable.items() if path in shown]
+    disclosed = [name for name, paths in contents.disclosable.items() if not shown.isdisjoint(paths)]
     withheld = [name for name in contents.disclosable if name not in disclosed]
     if as_json:
         write_document(
@@ -176,14 +181,26 @@ def _disclosable(credential: str) -> Sequence[sd_jwt.Path]:
     return paths
 
 
-def _names(paths: Sequence[sd_jwt.Path]) -> dict[str, sd_jwt.Path]:
-    """Name each path: from the attributes on where it is one, and from the root where it is not."""
-    names: dict[str, sd_jwt.Path] = {}
-    for path in sorted(paths, key=lambda path: path[: len(_ATTRIBUTES)] != _ATTRIBUTES):
-        is_attribute = path[: len(_ATTRIBUTES)] == _ATTRIBUTES
-        name = ".".join(map(str, path[len(_ATTRIBUTES) :] if is_attribute else path))
-        names[name if name not in names else f".{name}"] = path  # an attribute of that name came first
+def _names(paths: Sequence[sd_jwt.Path]) -> dict[str, list[sd_jwt.Path]]:
+    """Name each path: the subject's attributes and the actor's from there on, whatever else from the root."""
+    names: dict[str, list[sd_jwt.Path]] = {}
+    others: list[sd_jwt.Path] = []
+    for path in paths:
+        if path[: len(_ATTRIBUTES)] == _ATTRIBUTES:
+            names.setdefault(_dotted(path[len(_ATTRIBUTES) :]), []).append(path)
+        elif path[: len(_ACTOR_ATTRIBUTES)] == _ACTOR_ATTRIBUTES:
+            names.setdefault(_dotted((_ACTOR, *path[len(_ACTOR_ATTRIBUTES) :])), []).append(path)
+        else:
+            others.append(path)
+    attributes = frozenset(names)
+    for path in others:
+        name = _dotted(path)
+        names.setdefault(f".{name}" if name in attributes else name, []).append(path)
     return names
+
+
+def _dotted(path: sd_jwt.Path) -> str:
+    return ".".join(map(str, path))
 
 
 def _challenge(audience: str | None, nonce: str | None, file: Path | None) -> Challenge:
@@ -238,23 +255,34 @@ def _choose(contents: Contents, names: Sequence[str], *, everything: bool, nothi
             raise Failure("--disclose is missing", fix=f"give {_offer(contents)}, --all or --none")
         names, everything = _ask(contents, stderr())
     if everything:
-        return frozenset(contents.disclosable.values())
-    for name in names:
-        if name not in contents.disclosable:
-            raise Failure(
-                "--disclose names an attribute that is not in the credential", fix=f"choose {_offer(contents)}"
-            )
-    return frozenset(contents.disclosable[name] for name in names)
+        return frozenset(path for paths in contents.disclosable.values() for path in paths)
+    return frozenset(_meant(contents, name) for name in names)
+
+
+def _meant(contents: Contents, name: str) -> sd_jwt.Path:
+    paths = contents.disclosable.get(name, ())
+    if not paths:
+        raise Failure("--disclose names an attribute that is not in the credential", fix=f"choose {_offer(contents)}")
+    if len(paths) > 1:
+        raise Failure(
+            f"--disclose {name} is ambiguous: the credential has {len(paths)} attributes of that name",
+            fix=f"choose {_offer(contents)}, or all of them with --all",
+        )
+    return paths[0]
 
 
 def _offer(contents: Contents) -> str:
-    return " or ".join(f"--disclose {name}" for name in contents.disclosable) or "--none"
+    clear = [name for name, paths in contents.disclosable.items() if len(paths) == 1]
+    return " or ".join(f"--disclose {name}" for name in clear) or "--none"
 
 
 def _ask(contents: Contents, screen: Screen) -> tuple[Sequence[str], bool]:
     """Ask the holder. On their own terminal, and there alone, they see the values."""
     names = list(contents.disclosable)
-    rows = [(str(i), name, _value(contents.claims, contents.disclosable[name])) for i, name in enumerate(names, 1)]
+    rows = [
+        (str(i), name, " / ".join(_value(contents.claims, path) for path in contents.disclosable[name]))
+        for i, name in enumerate(names, 1)
+    ]
     screen.table("What this credential can disclose", ("", "Attribute", "Value"), rows)
     answer = ask("Disclose which? Numbers or names, all, or none", default="none")
     if answer in {"all", "none"}:

@@ -139,6 +139,40 @@ def test_a_claim_of_the_same_name_elsewhere_is_told_apart(tmp_path: Path) -> Non
     assert presented(shown["presentation"]) == {}
 
 
+def acting(**claims: Any) -> dict[str, Any]:
+    return {"act": {"sub": "actor", "relationship": "agent", "scope": ["HK-QY"], "claims": claims}}
+
+
+def test_what_is_of_the_actor_is_named_so(tmp_path: Path) -> None:
+    write_wallet(tmp_path, [*HIDDEN, ("act", "claims", "name")], acting(name="赵经办"))
+    document = done(*arguments(tmp_path, "--disclose", "actor.name", "--json")).document
+    assert document["disclosed"] == ["actor.name"]
+    assert presented(document["presentation"]) == {}
+    document = done(*arguments(tmp_path, "--disclose", "name", "--json")).document
+    assert document["disclosed"] == ["name"]
+    assert "act.claims" not in failed(*arguments(tmp_path, "--disclose", "act.claims.name"))
+
+
+AMBIGUOUS: dict[str, tuple[dict[str, Any], tuple[tuple[str, ...], ...], str]] = {
+    "the actor's, and one of the subject's": (acting(name="赵经办"), (("act", "claims", "name"),), "actor.name"),
+    "nested, and with a dot": ({"x": {"y": 1}, "x.y": 2}, (("x", "y"), ("x.y",)), "x.y"),
+}
+
+
+@pytest.mark.parametrize(("extra", "hidden", "name"), AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_a_name_of_two_is_refused_and_chooses_neither(
+    tmp_path: Path, extra: dict[str, Any], hidden: Sequence[tuple[str, ...]], name: str
+) -> None:
+    claims = {**ATTRIBUTES, "actor": {"name": "of the subject"}}
+    verified = {"verified_claims": {"verification": {"trust_framework": "x"}, "claims": claims}}
+    write_wallet(tmp_path, [*HIDDEN, (*BASE, "actor", "name"), *hidden], {**verified, **extra})
+    refused = failed(*arguments(tmp_path, "--disclose", name))
+    assert "ambiguous" in refused
+    assert f"--disclose {name} or" not in refused
+    assert done(*arguments(tmp_path, "--disclose", "name", "--json")).document["disclosed"] == ["name"]
+    assert done(*arguments(tmp_path, "--all", "--json")).document["withheld"] == []
+
+
 # -- a person at a terminal -------------------------------------------------------------------------------------------
 
 
