@@ -10,9 +10,10 @@ error that names the option.
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -50,6 +51,10 @@ _Ip = Annotated[list[str], typer.Option(metavar="IP", help="Further address in t
 _Service = Annotated[
     list[str], typer.Option(metavar="NAME:TITLE:SECTOR:MATTER,...", help="A service backend; repeatable.")
 ]
+_Explain = Annotated[
+    list[str],
+    typer.Option(metavar="NAME", help="A service backend that may have its own decisions explained; repeatable."),
+]
 _System = Annotated[list[str], typer.Option(metavar="NAME", help="An identity system; repeatable.")]
 _Refresh = Annotated[int | None, typer.Option(min=1, help="Seconds between refreshes of trust data. Default: 60.")]
 _Passphrase = Annotated[
@@ -81,6 +86,7 @@ def init(
     dns_name: _Dns = _NO_TEXTS,
     ip_address: _Ip = _NO_TEXTS,
     service: _Service = _NO_TEXTS,
+    explain: _Explain = _NO_TEXTS,
     system: _System = _NO_TEXTS,
     refresh_seconds: _Refresh = None,
     passphrase_file: _Passphrase = None,
@@ -113,7 +119,7 @@ def init(
     }
     try:
         if charter is None:
-            decided = _decide(directory, given, dns_name, ip_address)
+            decided = _decide(directory, given, explain, dns_name, ip_address)
             _show_created(directory, create_province(directory, decided, system_world()), decided, as_json=as_json)
         else:
             pin = _needed(charter_sha256, "--charter-sha256", "give the digest that the provinces compared")
@@ -126,7 +132,11 @@ def init(
 
 
 def _decide(
-    directory: Path, given: Mapping[str, Any], dns_names: Iterable[str], ip_addresses: Iterable[str]
+    directory: Path,
+    given: Mapping[str, Any],
+    explained: Collection[str],
+    dns_names: Iterable[str],
+    ip_addresses: Iterable[str],
 ) -> Answers:
     """Put the answers together: what an option says, else what was decided before, else what is asked or usual."""
     known: dict[str, Any] = {}
@@ -140,6 +150,7 @@ def _decide(
         if name not in known:
             known[name] = _answer(name, question, suggest(known), usual=usual)
     _check(known)
+    known["services"] = _explaining(known["services"], explained)
     hosts = [known["reached_at"], *(known[name].rpartition(":")[0] for name in _ADDRESSES)]
     names, numbers = _sort_hosts([*hosts, *extra, *dns_names, *ip_addresses])
     known["province"] = Province(known["province"])
@@ -235,6 +246,17 @@ def _service(text: str) -> Service:
             fix='write for example "counter:户政窗口:household:HK-QY,DZ-LZ"',
         )
     return Service(name=name.strip(), title=title.strip(), sector=sector.strip(), matters=codes)
+
+
+def _explaining(services: Sequence[Service], names: Collection[str]) -> tuple[Service, ...]:
+    known = {each.name for each in services}
+    for name in names:
+        if name not in known:
+            raise Failure(
+                f"--explain {name}: is no service backend of this province",
+                fix=f"give one of {' '.join(sorted(known))}" if known else "give it with --service too",
+            )
+    return tuple(dataclasses.replace(each, explain=each.explain or each.name in names) for each in services)
 
 
 def _check(known: Mapping[str, Any]) -> None:

@@ -154,6 +154,26 @@ def test_a_person_who_gives_up_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not (tmp_path / "ah").exists()
 
 
+def test_only_a_service_that_is_named_may_have_its_decisions_explained(ceremony: Ceremony) -> None:
+    province = ceremony.folder / "ah"
+    services = ("--service", "counter:户政窗口:household:HK-QY", "--service", "court:法院:justice:KY-LA")
+    done("init", province, *services, "--explain", "court")
+    digest = ceremony.sign()
+    ended = done(
+        *("init", province, "--charter", ceremony.charter, "--charter-sha256", digest),
+        *(*ceremony.cards, "--json"),
+    )
+    explained = {each.name: each.explain for each in load_config(Path(ended.document["config"])).relying_services}
+    assert explained == {"户政窗口": False, "法院": True}
+    done("init", province)
+    assert {each.name: each.explain for each in read(province).services} == {"counter": False, "court": True}
+
+
+def test_a_service_to_be_explained_must_be_one(tmp_path: Path) -> None:
+    assert "--explain" in failed("init", tmp_path / "ah", *init_arguments("ah"), "--explain", "court")
+    assert not (tmp_path / "ah").exists()
+
+
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
