@@ -19,7 +19,7 @@ from rich.text import Text
 
 from gateway.cli import files, options
 from gateway.cli.console import ExitCode, Failure, Lang, exit_codes, stdout, write_document
-from gateway.cli.store import ReadOnly, open_store
+from gateway.cli.store import charter_in_force, open_store
 from gateway.core.agreement import Agreement, parse_agreement
 from gateway.core.agreement_lint import Remark, Severity
 from gateway.core.agreement_lint import lint as remarks
@@ -31,7 +31,6 @@ from gateway.core.findings import Findings
 from gateway.core.preview import Outcome, Recorded, replay
 from gateway.core.reasons import Reason, Rejected
 from gateway.lab.charter import CHARTER_LIFETIME
-from gateway.resolver import load_charter
 from gateway.storage import AuditEntry
 
 app = typer.Typer(no_args_is_help=True, help="Look at a recognition agreement before it is signed.")
@@ -103,18 +102,17 @@ def preview(
     """
     settings = options.configuration(config)
     agreement, _ = read_agreement(proposed)
-    span = options.lifetime(since, "--since")
-    now = options.world(lab_clock).now()
-    tally = _Tally()
+    begin = options.ago(since, "--since", options.world(lab_clock).now())
+    tally = _Tally(names_changes=list_changes)
     with open_store(settings) as store:
         # The charter is looked at so that a wrong --config is found, not counted as an empty history.
-        load_charter(ReadOnly(store), settings.charter.file.read_text("utf-8"), settings.charter.sha256)
-        for entry in store.decisions(now - span if span is not None else now):
+        charter_in_force(settings, store)
+        for entry in store.decisions(begin):
             tally.count(entry, agreement)
     if as_json:
-        write_document(tally.document(with_list=list_changes))
+        write_document(tally.document())
     else:
-        _show_tally(tally, lang, with_list=list_changes)
+        _show_tally(tally, lang)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -144,8 +142,9 @@ def read_agreement(file: Path) -> tuple[Agreement, datetime | None]:
 
 @dataclass(slots=True)
 class _Tally:
-    """What a preview has counted. Bounded by matters and reasons, but for the list of what changes."""
+    """What a preview has counted. Bounded by matters and reasons, unless every decision is to be named."""
 
+    names_changes: bool
     looked_at: Counter[str] = field(default_factory=Counter)
     """By matter."""
     changed: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -168,9 +167,10 @@ class _Tally:
         elif replayed.differs(recorded):
             was, would_be = _said(entry.verdict, recorded.reason), _said(replayed.outcome, replayed.reason)
             self.changed[entry.matter, was, would_be] += 1
-            self.changes.append((entry.verification_id, entry.matter, was, would_be))
+            if self.names_changes:
+                self.changes.append((entry.verification_id, entry.matter, was, would_be))
 
-    def document(self, *, with_list: bool) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """Write it for programs."""
         return {
             "decisions": self.looked_at.total(),
@@ -192,7 +192,7 @@ class _Tally:
                 {"verification_id": number, "matter": matter, "was": was, "would_be": would_be}
                 for number, matter, was, would_be in self.changes
             ]
-            if with_list
+            if self.names_changes
             else None,
         }
 
@@ -273,7 +273,7 @@ def _show_readings(readings: Sequence[Reading], lang: Lang) -> None:
         screen.line(lang.pick("含义没有改动", "no difference in meaning"))
 
 
-def _show_tally(tally: _Tally, lang: Lang, *, with_list: bool) -> None:
+def _show_tally(tally: _Tally, lang: Lang) -> None:
     screen = stdout()
     screen.table(
         lang.pick("按拟议协议重新判定", "Decided again by the proposed agreement"),
@@ -292,7 +292,7 @@ def _show_tally(tally: _Tally, lang: Lang, *, with_list: bool) -> None:
             lang.pick("较早版本登记、无从重新判定：", "recorded by an earlier version, and not to be decided again: ")
             + str(tally.unreadable)
         )
-    if with_list:
+    if tally.names_changes:
         screen.table(
             lang.pick("将改变的判定", "Decisions that would change"),
             (

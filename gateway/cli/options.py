@@ -110,16 +110,25 @@ def past_moment(text: str | None, option: str, now: datetime) -> datetime:
         Failure: it is none, or lies ahead.
     """
     if text is not None and text.startswith("-") and _LIFETIME.fullmatch(text[1:]):
-        try:
-            return now - (lifetime(text[1:], option) or timedelta(0))
-        except OverflowError as error:
-            raise Failure(f"{option} is before all time", fix="write for example -5m or -2h") from error
+        return ago(text[1:], option, now)
     read = moment(text, option, now)
     if read > now:
         raise Failure(
             f"{option} is in the future: it is {now:%Y-%m-%dT%H:%M:%SZ} now", fix="name a time that has been, or -5m"
         )
     return read
+
+
+def ago(text: str, option: str, now: datetime) -> datetime:
+    """Read a length of time and count it back from now.
+
+    Raises:
+        Failure: it is none, or reaches beyond all time.
+    """
+    try:
+        return now - (lifetime(text, option) or timedelta(0))
+    except OverflowError as error:
+        raise Failure(f"{option} is before all time", fix="look back less far") from error
 
 
 def ask_person(show: Callable[[], None], question: str, otherwise: str, *, as_json: bool) -> None:

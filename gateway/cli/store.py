@@ -8,7 +8,10 @@ from datetime import datetime
 
 from gateway.cli.console import Failure
 from gateway.config import Config
+from gateway.core.charter import Charter
 from gateway.core.memory import TrustMemory
+from gateway.core.reasons import Rejected
+from gateway.resolver import load_charter
 from gateway.storage import StorageError
 from gateway.storage.sqlite import SqliteStore
 
@@ -30,6 +33,24 @@ def open_store(config: Config) -> Iterator[SqliteStore]:
             store.close()
     except StorageError as error:
         raise Failure(f"{config.database}: {error}", fix="check the file and its permissions") from error
+
+
+def charter_in_force(config: Config, store: SqliteStore) -> Charter:
+    """Establish the charter in force from the configured one and what the store holds; changes nothing.
+
+    Raises:
+        Failure: the file is not there, or is not the charter whose digest is configured.
+    """
+    file = config.charter.file
+    try:
+        return load_charter(ReadOnly(store), file.read_text("utf-8"), config.charter.sha256)
+    except Rejected as error:
+        raise Failure(
+            f"{file}: {error.detail}",
+            fix="compare the file and the digest in the configuration with the other provinces: mrg charter verify",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise Failure(f"{file}: cannot be read", fix="put the charter's file back") from error
 
 
 class ReadOnly:

@@ -18,7 +18,6 @@ from gateway.cli import lookback, options
 from gateway.cli.console import (
     Cell,
     ExitCode,
-    Failure,
     Lang,
     Screen,
     away,
@@ -29,12 +28,11 @@ from gateway.cli.console import (
     write_document,
 )
 from gateway.cli.lookback import look_back
-from gateway.cli.store import ReadOnly, open_store
+from gateway.cli.store import charter_in_force, open_store
 from gateway.config import Config
 from gateway.core.charter import Charter
 from gateway.core.identifiers import Province
 from gateway.core.memory import TrustMemory
-from gateway.core.reasons import Rejected
 from gateway.core.texts import text
 from gateway.core.trust import (
     Alarm,
@@ -46,7 +44,6 @@ from gateway.core.trust import (
     build_view,
     is_regressed,
 )
-from gateway.resolver import load_charter
 
 app = typer.Typer(no_args_is_help=True, help="Look at the trust data that this province holds.")
 
@@ -124,15 +121,7 @@ def load_view(config: Config, now: datetime) -> tuple[TrustView, TrustMemory]:
         Failure: the store or the charter cannot be read.
     """
     with open_store(config) as store:
-        try:
-            charter = load_charter(ReadOnly(store), config.charter.file.read_text("utf-8"), config.charter.sha256)
-        except Rejected as error:
-            raise Failure(
-                f"{config.charter.file}: {error.detail}",
-                fix="compare the file and the digest in the configuration with the other provinces: mrg charter verify",
-            ) from error
-        except (OSError, ValueError) as error:
-            raise Failure(f"{config.charter.file}: cannot be read", fix="put the charter's file back") from error
+        charter = charter_in_force(config, store)
         memory = store.load_memory()
     return build_view(charter, memory, now), memory
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.core.encoding import b64url_decode
+from gateway.cli.agreement import _Tally
+from gateway.config.reader import load_config
+from gateway.core.agreement import parse_agreement
+from gateway.core.encoding import b64url_decode, b64url_encode
+from gateway.core.findings import Findings, Step
 from gateway.core.identifiers import Province as Code
 from gateway.lab.charter import entity_ids, example_agreement
 from gateway.verifier import Acceptance
@@ -106,3 +111,47 @@ def test_a_preview_shows_which_recorded_verdicts_would_change(province: Province
     assert refused.verification_id not in json.dumps(other)
     assert "徐" not in json.dumps(other, ensure_ascii=False)
     assert federation[AH].province is AH
+
+
+def preview_arguments(province: Province, tmp_path: Path) -> list[str | Path]:
+    proposed = written(tmp_path, "proposed.json", agreement())
+    return [
+        *("agreement", "preview", "--config", province.config, "--proposed", proposed),
+        *("--lab-clock", province.clock, "--json"),
+    ]
+
+
+@pytest.mark.parametrize("since", ["999999d", "999999999h"])
+def test_a_preview_does_not_look_back_beyond_all_time(province: Province, tmp_path: Path, since: str) -> None:
+    ended = mrg(*preview_arguments(province, tmp_path), "--since", since)
+    assert ended.code == 2
+    assert "--since" in ended.error["message"]
+
+
+def of_another_digest(text: str) -> str:
+    document = json.loads(text)
+    return json.dumps({**document, "payload": b64url_encode(b64url_decode(document["payload"]) + b" ")})
+
+
+@pytest.mark.parametrize("change", [of_another_digest, lambda _: "{", None], ids=["other", "none", "gone"])
+def test_a_preview_needs_the_charter_that_is_configured(
+    province: Province, tmp_path: Path, change: Callable[[str], str] | None
+) -> None:
+    file = load_config(province.config).charter.file
+    if change is None:
+        file.unlink()
+    else:
+        file.write_text(change(file.read_text("utf-8")), "utf-8")
+    ended = mrg(*preview_arguments(province, tmp_path))
+    assert ended.code == 2
+    assert str(file) in ended.error["message"]
+
+
+def test_a_preview_names_no_decision_unless_asked_to(province: Province, tmp_path: Path) -> None:
+    province.federation.verify("not.a.credential~")
+    assert mrg(*preview_arguments(province, tmp_path)).document["changed"] is None
+    tally = _Tally(names_changes=False)
+    entry = next(iter(province.federation[AH].store.audit_entries()))
+    accepted = replace(entry, verdict="accepted", reason="", findings=Findings(step=Step.LEDGER).to_json())
+    tally.count(accepted, parse_agreement(agreement()))
+    assert (tally.changed.total(), tally.changes) == (1, [])
