@@ -24,14 +24,14 @@ from gateway.core.agreement import Agreement, parse_agreement
 from gateway.core.agreement_lint import Remark, Severity
 from gateway.core.agreement_lint import lint as remarks
 from gateway.core.agreement_reading import Effect, Reading, read_changes
-from gateway.core.charter import MAX_DOCUMENT_CHARS, parse_charter
+from gateway.core.charter import MAX_DOCUMENT_CHARS, Charter, parse_charter
 from gateway.core.charter_diff import diff_agreements
 from gateway.core.encoding import JsonLimits, parse_json_object
 from gateway.core.findings import Findings
 from gateway.core.preview import Outcome, Recorded, replay
 from gateway.core.reasons import Reason, Rejected
 from gateway.lab.charter import CHARTER_LIFETIME
-from gateway.storage import AuditEntry
+from gateway.storage import AuditEntry, TrustStore
 
 app = typer.Typer(no_args_is_help=True, help="Look at a recognition agreement before it is signed.")
 
@@ -97,18 +97,17 @@ def preview(
 ) -> None:
     """Decide again what this gateway has decided, by a proposed agreement, and show which verdicts would change.
 
-    It goes by what was recorded, which holds no attribute: what was refused at a step that would now let it pass was
-    never looked at by the steps behind it, and is counted as unknown.
+    It goes by what was recorded, which holds no attribute. What the record does not tell is counted as unknown: what
+    the steps behind a refusal would have said, or whether a consent covers what is newly required.
     """
     settings = options.configuration(config)
     agreement, _ = read_agreement(proposed)
     begin = options.ago(since, "--since", options.world(lab_clock).now())
     tally = _Tally(names_changes=list_changes)
     with open_store(settings) as store:
-        # The charter is looked at so that a wrong --config is found, not counted as an empty history.
-        charter_in_force(settings, store)
+        agreements = _Agreements(charter_in_force(settings, store), store)
         for entry in store.decisions(begin):
-            tally.count(entry, agreement)
+            tally.count(entry, agreements.by_version(entry.charter_version), agreement)
     if as_json:
         write_document(tally.document())
     else:
@@ -140,6 +139,25 @@ def read_agreement(file: Path) -> tuple[Agreement, datetime | None]:
 # -- preview ----------------------------------------------------------------------------------------------------------
 
 
+class _Agreements:
+    """The agreements by which this gateway has decided."""
+
+    def __init__(self, charter: Charter, store: TrustStore) -> None:
+        self._store = store
+        self._read: dict[int, Agreement | None] = {charter.version: charter.agreement}  # as many as charters followed
+
+    def by_version(self, version: int) -> Agreement | None:
+        """Give the agreement of a version of the charter, if the store has it."""
+        if version not in self._read:
+            document = self._store.load_charter(version)
+            try:
+                # The gateway verified it when it took it in.
+                self._read[version] = None if document is None else parse_charter(document).unverified.agreement
+            except Rejected:  # of an older form; the gateway itself passes over such rows
+                self._read[version] = None
+        return self._read[version]
+
+
 @dataclass(slots=True)
 class _Tally:
     """What a preview has counted. Bounded by matters and reasons, unless every decision is to be named."""
@@ -151,16 +169,16 @@ class _Tally:
     """By matter, what was and what would be, each with its reason."""
     unknown: Counter[str] = field(default_factory=Counter)
     unreadable: int = 0
-    """Recorded by a version that kept no findings."""
+    """Recorded by a version that kept no findings, or under a charter that is not kept."""
     changes: list[tuple[str, str, str, str]] = field(default_factory=list)
 
-    def count(self, entry: AuditEntry, agreement: Agreement) -> None:
-        """Replay one decision."""
+    def count(self, entry: AuditEntry, before: Agreement | None, proposed: Agreement) -> None:
+        """Replay one decision, which was made by the agreement before; None: that one is not there any more."""
         recorded = _recorded(entry)
-        if recorded is None:
+        if recorded is None or before is None:
             self.unreadable += 1
             return
-        replayed = replay(recorded, agreement)
+        replayed = replay(recorded, before, proposed)
         self.looked_at[entry.matter] += 1
         if replayed.outcome is Outcome.UNKNOWN:
             self.unknown[entry.matter] += 1
@@ -289,7 +307,7 @@ def _show_tally(tally: _Tally, lang: Lang) -> None:
         screen.line(lang.pick("这段时间没有判定", "nothing was decided in that time"))
     if tally.unreadable:
         screen.line(
-            lang.pick("较早版本登记、无从重新判定：", "recorded by an earlier version, and not to be decided again: ")
+            lang.pick("登记的内容不足、无从重新判定：", "recorded too scantily to be decided again: ")
             + str(tally.unreadable)
         )
     if tally.names_changes:
@@ -315,4 +333,4 @@ def _rows(tally: _Tally, lang: Lang) -> Iterator[tuple[str, str, str, str]]:
         for was, would_be, number in sorted(changes):
             yield matter, was, would_be, str(number)
         if unknown:
-            yield matter, lang.pick("拒绝", "rejected"), lang.pick("不详", "unknown"), str(unknown)
+            yield matter, lang.pick("全部", "any"), lang.pick("不详", "unknown"), str(unknown)

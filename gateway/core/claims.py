@@ -194,9 +194,14 @@ def _read_validity(
         raise Rejected(Reason.EXPIRED, "exp is past")
     if max(issued_at, not_before) > now + clock_skew:
         raise Rejected(Reason.NOT_YET_VALID, "iat or nbf is ahead")
+    check_lifetime(issued_at, expires_at, max_lifetime)
+    return issued_at, expires_at
+
+
+def check_lifetime(issued_at: datetime, expires_at: datetime, max_lifetime: timedelta) -> None:
+    """Check that something is not good for longer than it may be. Raises Rejected(LIFETIME_TOO_LONG)."""
     if expires_at - issued_at > max_lifetime:
         raise Rejected(Reason.LIFETIME_TOO_LONG, "exp is too long after iat")
-    return issued_at, expires_at
 
 
 def _check_verification(claims: Mapping[str, Any], agreement: Agreement) -> None:

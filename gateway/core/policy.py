@@ -22,22 +22,6 @@ _UNBOUND_FEDERATION: Final = 2
 """The highest federation level of a hand-over that proves no possession (NIST SP 800-63C: FAL3 is holder of key)."""
 
 
-def check_policy(findings: Findings, agreement: Agreement, matter: Matter, at: datetime) -> None:
-    """Check all that the agreement demands of a presentation whose findings are complete.
-
-    Raises:
-        Rejected, Indeterminate: as the single checks below, in the order of a verification.
-    """
-    terms = issuer_terms(agreement, findings.issuer)
-    check_algorithm(findings.algorithm, terms, at)
-    if findings.asserted is not None:
-        check_assurance(findings.acr, findings.asserted, terms)
-    if matter.key_binding and not findings.holder_bound:
-        raise Rejected(Reason.KEY_BINDING_MISSING, "the matter requires key binding")
-    check_matter(findings, matter, at)
-    check_status_demand(findings, matter, at)
-
-
 # -- step 4 -----------------------------------------------------------------------------------------------------------
 
 

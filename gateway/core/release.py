@@ -111,6 +111,8 @@ _IDENTIFIERS: Final[Mapping[str, Callable[[str], object]]] = {
     "uscc": parse_uscc,
     HOUSEHOLD_CLAIM: parse_division_code,
 }
+CHECKED: Final = frozenset(_IDENTIFIERS)
+"""Claims whose syntax is checked when they are released, and not before."""
 
 
 def check_attributes(attributes: Mapping[str, Any]) -> None:

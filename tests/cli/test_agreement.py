@@ -153,5 +153,6 @@ def test_a_preview_names_no_decision_unless_asked_to(province: Province, tmp_pat
     tally = _Tally(names_changes=False)
     entry = next(iter(province.federation[AH].store.audit_entries()))
     accepted = replace(entry, verdict="accepted", reason="", findings=Findings(step=Step.LEDGER).to_json())
-    tally.count(accepted, parse_agreement(agreement()))
+    before, proposed = parse_agreement(agreement()), parse_agreement(agreement(stricter))
+    tally.count(accepted, before, proposed)
     assert (tally.changed.total(), tally.changes) == (1, [])
