@@ -8,7 +8,7 @@ nothing. An agreement is given as the JSON that ``mrg charter create --agreement
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -20,10 +20,12 @@ from rich.text import Text
 from gateway.cli import files, options
 from gateway.cli.console import ExitCode, Failure, Lang, exit_codes, stdout, write_document
 from gateway.cli.store import charter_in_force, open_store
+from gateway.cli.trust import load_view
+from gateway.config import Config
 from gateway.core.agreement import Agreement, parse_agreement
 from gateway.core.agreement_lint import Remark, Severity
 from gateway.core.agreement_lint import lint as remarks
-from gateway.core.agreement_reading import Effect, Reading, read_changes
+from gateway.core.agreement_reading import Effect, Reading, effects, read_changes
 from gateway.core.charter import MAX_DOCUMENT_CHARS, Charter, parse_charter
 from gateway.core.charter_diff import diff_agreements
 from gateway.core.encoding import JsonLimits, parse_json_object
@@ -42,6 +44,9 @@ _EFFECTS: Final[Mapping[Effect, tuple[str, str, str]]] = {
     Effect.TIGHTENS: ("green", "收紧", "tightens"),
     Effect.NEUTRAL: ("dim", "不变", "neutral"),
 }
+_Config = Annotated[
+    Path | None, typer.Option(help="The province's configuration, gateway.toml, to look at the issuers too.")
+]
 _File = Annotated[Path, typer.Argument(metavar="AGREEMENT.json", help="An agreement, or a charter that holds one.")]
 
 
@@ -49,14 +54,19 @@ _File = Annotated[Path, typer.Argument(metavar="AGREEMENT.json", help="An agreem
 def lint(
     file: _File,
     *,
+    config: _Config = None,
     lang: options.LangOption = Lang.BOTH,
     lab_clock: options.LabClockOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Find what no rule forbids and hardly anybody means: floors nobody reaches, attributes for whoever asks."""
+    """Find what no rule forbids and hardly anybody means: floors nobody reaches, attributes for whoever asks.
+
+    With --config it also finds credential types that no issuer is granted, by what this gateway holds of the issuers.
+    """
     now = options.world(lab_clock).now()
     agreement, expires_at = read_agreement(file)
-    found = remarks(agreement, now=now, until=expires_at or now + CHARTER_LIFETIME)
+    granted = None if config is None else _granted(options.configuration(config), now)
+    found = remarks(agreement, now=now, until=expires_at or now + CHARTER_LIFETIME, granted=granted)
     if as_json:
         write_document({"remarks": [_remark(remark) for remark in found]})
     else:
@@ -73,11 +83,16 @@ def diff(
     lang: options.LangOption = Lang.BOTH,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Say what changes from one agreement to another, and of each change whether it loosens or tightens."""
+    """Say what changes from one agreement to another: of each change, and of each matter, if it loosens or tightens."""
     before, after = read_agreement(old)[0], read_agreement(new)[0]
     readings = read_changes(diff_agreements(before, after), before, after)
     if as_json:
-        write_document({"changes": [_reading(reading) for reading in readings]})
+        write_document(
+            {
+                "changes": [_reading(reading) for reading in readings],
+                "matters": {matter: _sorted(found) for matter, found in sorted(effects(readings).items())},
+            }
+        )
     else:
         _show_readings(readings, lang)
 
@@ -134,6 +149,12 @@ def read_agreement(file: Path) -> tuple[Agreement, datetime | None]:
         raise Failure(
             f"{file}: {rejection.detail}", fix="correct what the message names; docs/deploy.md explains every field"
         ) from rejection
+
+
+def _granted(config: Config, now: datetime) -> frozenset[str]:
+    """Give the credential types that a quorum of anchors grants some issuer, as this gateway knows it."""
+    view, _ = load_view(config, now)
+    return frozenset().union(*(issuer.credential_types for issuer in view.issuers.values()))
 
 
 # -- preview ----------------------------------------------------------------------------------------------------------
@@ -276,6 +297,11 @@ def _reading(reading: Reading) -> dict[str, str | None]:
     }
 
 
+def _sorted(found: Collection[Effect]) -> list[Effect]:
+    """Put first what somebody has to have meant."""
+    return sorted(found, key=list(Effect).index)
+
+
 def _show_readings(readings: Sequence[Reading], lang: Lang) -> None:
     screen = stdout()
     screen.table(
@@ -285,6 +311,14 @@ def _show_readings(readings: Sequence[Reading], lang: Lang) -> None:
             (Text(lang.pick(zh, en), style), lang.pick(reading.words.zh, reading.words.en))
             for reading in readings
             for style, zh, en in (_EFFECTS[reading.effect],)
+        ],
+    )
+    screen.table(
+        lang.pick("各事项的改动", "Changes by matter"),
+        (lang.pick("事项", "Matter"), lang.pick("作用", "Effect")),
+        [
+            (matter, Text(", ".join(lang.pick(*_EFFECTS[each][1:]) for each in found), _EFFECTS[found[0]][0]))
+            for matter, found in ((matter, _sorted(found)) for matter, found in sorted(effects(readings).items()))
         ],
     )
     if not readings:

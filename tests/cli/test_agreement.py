@@ -78,6 +78,40 @@ def test_each_change_says_whether_it_loosens_or_tightens(tmp_path: Path) -> None
     assert mrg("agreement", "diff", old, old, "--json").document["changes"] == []
 
 
+def test_of_each_matter_it_is_said_whether_it_loosens_or_tightens(tmp_path: Path) -> None:
+    def both(matters: dict[str, Any]) -> None:
+        stricter(matters)
+        matters["DZ-LZ"]["status_required"] = not matters["DZ-LZ"]["status_required"]
+        matters["KY-LA"]["name_en"] = "Filing"
+
+    old, new = written(tmp_path, "old.json", agreement()), written(tmp_path, "new.json", agreement(both))
+    document = mrg("agreement", "diff", old, new, "--json").document
+    effects = {each["effect"] for each in document["changes"] if each["matter"] == "DZ-LZ"}
+    assert document["matters"] == {"DZ-LZ": sorted(effects), "HK-QY": ["tightens"]}
+    shown = mrg("agreement", "diff", old, new, "--lang", "en").out
+    lines = [line.split() for line in shown[shown.index("Changes by matter") :].splitlines()]
+    assert ["HK-QY", "tightens"] in lines
+    assert [line[0] for line in lines if line].count("KY-LA") == 0
+
+
+def test_a_type_that_no_issuer_is_granted_is_found_with_the_metadata_held(province: Province, tmp_path: Path) -> None:
+    def unheard_of(matters: dict[str, Any]) -> None:
+        matters["HK-QY"]["credential_types"].append("urn:yrd:credential:passport:1")
+
+    def ungranted(*arguments: str | Path) -> list[str]:
+        remarks = mrg("agreement", "lint", proposed, *arguments, "--json").document["remarks"]
+        return [each["path"] for each in remarks if each["kind"] == "type_not_granted"]
+
+    held = ("--config", province.config, "--lab-clock", province.clock)
+    proposed = written(tmp_path, "usual.json", agreement())
+    assert "agreement.matters[HK-QY].credential_types" not in ungranted(*held)
+    made = agreement(unheard_of)
+    made["terms"]["urn:yrd:credential:passport:1"] = {"zh": "护照", "en": "passport"}
+    proposed = written(tmp_path, "proposed.json", made)
+    assert ungranted() == []
+    assert "agreement.matters[HK-QY].credential_types" in ungranted(*held)
+
+
 def test_a_charter_is_as_good_as_the_agreement_in_it(province: Province, tmp_path: Path) -> None:
     payload = json.loads(b64url_decode(json.loads(province.charter.read_text())["payload"]))
     inside = written(tmp_path, "inside.json", payload["agreement"])
