@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway import prefetch as prefetch_module
 from gateway.core.credential_status import SubjectTarget
 from gateway.core.jose import SoftwareKey, sign_compact
 from gateway.core.key_schedule import KeyPurpose
@@ -15,7 +17,7 @@ from gateway.core.reasons import Reason
 from gateway.core.status_list import STATUS_LIST_TYPE, Status, encode, status_list_claims
 from gateway.statuses import Outcome
 from gateway.verifier import Acceptance, Rejection, Undecided
-from tests.federation import AH, JS, SH, ZJ, Federation, Node
+from tests.federation import AH, JS, SH, START, ZJ, Federation, Node
 
 TTL, LIFE = timedelta(seconds=300), timedelta(hours=12)
 
@@ -208,3 +210,84 @@ def test_lists_of_a_key_that_was_stolen_are_no_evidence_any_more(federation: Fed
     federation.settle()
     assert isinstance(federation.verify(*federation.present(wallet)).verdict, Undecided | Rejection)
     assert reason_of(federation, wallet) is Reason.STATUS_UNAVAILABLE
+
+
+# -- sunsets ----------------------------------------------------------------------------------------------------------
+
+SUNSET = START + timedelta(hours=2)
+
+
+def ending(claims: dict[str, Any]) -> None:
+    """Let ES256, by which Shanghai signs its lists, end."""
+    for terms in claims["agreement"]["issuers"]:
+        if "sh" in terms["entity_id"]:
+            rest = [each for each in terms["algorithms"] if each["name"] != "ES256"]
+            terms["algorithms"] = [*rest, {"name": "ES256", "sunset": int(SUNSET.timestamp())}]
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> Iterator[Federation]:
+    federation = Federation(tmp_path, charter=ending)
+    yield federation
+    federation.close()
+
+
+def test_a_list_whose_algorithm_has_had_its_sunset_is_neither_taken_nor_used(ended: Federation) -> None:
+    statuses, uri = ended[AH].statuses, uri_of(ended[SH])
+    ended.clock.now = SUNSET - timedelta(seconds=1)
+    ended.settle()
+    in_time, late = signed(ended), signed(ended, seq=ended[SH].statuses.current[uri].seq + 2_000)
+    assert statuses.take(uri, in_time, "test") is Outcome.TAKEN
+    statuses.renew()
+    assert uri in statuses.current
+    ended.clock.now = SUNSET
+    assert statuses.take(uri, late, "test") is Outcome.REFUSED
+    statuses.renew()
+    assert uri not in statuses.current
+    assert uri_of(ended[JS]) in statuses.current
+
+
+# -- asking again -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_down", [False, True], ids=["refused", "not reached"])
+def test_what_was_refused_is_asked_for_again_when_the_view_has_changed(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch, *, is_down: bool
+) -> None:
+    """A peer that does not answer is another matter: no view changes that."""
+    for name in ("RETRY_SECONDS", "REFUSED_SECONDS", "MAX_PAUSE_SECONDS"):
+        monkeypatch.setattr(prefetch_module, name, 3_600.0)
+    uri, node = uri_of(federation[SH]), federation[AH]
+    resolver, peer = node.resolver, node.peers[JS]
+    peer.promised[uri] = node.statuses.heads[uri] + 10_000_000
+    peer.lists[uri] = signed(federation, key=federation[JS].keys["issuer-status"])
+    peer.lists_down = is_down
+    prefetch = resolver._prefetches[JS]
+    asked: list[int] = []
+
+    def fetch() -> None:
+        prefetch.fetch()
+        asked.append(peer.fetched.count(uri))
+
+    def change_view() -> None:
+        fetch()
+        before = resolver.view.view_id
+        federation.revoke(ZJ, federation.keys[ZJ]["issuer-credential"].public.kid)
+        federation.settle()
+        assert resolver.view.view_id != before
+
+    def end() -> None:
+        fetch()
+        resolver._stop.set()
+
+    resolver.refresh()
+    between = iter([fetch, fetch, change_view, end])
+
+    def wait(version: int, _timeout: float) -> tuple[int, None]:
+        next(between)()
+        return version + 1, None
+
+    monkeypatch.setattr(resolver, "wait_for_change", wait)
+    resolver._renew_statuses()  # its first round knows no view before
+    first = asked[0]
+    assert asked == ([first] * 4 if is_down else [first, first + 1, first + 1, first + 2])

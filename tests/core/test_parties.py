@@ -67,6 +67,18 @@ def test_a_guardian_is_accepted_and_stands_beside_the_child() -> None:
     assert accepted.attributes["id_number"] == "310101190001010011"
 
 
+@pytest.mark.parametrize(
+    ("authority", "end"),
+    [(3_600, 3_600), (86_399, 86_399), (86_401, 86_400), (None, 86_400)],
+    ids=["hours", "a second less", "a second more", "without end"],
+)
+def test_an_acceptance_ends_with_the_authority_or_with_the_credential_whichever_is_first(
+    authority: int | None, end: int
+) -> None:
+    attempt = guarded() if authority is None else guarded(exp=EPOCH + authority)
+    assert attempt.judge().expires_at == NOW + timedelta(seconds=end)
+
+
 def test_who_comes_alone_has_no_actor() -> None:
     attempt = Attempt.credential()
     attempt.matter = ACTING

@@ -10,6 +10,7 @@ from typing import Any, Final
 import pytest
 
 from gateway.core.findings import Step
+from gateway.core.jose import Algorithm, generate_key
 from gateway.core.reasons import Reason
 from gateway.core.status_list import MIN_ENTRIES, StatusList
 from tests.core.presentations import (
@@ -20,6 +21,7 @@ from tests.core.presentations import (
     STATUS_LIST,
     Attempt,
     Change,
+    Trusted,
     all_of,
     demanding,
     making,
@@ -180,6 +182,20 @@ def test_what_a_superseded_key_signed_before_counts_and_not_after() -> None:
     attempt.view.status_keys[ISSUER, STATUS_KEY.public.kid].signed_before = NOW
     assert attempt.is_accepted()
     attempt.view.status_keys[ISSUER, STATUS_KEY.public.kid].signed_before = NOW - timedelta(seconds=100)
+    assert attempt.indecision() is Reason.STATUS_UNAVAILABLE
+
+
+def test_a_list_counts_until_the_sunset_of_its_algorithm_and_not_after() -> None:
+    attempt = credential()
+    key = generate_key(Algorithm.ED25519).public
+    attempt.view.status_keys[ISSUER, key.kid] = Trusted(key)
+    attempt.lists[STATUS_LIST] = held(kid=key.kid)
+    # The credential's own algorithm is another, and has no sunset.
+    attempt.view.with_terms(algorithms={Algorithm.ES256: None, Algorithm.ED25519: NOW + timedelta(seconds=1)})
+    assert attempt.is_accepted()
+    attempt.view.with_terms(algorithms={Algorithm.ES256: None, Algorithm.ED25519: NOW})
+    assert attempt.indecision() is Reason.STATUS_UNAVAILABLE
+    attempt.view.with_terms(algorithms={Algorithm.ES256: None})
     assert attempt.indecision() is Reason.STATUS_UNAVAILABLE
 
 
