@@ -20,9 +20,9 @@ from typing import Any, Final
 
 from gateway.core import vouching
 from gateway.core.charter import Charter, Member
-from gateway.core.jose import PublicKey, Signer, import_jwks, sign_compact
+from gateway.core.jose import PublicKey, Signer, sign_compact
 from gateway.core.memory import Documents, Place, TrustMemory
-from gateway.core.publication import KEY_PARAMETERS, next_seq
+from gateway.core.publication import KEY_PARAMETERS, listed_keys, next_seq
 from gateway.core.reasons import InvalidRequest, NotHeld, Reason, Rejected
 from gateway.core.snapshot import (
     Entry,
@@ -495,11 +495,9 @@ def _read(statement: UnverifiedStatement) -> _Statement:
 
 def _caught_up(record: MemberRecord | None, statement: UnverifiedStatement) -> MemberRecord:
     """What is remembered of a member, brought up to a later statement of ours about it."""
-    pinned = [
-        parameters[name] for parameters in statement.metadata.values() for name in KEY_PARAMETERS if name in parameters
-    ]
+    pinned = [listed_keys(statement.metadata, purpose) for purpose in KEY_PARAMETERS]
     federation = frozenset(key.thumbprint for key in statement.jwks.values())
-    credential = frozenset(key.thumbprint for jwks in pinned for key in import_jwks(jwks).values())
+    credential = frozenset(key.thumbprint for keys in pinned for key in keys.values())
     if record is None:
         return MemberRecord(federation_keys=federation, credential_keys=credential)
     gone = (record.federation_keys | record.credential_keys) - federation - credential

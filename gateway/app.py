@@ -34,11 +34,12 @@ from gateway.explainer import Explainer
 from gateway.guard import CALLS_PER_DOMAIN, STREAMS_PER_DOMAIN
 from gateway.holdings import Holdings
 from gateway.issuer import Issuer
-from gateway.keyring import KeyRing
+from gateway.keyring import ADDED_LATER, KeyRing
 from gateway.keystore import KeyStore, KeyStoreError, SecretName
 from gateway.keystore.opening import open_key_store
 from gateway.ledger import Ledger
 from gateway.logs import get_logger
+from gateway.member import member_entity
 from gateway.peers import GrpcPeer
 from gateway.resolver import Resolver, load_charter
 from gateway.restoration import Restoration
@@ -64,7 +65,6 @@ from gateway.storage.sqlite_statuses import SqliteStatuses
 from gateway.tls import CallerReader
 from gateway.verifier import Verifier
 
-GATEWAY_CONFIGURATION_LIFETIME: Final = timedelta(hours=1)
 HEALTH_SECONDS: Final = 0.5
 FEDERATION: Final = "federation"
 FREE_FEDERATION_THREADS: Final = 8
@@ -412,17 +412,15 @@ def _credential_types(agreement: Agreement) -> Sequence[str]:
 
 
 def _gateway(config: Config, keys: KeyRing) -> Entity:
-    purpose = KeyPurpose.GATEWAY_FEDERATION
-    keys.require(purpose)
-    return Entity(
+    entity = member_entity(
         entity_id=config.entities.gateway,
-        signer=lambda: keys.signer(purpose),
-        federation_keys=lambda: keys.published(purpose),
-        metadata=lambda: {GATEWAY_TYPE: {}},
-        lifetime=GATEWAY_CONFIGURATION_LIFETIME,
-        revocations=lambda: keys.revocations(purpose),
-        history=lambda: keys.records(purpose),
+        entity_type=GATEWAY_TYPE,
+        federation=KeyPurpose.GATEWAY_FEDERATION,
+        keys=keys,
     )
+    for purpose in sorted(ADDED_LATER):
+        keys.make_first(purpose)
+    return entity
 
 
 def _anchor(config: Config, keys: KeyRing, store: SqliteStore) -> Anchor | None:
@@ -457,6 +455,8 @@ def _purposes(config: Config) -> Mapping[KeyPurpose, str]:
         KeyPurpose.ISSUER_FEDERATION: entities.issuer,
         KeyPurpose.GATEWAY_FEDERATION: entities.gateway,
         KeyPurpose.ANCHOR_FEDERATION: entities.anchor,
+        KeyPurpose.RECEIPT: entities.gateway,
+        KeyPurpose.AUDIT: entities.gateway,
     }
     return {purpose: entity for purpose, entity in played.items() if entity is not None}
 

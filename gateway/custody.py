@@ -33,7 +33,16 @@ from gateway.core.memory import Documents, Place, Revocation, TrustMemory
 from gateway.core.reasons import Reason, Rejected
 from gateway.core.snapshot import MAX_CONFIGURATION_CHARS
 from gateway.core.statements import PROFILE
-from gateway.core.trust import Alarm, Problem, TrustView, build_view, is_regressed, view_summary
+from gateway.core.trust import (
+    Alarm,
+    Problem,
+    RecognisedGateway,
+    RecognisedIssuer,
+    TrustView,
+    build_view,
+    is_regressed,
+    view_summary,
+)
 from gateway.core.votes import Reader
 from gateway.logs import Sparing, get_logger
 from gateway.peers import TrustOffer
@@ -367,14 +376,19 @@ def _known(charter: Charter, issuer: str, subject: str) -> Place:
 
 
 def _trusted(view: TrustView) -> object:
-    return view.charter.version, {
-        entity_id: (
-            frozenset(issuer.keys),
-            frozenset(issuer.status_keys),
-            frozenset(kid for kid, revocation in issuer.revocations.items() if revocation.attested),
-        )
+    issuers = {
+        entity_id: (frozenset(issuer.keys), frozenset(issuer.status_keys), _refused(issuer))
         for entity_id, issuer in view.issuers.items()
     }
+    gateways = {
+        entity_id: (frozenset(gateway.receipt_keys), frozenset(gateway.audit_keys), _refused(gateway))
+        for entity_id, gateway in view.gateways.items()
+    }
+    return view.charter.version, issuers, gateways
+
+
+def _refused(recognised: RecognisedIssuer | RecognisedGateway) -> frozenset[str]:
+    return frozenset(kid for kid, revocation in recognised.revocations.items() if revocation.attested)
 
 
 def _has_known_author(view: TrustView, token: str) -> bool:

@@ -13,13 +13,14 @@ from typing import Final
 
 from gateway.anchor import CONFIGURATION_LIFETIME as ANCHOR_CONFIGURATION_LIFETIME
 from gateway.core.acknowledgement import Acknowledgement
-from gateway.core.charter import GATEWAY_TYPE, ISSUER_TYPE, Charter
-from gateway.core.jose import import_jwks
+from gateway.core.charter import GATEWAY_TYPE, Charter
 from gateway.core.key_schedule import Holder, KeyPurpose, KeyRecord, Readiness, Said, Timing
 from gateway.core.memory import Revocation
+from gateway.core.publication import listed_keys
 from gateway.core.statements import PROFILE, parse_statement
 from gateway.core.trust import TrustView
 from gateway.core.vouching import SUBORDINATE_LIFETIME
+from gateway.keyring import STATEMENT_LIFETIME
 from gateway.resolver import Resolver
 
 FEDERATION_PURPOSES: Final = frozenset({KeyPurpose.ISSUER_FEDERATION, KeyPurpose.GATEWAY_FEDERATION})
@@ -54,6 +55,9 @@ class Holdings:
         linger = timedelta(0)
         if purpose is KeyPurpose.ANCHOR_FEDERATION:
             linger = ANCHOR_CONFIGURATION_LIFETIME + SUBORDINATE_LIFETIME
+        elif purpose in (KeyPurpose.RECEIPT, KeyPurpose.AUDIT):
+            # What it signed last may be old, and be handed out until something newer is signed.
+            linger = STATEMENT_LIFETIME
         # An anchor's configuration bounds how long a frozen view passes for a fresh one; clocks differ at both ends.
         return Timing(window=ANCHOR_CONFIGURATION_LIFETIME + 2 * skew, linger=linger, skew=skew)
 
@@ -110,16 +114,14 @@ class Holdings:
         if purpose in FEDERATION_PURPOSES:
             kids = frozenset(statement.jwks)
             return Said(at=statement.issued_at, kids=kids, signer=statement.kid, forgotten=forgotten)
-        name = "jwks" if purpose is KeyPurpose.CREDENTIAL else "status_jwks"
-        listed = statement.metadata.get(ISSUER_TYPE, {}).get(name)
-        kids = frozenset(import_jwks(listed)) if listed is not None else frozenset()
+        kids = frozenset(listed_keys(statement.metadata, purpose))
         return Said(at=statement.issued_at, kids=kids, signer="", forgotten=forgotten)
 
     def signed_at_most_until(self, purpose: KeyPurpose, now: datetime) -> datetime:
         """Say until when something that a key signed just now may be good."""
-        if purpose in FEDERATION_PURPOSES:
-            return now + SUBORDINATE_LIFETIME
-        return now + self.charter.agreement.max_credential_lifetime
+        if purpose in (KeyPurpose.CREDENTIAL, KeyPurpose.STATUS):
+            return now + self.charter.agreement.max_credential_lifetime
+        return now + STATEMENT_LIFETIME
 
     def _own_province(self) -> str:
         member = self.charter.member(self._gateway)
@@ -171,7 +173,7 @@ def _held(acknowledgement: Acknowledgement, purpose: KeyPurpose, entity_id: str)
             return acknowledgement.anchor_keys
         case KeyPurpose.ISSUER_FEDERATION | KeyPurpose.GATEWAY_FEDERATION:
             return acknowledgement.federation_keys.get(entity_id, frozenset())
-        case KeyPurpose.CREDENTIAL | KeyPurpose.STATUS:
+        case KeyPurpose.CREDENTIAL | KeyPurpose.STATUS | KeyPurpose.RECEIPT | KeyPurpose.AUDIT:
             return acknowledgement.keys.get(entity_id, frozenset())
 
 
@@ -189,3 +191,9 @@ def _in_view(view: TrustView, record: KeyRecord, entity_id: str) -> bool:
         case KeyPurpose.STATUS:
             issuer = view.issuers.get(entity_id)
             return issuer is not None and kid in issuer.status_keys
+        case KeyPurpose.RECEIPT:
+            gateway = view.gateways.get(entity_id)
+            return gateway is not None and kid in gateway.receipt_keys
+        case KeyPurpose.AUDIT:
+            gateway = view.gateways.get(entity_id)
+            return gateway is not None and kid in gateway.audit_keys

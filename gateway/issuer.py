@@ -22,12 +22,11 @@ from gateway.core.claims import Authentication, read_statement
 from gateway.core.credential import ASSERTION_CREDENTIAL_TYPE, ASSERTION_TYPE, CREDENTIAL_TYPE
 from gateway.core.encoding import b64url_encode, parse_json_object
 from gateway.core.identifiers import check_entity_id
-from gateway.core.jose import PublicKey, parse_compact, sign_compact
+from gateway.core.jose import parse_compact, sign_compact
 from gateway.core.key_binding import MAX_KEY_BINDING_JWT_CHARS, holder_key
 from gateway.core.key_schedule import KeyPurpose
 from gateway.core.pairwise import PairwiseKey
 from gateway.core.predicates import AGE_CLAIM
-from gateway.core.publication import KEY_PROOFS, key_proof
 from gateway.core.reasons import InvalidRequest, Rejected
 from gateway.core.release import check_attributes, check_kind
 from gateway.core.sd_jwt import (
@@ -40,12 +39,10 @@ from gateway.core.sd_jwt import (
     split,
 )
 from gateway.core.status_list import STATUS_LISTS
-from gateway.entity import Entity
 from gateway.keyring import KeyRing
+from gateway.member import member_entity
 from gateway.status_register import StatusRegister
 
-PURPOSES: Final = (KeyPurpose.CREDENTIAL, KeyPurpose.STATUS, KeyPurpose.ISSUER_FEDERATION)
-CONFIGURATION_LIFETIME: Final = timedelta(hours=1)
 DEFAULT_CREDENTIAL_LIFETIME: Final = timedelta(days=30)
 SALT_BYTES: Final = 16  # 128 bits, RFC 9901 section 9.3
 MAX_CLAIMS: Final = 40
@@ -116,23 +113,19 @@ class Issuer:
             KeyStoreError: there is no key for credentials, or none for the configuration.
         """
         keys.require(KeyPurpose.CREDENTIAL)
-        keys.require(KeyPurpose.ISSUER_FEDERATION)
         self._entity_id = entity_id
         self._keys = keys
-        self._proofs: dict[str, str] = {}
         self._pairwise_key = pairwise_key
         self._world = world
         self._agreement = agreement
         self._types = frozenset(credential_types)
         self._register = register
-        self.entity = Entity(
+        self.entity = member_entity(
             entity_id=entity_id,
-            signer=lambda: keys.signer(KeyPurpose.ISSUER_FEDERATION),
-            federation_keys=lambda: keys.published(KeyPurpose.ISSUER_FEDERATION),
-            metadata=self._metadata,
-            lifetime=CONFIGURATION_LIFETIME,
-            revocations=lambda: keys.revocations(*PURPOSES),
-            history=lambda: keys.records(*PURPOSES),
+            entity_type=ISSUER_TYPE,
+            federation=KeyPurpose.ISSUER_FEDERATION,
+            keys=keys,
+            parameters=self._parameters,
         )
 
     def issue_credential(
@@ -220,31 +213,9 @@ class Issuer:
         _check_statement(_read_assertion(token), agreement, now, ASSERTION_CREDENTIAL_TYPE, longest)
         return Issued(token=token, expires_at=now + life)
 
-    def _metadata(self) -> Mapping[str, Mapping[str, Any]]:
-        """What the configuration says of this issuer: made from the keys there are, whenever it is signed."""
-        credential = self._keys.published(KeyPurpose.CREDENTIAL)
-        status = self._keys.published(KeyPurpose.STATUS)
-        metadata: dict[str, Any] = {"credential_types": sorted(self._types)}
-        # An empty set is no JWK Set; a member with no key to show leaves the name out.
-        if credential:
-            metadata["jwks"] = _jwks(credential)
-        if status:
-            metadata["status_jwks"] = _jwks(status)
-        metadata[STATUS_LISTS] = list(self._register().metadata())
-        metadata[KEY_PROOFS] = self._key_proofs()
-        return {ISSUER_TYPE: metadata}
-
-    def _key_proofs(self) -> Mapping[str, str]:
-        # A proof says the same for as long as the key lives, and would look new each time it is signed: made once.
-        signers = [
-            signer
-            for purpose in (KeyPurpose.CREDENTIAL, KeyPurpose.STATUS)
-            for signer in self._keys.proof_signers(purpose)
-        ]
-        for signer in signers:
-            if signer.public.kid not in self._proofs:
-                self._proofs[signer.public.kid] = key_proof(self._entity_id, signer)
-        return {signer.public.kid: self._proofs[signer.public.kid] for signer in signers}
+    def _parameters(self) -> Mapping[str, Any]:
+        """What the configuration says of this issuer beside its keys, whenever it is signed."""
+        return {"credential_types": sorted(self._types), STATUS_LISTS: list(self._register().metadata())}
 
     def _common(
         self, subject: Subject, sector: str, authentication: Authentication, agreement: Agreement
@@ -321,10 +292,6 @@ def _disclosable(subject: Subject) -> list[Path]:
     if subject.actor is not None:
         paths += [("act", "claims", name) for name in subject.actor.claims]
     return paths
-
-
-def _jwks(keys: Sequence[PublicKey]) -> dict[str, Any]:
-    return {"keys": [dict(key.jwk) for key in keys]}
 
 
 def _check_lifetime(lifetime: timedelta, longest: timedelta) -> None:

@@ -8,6 +8,8 @@ a crash cut short. Rules:
   can a key be undone without leaving a credential that nobody can check, and drained without cutting one off.
 * What was revoked or retired signs nothing more, not even for a caller that was given the signer a moment before.
 * A private key nobody wrote down was made just before a crash. It is taken in as staged, never made a second time.
+* No key is made in place of one that is missed: that is what backups are for. The first key of a purpose is made here
+  only where the purpose came after the province was set up (``make_first``).
 """
 
 from __future__ import annotations
@@ -35,9 +37,14 @@ ROLES: Final[Mapping[KeyPurpose, KeyRole]] = {
     KeyPurpose.ISSUER_FEDERATION: "issuer-federation",
     KeyPurpose.GATEWAY_FEDERATION: "gateway-federation",
     KeyPurpose.ANCHOR_FEDERATION: "anchor-federation",
+    KeyPurpose.RECEIPT: "gateway-receipt",
+    KeyPurpose.AUDIT: "gateway-audit",
 }
+ADDED_LATER: Final = frozenset({KeyPurpose.RECEIPT, KeyPurpose.AUDIT})
+"""Purposes that provinces were set up without: their first keys are made at the first start that knows them."""
 STATEMENT_LIFETIME: Final = SUBORDINATE_LIFETIME
-"""No statement signed with a federation key lives longer."""
+"""No statement signed with a federation key lives longer. What a gateway's receipt or audit key signed is looked for in
+the view for so long, by whoever polls, and among its past keys from then on."""
 _MARK_EVERY: Final = {KeyPurpose.CREDENTIAL: timedelta(days=1), KeyPurpose.STATUS: timedelta(days=1)}
 """The time until which a key's signatures count is rounded up to this, so that few signatures have to wait for a write.
 What a key drains longer for it costs nothing."""
@@ -104,11 +111,14 @@ class KeyRing:
         role = ROLES[purpose]
         if not self._keystore.keys(role):
             return  # not played here, or missed when it is asked for
-        key, now = self._keystore.sole(role).public, self._now()
+        self._begin(purpose, self._keystore.sole(role).public, "found at the first start")
+
+    def _begin(self, purpose: KeyPurpose, key: PublicKey, detail: str) -> None:
+        now = self._now()
         first = KeyRecord(
             key=key, purpose=purpose, state=KeyState.ACTIVE, staged_at=now, published_at=now, activated_at=now
         )
-        self._write(purpose, (first,), Author(detail="found at the first start"), now)
+        self._write(purpose, (first,), Author(detail=detail), now)
 
     def _adopt_orphans(self, purpose: KeyPurpose) -> None:
         for key in self._orphans(purpose):
@@ -134,6 +144,20 @@ class KeyRing:
                 change = key_schedule.undo(self._records[purpose], kid, now)
                 self._write(purpose, change, Author(event="lost", detail="not in the key store"), now)
 
+    def make_first(self, purpose: KeyPurpose) -> None:
+        """Make the first key of a purpose in ``ADDED_LATER``, and let it sign, unless there ever was one.
+
+        Raises:
+            KeyStoreError: the key store cannot make one.
+            StorageError: it could not be written down; the next start takes the same key.
+        """
+        with self._lock:
+            if self._records[purpose]:
+                return  # one that is recorded and gone was missed by now
+            signer = self._keystore.generate(ROLES[purpose])
+            self._signers[signer.public.kid] = signer
+            self._begin(purpose, signer.public, "made at the first start that knows this purpose")
+
     # -- what signs ----------------------------------------------------------------------------------------------------
 
     def require(self, purpose: KeyPurpose) -> None:
@@ -146,7 +170,9 @@ class KeyRing:
             self._keystore.sole(ROLES[purpose])
 
     def signer(self, purpose: KeyPurpose) -> Signer:
-        """Give the active key, for statements: what it signs counts for ``STATEMENT_LIFETIME`` from the signature on.
+        """Give the active key, for statements, receipts and checkpoints.
+
+        What it signs counts for ``STATEMENT_LIFETIME`` from the signature on: so long the key stays published.
 
         Raises:
             Unavailable: no key of this purpose may sign now.

@@ -44,6 +44,7 @@ from gateway.lab.charter import (
     entity_ids,
 )
 from gateway.ledger import Ledger
+from gateway.member import member_entity
 from gateway.peers import PeerError, TrustOffer
 from gateway.resolver import Resolver, load_charter
 from gateway.restoration import Restoration
@@ -242,6 +243,7 @@ class Node:
     register_store: SqliteRegister
     register: StatusRegister
     issuer: Issuer
+    gateway: Entity
     anchor: Anchor
     resolver: Resolver
     ledger: Ledger
@@ -292,6 +294,8 @@ ROLES: tuple[KeyRole, ...] = (
     "issuer-credential",
     "issuer-status",
     "gateway-federation",
+    "gateway-receipt",
+    "gateway-audit",
 )
 
 
@@ -376,14 +380,11 @@ class Federation:
             },
             approve=self.approve,
         )
-        gateway = Entity(
+        gateway = member_entity(
             entity_id=ids.gateway,
-            signer=lambda: ring.signer(KeyPurpose.GATEWAY_FEDERATION),
-            federation_keys=lambda: ring.published(KeyPurpose.GATEWAY_FEDERATION),
-            metadata=lambda: {GATEWAY_TYPE: {}},
-            lifetime=timedelta(hours=1),
-            revocations=lambda: ring.revocations(KeyPurpose.GATEWAY_FEDERATION),
-            history=lambda: ring.records(KeyPurpose.GATEWAY_FEDERATION),
+            entity_type=GATEWAY_TYPE,
+            federation=KeyPurpose.GATEWAY_FEDERATION,
+            keys=ring,
         )
         resolver = Resolver(
             world=self.world,
@@ -440,6 +441,7 @@ class Federation:
             register_store=register_store,
             register=register,
             issuer=issuer,
+            gateway=gateway,
             anchor=anchor,
             resolver=resolver,
             ledger=ledger,
@@ -594,6 +596,8 @@ _PURPOSES = {
     KeyPurpose.STATUS: "issuer",
     KeyPurpose.ISSUER_FEDERATION: "issuer",
     KeyPurpose.GATEWAY_FEDERATION: "gateway",
+    KeyPurpose.RECEIPT: "gateway",
+    KeyPurpose.AUDIT: "gateway",
 }
 
 

@@ -16,10 +16,11 @@ from gateway.clock import system_world
 from gateway.config import MAX_MAPPING_DAYS, Config, ConfigError, PairwiseOptions
 from gateway.config.reader import load_config
 from gateway.core.identifiers import Province
-from gateway.keystore import SecretName
-from gateway.keystore.file import make_secret, secret_file
+from gateway.keystore import KeyRole, SecretName
+from gateway.keystore.file import FileKeyStore, make_secret, secret_file
 from gateway.lab.folder import prepare_lab
 
+GATEWAY_ROLES: tuple[KeyRole, ...] = ("gateway-receipt", "gateway-audit")
 THREADS = ("ledger", "peer", "refresh", "publish", "acknowledge", "rotation", "health")
 
 
@@ -57,6 +58,39 @@ def test_a_province_starts_serves_and_stops_without_a_trace(config: Config) -> N
     left = {thread.name for thread in threading.enumerate() if thread.ident not in before}
     assert {name for name in left if name.startswith(THREADS)} == set()
     assert is_free(config.listeners.verification.address)
+
+
+def without(lab: Path, *roles: KeyRole) -> Config:
+    """A province that never ran, and has no keys for some roles."""
+    config = load_config(prepare_lab(lab).path / Province.ANHUI / "gateway.toml")
+    for role in roles:
+        (file,) = config.keys.glob(f"{role}.*")
+        file.unlink()
+    return config
+
+
+def start_and_stop(config: Config) -> None:
+    app = App(config, system_world())
+    app.start()
+    app.stop(0)
+
+
+def test_a_province_set_up_before_its_gateway_had_keys_of_its_own_makes_them_at_the_start(tmp_path: Path) -> None:
+    config = without(tmp_path / "lab", *GATEWAY_ROLES)
+    start_and_stop(config)
+    made = {role: set(FileKeyStore.open(config.keys).keys(role)) for role in GATEWAY_ROLES}
+    # The stand-by key beside it is the scheduler's, as for every other purpose.
+    assert [len(kids) for kids in made.values()] == [2, 2]
+    start_and_stop(config)
+    assert {role: set(FileKeyStore.open(config.keys).keys(role)) for role in GATEWAY_ROLES} == made
+
+
+@pytest.mark.parametrize("role", ["gateway-federation", "issuer-credential"])
+def test_a_key_that_every_version_had_is_missed_and_not_made(tmp_path: Path, role: KeyRole) -> None:
+    config = without(tmp_path / "lab", role)
+    with pytest.raises(ConfigError):
+        App(config, system_world())
+    assert list(config.keys.glob(f"{role}.*")) == []
 
 
 def wrong_pin(config: Config) -> Config:

@@ -75,7 +75,7 @@ def counter(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Counter]:
     node = federation[SH]
     entities = {
         **dict.fromkeys((KeyPurpose.CREDENTIAL, KeyPurpose.STATUS, KeyPurpose.ISSUER_FEDERATION), node.ids.issuer),
-        KeyPurpose.GATEWAY_FEDERATION: node.ids.gateway,
+        **dict.fromkeys((KeyPurpose.GATEWAY_FEDERATION, KeyPurpose.RECEIPT, KeyPurpose.AUDIT), node.ids.gateway),
         KeyPurpose.ANCHOR_FEDERATION: node.ids.anchor,
     }
     rotation = Rotation(
@@ -319,7 +319,7 @@ GOOD: dict[str, Any] = {
 
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("apply", {"purpose": 0}, "purpose"),
-    ("apply", {"purpose": 6}, "purpose"),
+    ("apply", {"purpose": 8}, "purpose"),
     ("apply", {"request_id": "", "validate_only": False}, "request_id"),
     ("apply", {"request_id": "x" * 65}, "request_id"),
     ("apply", {"request_id": "a b"}, "request_id"),
@@ -332,7 +332,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("revoke", {"reason": 3}, "reason"),
     ("revoke", {"reason": 2, "compromised_since": timestamp_pb2.Timestamp(seconds=1)}, "compromised_since"),
     ("revoke", {"compromised_since": timestamp_pb2.Timestamp(seconds=1, nanos=-1)}, "compromised_since"),
-    ("list", {"purpose": 6}, "purpose"),
+    ("list", {"purpose": 8}, "purpose"),
     ("list", {"page_size": -1}, "page_size"),
     ("list", {"page_token": "?"}, "page_token"),
     ("list", {"page_token": "A" * 43}, "page_token"),
@@ -366,7 +366,7 @@ def test_keys_come_in_pages(keys: keys_pb2_grpc.KeyServiceStub) -> None:
     assert len(whole) == len(KeyPurpose)
     found: list[str] = []
     token = ""
-    for _page in range(3):
+    for _page in range(4):
         answer = keys.ListKeys(keys_pb2.ListKeysRequest(page_size=2, page_token=token))
         found += [key.kid for key in answer.keys]
         token = answer.next_page_token

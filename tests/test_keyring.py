@@ -17,7 +17,7 @@ from gateway.core.jose import Algorithm, Signer
 from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState
 from gateway.core.memory import Revocation, RevocationReason
 from gateway.core.reasons import Unavailable, WrongState
-from gateway.keyring import ROLES, STATEMENT_LIFETIME, Author, KeyRing
+from gateway.keyring import ADDED_LATER, ROLES, STATEMENT_LIFETIME, Author, KeyRing
 from gateway.keystore import KeyStoreError
 from gateway.keystore.file import FileKeyStore
 from gateway.storage import KeyEvent, StorageError
@@ -68,6 +68,10 @@ class Place:
 
     def keystore(self) -> FileKeyStore:
         return FileKeyStore.create(self.directory / "keys", self.world)
+
+    def opened(self) -> FileKeyStore:
+        """The key store as it is: nothing that is missing is made."""
+        return FileKeyStore.open(self.directory / "keys")
 
     def store(self) -> Flaky:
         self.stores.append(SqliteStore(self.directory / "state.sqlite"))
@@ -172,6 +176,57 @@ def test_a_start_lets_go_of_a_lost_key_that_nobody_heard_of(place: Place) -> Non
     (file,) = [file for file in place.key_files(CREDENTIAL) if staged.key.kid in file.name]
     file.unlink()
     assert states(place.ring()) == [KeyState.ACTIVE, KeyState.RETIRED]
+
+
+# -- purposes that came later -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def older(place: Place) -> Place:
+    """A province that was set up before gateways had keys for receipts and checkpoints."""
+    place.keystore()
+    for purpose in ADDED_LATER:
+        for file in place.key_files(purpose):
+            file.unlink()
+    place.ring(keystore=place.opened())
+    return place
+
+
+@pytest.mark.parametrize("purpose", sorted(ADDED_LATER))
+def test_the_first_key_of_a_purpose_that_came_later_is_made_at_the_start(older: Place, purpose: KeyPurpose) -> None:
+    ring = older.ring(keystore=older.opened())
+    assert ring.published(purpose) == []
+    ring.make_first(purpose)
+    assert states(ring, purpose) == [KeyState.ACTIVE]
+    assert [ring.signer(purpose).public] == list(ring.published(purpose))
+    assert len(older.key_files(purpose)) == 1
+    ring.signer(purpose).sign(b"it does")
+    again = older.ring(keystore=older.opened())
+    again.make_first(purpose)
+    assert again.records(purpose)[0].key.kid == ring.records(purpose)[0].key.kid
+    assert len(older.key_files(purpose)) == 1
+
+
+def test_a_first_key_made_just_before_a_crash_is_the_first_key_of_the_next_start(older: Place) -> None:
+    store = older.store()
+    ring = older.ring(store, older.opened())
+    store.broken = True
+    with pytest.raises(StorageError):
+        ring.make_first(KeyPurpose.AUDIT)
+    (file,) = older.key_files(KeyPurpose.AUDIT)
+    again = older.ring(keystore=older.opened())
+    again.make_first(KeyPurpose.AUDIT)
+    assert states(again, KeyPurpose.AUDIT) == [KeyState.ACTIVE]
+    assert older.key_files(KeyPurpose.AUDIT) == [file]
+
+
+def test_no_key_is_made_in_place_of_one_that_was_recorded_and_is_gone(older: Place) -> None:
+    older.ring(keystore=older.opened()).make_first(KeyPurpose.AUDIT)
+    (file,) = older.key_files(KeyPurpose.AUDIT)
+    file.unlink()
+    with pytest.raises(KeyStoreError):
+        older.ring(keystore=older.opened())
+    assert older.key_files(KeyPurpose.AUDIT) == []
 
 
 # -- crashes ----------------------------------------------------------------------------------------------------------

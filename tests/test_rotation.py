@@ -16,10 +16,11 @@ import pytest
 
 from gateway.config import RotationPolicy
 from gateway.core.charter import add_signature, draft, parse_charter, unsigned
+from gateway.core.history import check_as_of, read_history
 from gateway.core.identifiers import Province
 from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState, StepKind
 from gateway.core.memory import RevocationReason
-from gateway.core.reasons import Conflict, InvalidRequest, NotHeld, Reason, Unavailable, WrongState
+from gateway.core.reasons import Conflict, InvalidRequest, NotHeld, Reason, Rejected, Unavailable, WrongState
 from gateway.deadlines import Deadlines
 from gateway.holdings import Holdings
 from gateway.keyring import Author
@@ -33,13 +34,16 @@ WINDOW = 12 * MINUTE
 FIRST, SECOND = (f"https://gateway.sh.mrg.example/administrators/{number}" for number in (1, 2))
 CREDENTIAL, STATUS = KeyPurpose.CREDENTIAL, KeyPurpose.STATUS
 ISSUER, GATEWAY, ANCHOR = KeyPurpose.ISSUER_FEDERATION, KeyPurpose.GATEWAY_FEDERATION, KeyPurpose.ANCHOR_FEDERATION
-MEMBERS = (CREDENTIAL, STATUS, ISSUER, GATEWAY)
+RECEIPT, AUDIT = KeyPurpose.RECEIPT, KeyPurpose.AUDIT
+APPLICATION = (CREDENTIAL, STATUS, RECEIPT, AUDIT)
+MEMBERS = (*APPLICATION, ISSUER, GATEWAY)
 BY_HAND = RotationPolicy(credential_days=0, status_days=0, federation_days=0, standby=False)
 
 
 def entities(node: Node) -> Mapping[KeyPurpose, str]:
     issuer = dict.fromkeys((CREDENTIAL, STATUS, ISSUER), node.ids.issuer)
-    return {**issuer, GATEWAY: node.ids.gateway, ANCHOR: node.ids.anchor}
+    gateway = dict.fromkeys((RECEIPT, AUDIT, GATEWAY), node.ids.gateway)
+    return {**issuer, **gateway, ANCHOR: node.ids.anchor}
 
 
 @dataclass
@@ -161,7 +165,7 @@ def test_a_key_is_rotated_and_no_valid_credential_is_rejected(office: Office, pu
     assert office.blockers(new)  # nobody has heard of it
     office.settle()
     office.watch()
-    if purpose in (CREDENTIAL, STATUS):
+    if purpose in APPLICATION:
         assert len(office.blockers(new)) == 1  # everybody has, and the window is for those nobody thought of
         office.advance(WINDOW)
     activated = office.rotation.activate(new, office.ask())
@@ -615,6 +619,66 @@ def test_a_standby_key_can_be_taken_back_after_a_start_that_forgot_nothing(offic
     office.rotation.tick()
     office.rotation.undo(new, office.ask())
     assert office.states() == [KeyState.ACTIVE, KeyState.RETIRED]
+
+
+# -- a gateway's keys -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("purpose", [RECEIPT, AUDIT])
+def test_a_gateways_key_that_a_witness_lacks_does_not_sign(office: Office, purpose: KeyPurpose) -> None:
+    for peer in office.federation[ZJ].peers.values():
+        peer.freeze()  # it hears nothing new, and can be reached
+    new = office.apply(purpose)
+    office.settle()
+    office.advance(WINDOW)
+    assert any(office.federation[ZJ].ids.gateway in line for line in office.blockers(new))
+
+
+@pytest.mark.parametrize("purpose", [RECEIPT, AUDIT])
+def test_what_a_gateway_signed_is_looked_up_for_an_hour_and_in_its_history_from_then_on(
+    office: Office, purpose: KeyPurpose
+) -> None:
+    node = office.node
+    signer = node.ring.signer(purpose)
+    signer.sign(b"a receipt, or a checkpoint")
+    old, signed_at = signer.public.kid, office.federation.clock.now
+    office.rotation.activate(office.applied(purpose), office.ask())
+    office.advance(HOUR)
+
+    def known() -> bool:
+        found = office.federation[AH].resolver.view.gateway(node.ids.gateway)
+        return old in (found.receipt_keys if purpose is RECEIPT else found.audit_keys)
+
+    assert known()
+    office.advance(2 * HOUR)
+    assert office.states(purpose) == [KeyState.RETIRED, KeyState.ACTIVE]
+    assert not known()
+    attested = office.federation[AH].resolver.view.federation_keys(node.ids.gateway)
+    past = read_history(node.gateway.historical_keys(office.federation.clock.now), attested)
+    assert check_as_of(past, old, signed_at).kid == old
+
+
+@pytest.mark.parametrize("purpose", [RECEIPT, AUDIT])
+def test_a_gateways_key_that_is_revoked_is_refused_everywhere_and_its_standby_takes_over(
+    office: Office, purpose: KeyPurpose
+) -> None:
+    lost, standby = office.kid(KeyState.ACTIVE, purpose), office.applied(purpose)
+    revoked = office.rotation.revoke(lost, RevocationReason.COMPROMISED, office.ask())
+    assert revoked.promoted_kid == standby
+    office.settle()
+    now, gateway = office.federation.clock.now, office.node.ids.gateway
+    for province in Province:
+        view = office.federation[province].resolver.view
+        look_up = view.receipt_key if purpose is RECEIPT else view.audit_key
+        with pytest.raises(Rejected) as refused:
+            look_up(gateway, lost, now)
+        assert refused.value.reason is Reason.KEY_REVOKED
+        assert look_up(gateway, standby, now).key.kid == standby
+    attested = office.node.resolver.view.federation_keys(gateway)
+    past = read_history(office.node.gateway.historical_keys(now), attested)
+    with pytest.raises(Rejected) as refused:
+        check_as_of(past, lost, START)
+    assert refused.value.reason is Reason.KEY_REVOKED
 
 
 # -- crashes ----------------------------------------------------------------------------------------------------------

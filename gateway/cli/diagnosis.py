@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from gateway.cli.console import away, instant, span
+from gateway.cli.console import Failure, away, instant, span
 from gateway.cli.findings import WARN_DAYS, Finding, end, fail, isolated, ok, warn
 from gateway.cli.store import open_store
 from gateway.cli.trust import Freshness, issuer_freshness, withdrawn_by
@@ -19,6 +19,7 @@ from gateway.config import Config, PairwiseOptions, Role
 from gateway.core.charter import Charter
 from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState, due_at
 from gateway.core.trust import TrustView, is_regressed
+from gateway.keyring import ADDED_LATER, ROLES
 from gateway.keystore import KeyRole, KeyStore, KeyStoreError, SecretName
 from gateway.keystore.file import read_secrets, secret_file
 from gateway.keystore.opening import open_key_store
@@ -26,9 +27,14 @@ from gateway.tls import certificate_facts, check_cas, check_own_certificate
 
 _MIN_ADMINISTRATORS: Final = 2
 _LIVE: Final = frozenset({KeyState.PUBLISHED, KeyState.ACTIVE, KeyState.DRAINING})
-_COMMAND_WORDS: Final = {KeyPurpose.CREDENTIAL: "credential", KeyPurpose.STATUS: "status"}
+_COMMAND_WORDS: Final = {
+    KeyPurpose.CREDENTIAL: "credential",
+    KeyPurpose.STATUS: "status",
+    KeyPurpose.RECEIPT: "receipt",
+    KeyPurpose.AUDIT: "audit",
+}
 _ROLES: Final[Mapping[str, tuple[KeyRole, ...]]] = {
-    "gateway": ("gateway-federation",),
+    "gateway": ("gateway-federation", "gateway-receipt", "gateway-audit"),
     "issuer": ("issuer-federation", "issuer-credential", "issuer-status"),
     "anchor": ("anchor-federation",),
 }
@@ -91,13 +97,25 @@ def _live_keys(config: Config, store: KeyStore) -> Iterator[Finding]:
 
 
 def _roles(config: Config, store: KeyStore) -> Iterator[Finding]:
+    later = _made_at_start(config)
     for entity, roles in _ROLES.items():
         for role in roles if getattr(config.entities, entity) is not None else ():
             count = len(store.keys(role))
             if count:
                 yield ok("key store", role, f"{count} key{'s' if count > 1 else ''}")
+            elif role in later:
+                yield warn("key store", role, "has no key yet", "start the gateway: it makes the first one")
             else:
                 yield fail("key store", role, "has no key", "put it back from the backup, or run mrg init again")
+
+
+def _made_at_start(config: Config) -> frozenset[KeyRole]:
+    """Give the roles whose first key the gateway makes when it starts: added later, and without any record yet."""
+    recorded: set[KeyPurpose] = set()
+    if config.database.is_file():
+        with suppress(Failure), open_store(config) as database:  # what is wrong with it is told elsewhere
+            recorded = {record.purpose for record in database.load_keys()}
+    return frozenset(ROLES[purpose] for purpose in ADDED_LATER - recorded)
 
 
 def check_pseudonyms(config: Config, now: datetime) -> Iterator[Finding]:

@@ -46,6 +46,8 @@ class Purpose(StrEnum):
     ISSUER_FEDERATION = "issuer-federation"
     GATEWAY_FEDERATION = "gateway-federation"
     ANCHOR_FEDERATION = "anchor-federation"
+    RECEIPT = "receipt"
+    AUDIT = "audit"
 
     @property
     def number(self) -> keys_pb2.KeyPurpose.ValueType:
@@ -61,6 +63,8 @@ _SIGNS: Final[Mapping[str, tuple[str, str]]] = {
     Purpose.ISSUER_FEDERATION: ("签发机构的实体声明和撤销事件", "the issuer's entity configuration and events"),
     Purpose.GATEWAY_FEDERATION: ("网关的实体声明和确认", "the gateway's entity configuration and acknowledgements"),
     Purpose.ANCHOR_FEDERATION: ("信任锚的实体声明和下级声明", "the anchor's configuration and statements"),
+    Purpose.RECEIPT: ("核验回执", "verification receipts"),
+    Purpose.AUDIT: ("审计检查点及对他省检查点的联署", "audit checkpoints, and cosignatures of other provinces'"),
 }
 _TOO_EARLY: Final[Mapping[str, tuple[str, str]]] = {
     Purpose.CREDENTIAL: (
@@ -82,6 +86,14 @@ _TOO_EARLY: Final[Mapping[str, tuple[str, str]]] = {
     Purpose.ANCHOR_FEDERATION: (
         "过早启用：在章程列出新密钥之前，该信任锚失去投票。",
         "Too early: until the charter lists the new key, this anchor would have no vote.",
+    ),
+    Purpose.RECEIPT: (
+        "过早启用：尚未持有新密钥的网关无法核对新出具的回执。",
+        "Too early: gateways that do not hold the new key could not check new receipts.",
+    ),
+    Purpose.AUDIT: (
+        "过早启用：尚未持有新密钥的网关不会联署本省的检查点，也不采信本省的联署。",
+        "Too early: gateways that do not hold the new key would cosign nothing of ours, nor believe what we cosign.",
     ),
 }
 

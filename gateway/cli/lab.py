@@ -320,6 +320,8 @@ _ROLES: Final[dict[KeyRole, tuple[str, str]]] = {
     "issuer-federation": ("签发机构的实体声明", "the issuer's entity configuration"),
     "anchor-federation": ("章程与下级声明", "the charter and subordinate statements"),
     "gateway-federation": ("网关的实体声明", "the gateway's entity configuration"),
+    "gateway-receipt": ("核验回执", "verification receipts"),
+    "gateway-audit": ("审计检查点", "audit checkpoints"),
 }
 
 

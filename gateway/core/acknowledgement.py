@@ -24,18 +24,19 @@ from gateway.core.events import MAX_EVENTS
 from gateway.core.jose import MAX_JWKS_KEYS, PublicKey, parse_compact, verify
 from gateway.core.reasons import Reason, Rejected
 from gateway.core.statements import MAX_ENTITY_ID_CHARS, MAX_NUMERIC_DATE, PROFILE
-from gateway.core.trust import TrustedKey, TrustView
+from gateway.core.trust import TrustView
 
 ACKNOWLEDGEMENT_TYPE: Final = "trust-acknowledgement+jwt"
-MAX_CHARS: Final = 262_144
+MAX_CHARS: Final = 327_680
 MAX_AGE: Final = timedelta(hours=1)
 """An older one says what was enforced once, and may be a replay."""
 _LIMITS: Final = JsonLimits(max_bytes=MAX_CHARS, max_depth=5, max_members=20_000)
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_MAX_KEYS: Final = 2 * MAX_JWKS_KEYS
+_MAX_KEYS: Final = 4 * MAX_JWKS_KEYS
+"""A member may be issuer and gateway, each with keys for two purposes."""
 _MAX_REFUSED_OF_ONE: Final = 4 * MAX_EVENTS
 _MAX_REFUSED: Final = 1_500
-"""In all, which is a third of what may be sent."""
+"""In all, which is little over a quarter of what may be sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,8 @@ class Acknowledgement:
     charter_version: int
     view_id: str
     keys: Mapping[str, frozenset[str]]
-    """By issuer: names of the credential and status keys that it would accept."""
+    """By member: names of the keys that it would accept, an issuer's for credentials and status lists, a gateway's for
+    receipts and checkpoints."""
     federation_keys: Mapping[str, frozenset[str]]
     """By member: thumbprints of the federation keys that a quorum of anchors attests to it."""
     refused: Mapping[str, frozenset[str]]
@@ -63,10 +65,7 @@ def make(view: TrustView, gateway_id: str, now: datetime) -> dict[str, Any]:
         "iat": int(now.timestamp()),
         "charter_version": view.charter.version,
         "view_id": view.view_id,
-        "keys": {
-            issuer.entity_id: sorted(_usable(issuer.keys, now) | _usable(issuer.status_keys, now))
-            for issuer in view.issuers.values()
-        },
+        "keys": _accepted(view, now),
         "federation_keys": {
             member.entity_id: sorted(key.thumbprint for key in view.federation_keys(member.entity_id).values())
             for member in view.charter.members
@@ -113,6 +112,15 @@ def read(token: str, view: TrustView, now: datetime) -> Acknowledgement:
     )
 
 
+def _accepted(view: TrustView, now: datetime) -> dict[str, list[str]]:
+    sets = [(each.entity_id, keys) for each in view.issuers.values() for keys in (each.keys, each.status_keys)]
+    sets += [(each.entity_id, keys) for each in view.gateways.values() for keys in (each.receipt_keys, each.audit_keys)]
+    accepted: dict[str, set[str]] = {}
+    for entity_id, keys in sets:
+        accepted.setdefault(entity_id, set()).update(kid for kid, key in keys.items() if now < key.stale_until)
+    return {entity_id: sorted(kids) for entity_id, kids in accepted.items()}
+
+
 def _refused(view: TrustView) -> dict[str, list[str]]:
     """Give the revoked keys of all members, not of issuers alone: a gateway's key can be in other hands as well.
 
@@ -133,10 +141,6 @@ def _owners(view: TrustView, kid: str) -> Mapping[str, PublicKey]:
     """Give the members that a quorum of anchors attests a federation key to, by entity identifier."""
     attested = {member.entity_id: view.federation_keys(member.entity_id) for member in view.charter.members}
     return {member: keys[kid] for member, keys in attested.items() if kid in keys}
-
-
-def _usable(keys: Mapping[str, TrustedKey], now: datetime) -> set[str]:
-    return {kid for kid, key in keys.items() if now < key.stale_until}
 
 
 def _issued_at(claims: Mapping[str, Any], now: datetime) -> datetime:

@@ -37,7 +37,7 @@ from typing import Final
 
 from gateway.core.charter import MAX_MEMBERS, Charter, CharterAnchor, Member
 from gateway.core.events import UnverifiedEvents, read_events, verify_events
-from gateway.core.jose import PublicKey, import_jwks
+from gateway.core.jose import PublicKey
 from gateway.core.memory import (
     Equivocation,
     Place,
@@ -48,7 +48,7 @@ from gateway.core.memory import (
     joined,
     merge,
 )
-from gateway.core.publication import KEY_PARAMETERS
+from gateway.core.publication import KEY_PARAMETERS, listed_keys
 from gateway.core.reasons import Reason, Rejected
 from gateway.core.snapshot import (
     MAX_CONFIGURATION_CHARS,
@@ -554,12 +554,11 @@ def _check_entry(before: Entry, after: Entry) -> None:
 def _listed_kids(statement: UnverifiedStatement) -> frozenset[str]:
     """The names of all keys that an anchor's statement attests."""
     kids = set(statement.jwks)
-    for parameters in statement.metadata.values():
-        for name in KEY_PARAMETERS:
-            try:
-                kids |= import_jwks(parameters[name]).keys() if name in parameters else set()
-            except Rejected:
-                continue  # no vote comes of it either
+    for purpose in KEY_PARAMETERS:
+        try:
+            kids |= listed_keys(statement.metadata, purpose).keys()
+        except Rejected:
+            continue  # no vote comes of it either
     return frozenset(kids)
 
 

@@ -37,6 +37,8 @@ class KeyPurpose(StrEnum):
     ISSUER_FEDERATION = "issuer-federation"
     GATEWAY_FEDERATION = "gateway-federation"
     ANCHOR_FEDERATION = "anchor-federation"
+    RECEIPT = "gateway-receipt"
+    AUDIT = "gateway-audit"
 
 
 class KeyState(StrEnum):
@@ -77,7 +79,8 @@ Change = tuple[KeyRecord, ...]
 """Records as they are from now on, to be written together."""
 
 _TOLD: Final = frozenset({KeyState.PUBLISHED, KeyState.ACTIVE, KeyState.DRAINING})
-_SIGNS_FOR_LONG: Final = frozenset({KeyPurpose.CREDENTIAL, KeyPurpose.STATUS})
+_SIGNS_FOR_OTHERS: Final = frozenset({KeyPurpose.CREDENTIAL, KeyPurpose.STATUS, KeyPurpose.RECEIPT, KeyPurpose.AUDIT})
+"""What these sign goes to others, who look the key up when they look at it."""
 _WAITING: Final = frozenset({KeyState.STAGED, KeyState.PUBLISHED})
 _JITTER: Final = 0.1
 """By up to this part of its age a key is due earlier, so that not all provinces rotate on the day they were set up."""
@@ -121,7 +124,7 @@ def _counts_still(record: KeyRecord, now: datetime) -> bool:
     """Whether something a superseded key signed is still good, so that it has to be shown to be checked."""
     return (
         record.reason is RevocationReason.SUPERSEDED
-        and record.purpose in _SIGNS_FOR_LONG
+        and record.purpose in _SIGNS_FOR_OTHERS
         and record.signed_until is not None
         and now < record.signed_until + MAX_CLOCK_SKEW
     )

@@ -17,16 +17,30 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
 
-from gateway.core.jose import PublicKey, Signer, parse_compact, sign_compact, verify
+from gateway.core.charter import GATEWAY_TYPE, ISSUER_TYPE
+from gateway.core.jose import PublicKey, Signer, import_jwks, parse_compact, sign_compact, verify
+from gateway.core.key_schedule import KeyPurpose
+from gateway.core.metadata_policy import Metadata
 from gateway.core.reasons import Reason, Rejected
 
 JWKS: Final = "jwks"
 """Metadata parameter: the keys that sign credentials."""
 STATUS_JWKS: Final = "status_jwks"
 """Metadata parameter beside ``jwks``: the keys that sign status lists. Ours."""
-KEY_PARAMETERS: Final = (JWKS, STATUS_JWKS)
+RECEIPT_JWKS: Final = "receipt_jwks"
+"""Metadata parameter of a gateway: the keys that sign verification receipts. Ours."""
+AUDIT_JWKS: Final = "audit_jwks"
+"""Metadata parameter beside it: the keys that sign checkpoints of audit logs, its own and others'. Ours."""
+KEY_PARAMETERS: Final[Mapping[KeyPurpose, tuple[str, str]]] = {
+    KeyPurpose.CREDENTIAL: (ISSUER_TYPE, JWKS),
+    KeyPurpose.STATUS: (ISSUER_TYPE, STATUS_JWKS),
+    KeyPurpose.RECEIPT: (GATEWAY_TYPE, RECEIPT_JWKS),
+    KeyPurpose.AUDIT: (GATEWAY_TYPE, AUDIT_JWKS),
+}
+"""Where the application keys of each purpose are listed: entity type and metadata parameter. No other place counts, so
+that no key is taken for one of another purpose."""
 KEY_PROOFS: Final = "key_proofs"
-"""Metadata parameter beside them: by kid, the proof that the entity holds that key. Ours."""
+"""Metadata parameter of either type: by kid, the proof that the entity holds that key. Ours."""
 KEY_PROOF_TYPE: Final = "credential-key-proof+jwt"
 MAX_KEY_PROOF_CHARS: Final = 2_048
 
@@ -75,6 +89,17 @@ def configuration_claims(
 def next_seq(last: int, now: datetime) -> int:
     """Give the number of the next payload of a place; ``last`` is 0 before the first."""
     return max(last + 1, int(now.timestamp()))
+
+
+def listed_keys(metadata: Metadata, purpose: KeyPurpose) -> Mapping[str, PublicKey]:
+    """Give the application keys of a purpose that a statement lists, or pins, by kid.
+
+    Raises:
+        Rejected: STATEMENT_INVALID or KEY_NOT_ACCEPTABLE when they cannot be read.
+    """
+    entity_type, name = KEY_PARAMETERS[purpose]
+    jwks = metadata.get(entity_type, {}).get(name)
+    return import_jwks(jwks) if jwks is not None else {}
 
 
 def key_proof(entity_id: str, signer: Signer) -> str:

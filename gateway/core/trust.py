@@ -4,14 +4,16 @@ Rules that live here:
 
 * Votes are counted *per key*. A key of a member is usable when at least ``quorum`` distinct anchors attest that key for
   that member. Fewer is not trust. The same anchor never counts twice, because there is one chain for it (``votes``).
-* Keys are looked up by (issuer, kid) only. There is no pooled set in which one province's key could vouch for another.
+* Keys are looked up by (member, kid) only, for one purpose. There is no pooled set in which one province's key could
+  vouch for another.
 * The view is recomputed at each refresh, never accumulated: what is not attested now is gone. What is remembered for
   ever only takes away: revocations, withdrawals, proofs of equivocation.
 * Absence is not evidence. "No such key" is only said when enough anchors with fresh documents say so; otherwise the
   answer is indeterminate. An anchor that pins a key does not say so, even where the issuer's own list lacks it: the
   list held may be older than the anchor's.
-* A credential key must be pinned by the anchors' statements and listed by the issuer itself. The anchors' word alone
-  would keep alive a key that its issuer withdrew; the issuer's alone would need no anchors.
+* An application key must be pinned by the anchors' statements and listed by the member itself. The anchors' word alone
+  would keep alive a key that its owner withdrew; the owner's alone would need no anchors.
+* The keys of a gateway, for receipts and for checkpoints of audit logs, are counted exactly like those of an issuer.
 * What one member says about itself can take nothing from another: it is evidence about that member only.
 * A revoked key is refused whatever else is known. A clock that shows less than a quorum of anchors has attested decides
   nothing: to it, everything would look fresh.
@@ -24,9 +26,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, TypeVar
 
-from gateway.core.charter import ISSUER_TYPE, Charter, CharterAnchor, Member
+from gateway.core.charter import GATEWAY_TYPE, ISSUER_TYPE, Charter, CharterAnchor, Member
 from gateway.core.encoding import sha256_b64url
 from gateway.core.jose import PublicKey
 from gateway.core.memory import Revocation, RevocationReason, TrustMemory
@@ -37,7 +39,7 @@ from gateway.core.votes import Evidence, Reader, Vote
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedKey:
-    """A credential or status key that a quorum of anchors attests for one issuer."""
+    """An application key that a quorum of anchors attests for one member."""
 
     key: PublicKey
     anchors: tuple[str, ...]
@@ -90,6 +92,24 @@ class RecognisedIssuer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecognisedGateway:
+    """One province's gateway as this view sees it."""
+
+    entity_id: str
+    province: str
+    receipt_keys: Mapping[str, TrustedKey]
+    """Keys for receipts by kid; none that is revoked as compromised."""
+    audit_keys: Mapping[str, TrustedKey]
+    """Keys for checkpoints of audit logs, likewise."""
+    votes: tuple[Vote, ...]
+    revocations: Mapping[str, Revocation] = field(default_factory=dict)
+    """By kid: every key that the gateway ever revoked."""
+
+
+_Recognised = TypeVar("_Recognised", RecognisedIssuer, RecognisedGateway)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnchorState:
     """One anchor's own configuration as last seen, when it counts."""
 
@@ -116,6 +136,7 @@ class TrustView:
     charter: Charter
     anchors: tuple[AnchorState, ...]
     issuers: Mapping[str, RecognisedIssuer]
+    gateways: Mapping[str, RecognisedGateway]
     problems: tuple[Problem, ...]
     alarms: tuple[Alarm, ...] = ()
     """What stays wrong until a person acts."""
@@ -133,6 +154,13 @@ class TrustView:
             raise Rejected(Reason.ISSUER_UNKNOWN, "issuer is not a member of the federation")
         return found
 
+    def gateway(self, entity_id: str) -> RecognisedGateway:
+        """Look up a gateway. Raises Rejected(ISSUER_UNKNOWN)."""
+        found = self.gateways.get(entity_id)
+        if found is None:
+            raise Rejected(Reason.ISSUER_UNKNOWN, "not a gateway of the federation")
+        return found
+
     def credential_key(self, issuer: str, kid: str, now: datetime) -> TrustedKey:
         """Look up the key an issuer's credential must be signed with.
 
@@ -141,33 +169,49 @@ class TrustView:
                 ISSUER_WITHDRAWN or KEY_UNKNOWN when enough fresh anchors say so.
             Indeterminate: CLOCK_REGRESSED, or TRUST_STALE when the documents are too old, or too few, to say.
         """
-        return self._key(issuer, kid, now, lambda recognised: recognised.keys)
+        return self._key(issuer, kid, now, self.issuer, lambda recognised: recognised.keys)
 
     def status_key(self, issuer: str, kid: str, now: datetime) -> TrustedKey:
         """Look up the key an issuer's status list must be signed with; raises as ``credential_key``."""
-        return self._key(issuer, kid, now, lambda recognised: recognised.status_keys)
+        return self._key(issuer, kid, now, self.issuer, lambda recognised: recognised.status_keys)
+
+    def receipt_key(self, gateway: str, kid: str, now: datetime) -> TrustedKey:
+        """Look up the key a gateway's receipt must be signed with; raises as ``credential_key``.
+
+        One that has retired meanwhile is unknown here, and in the gateway's historical keys (``history``).
+        """
+        return self._key(gateway, kid, now, self.gateway, lambda recognised: recognised.receipt_keys)
+
+    def audit_key(self, gateway: str, kid: str, now: datetime) -> TrustedKey:
+        """Look up the key a gateway signs checkpoints of audit logs with; see ``receipt_key``."""
+        return self._key(gateway, kid, now, self.gateway, lambda recognised: recognised.audit_keys)
 
     def _key(
-        self, issuer: str, kid: str, now: datetime, keys: Callable[[RecognisedIssuer], Mapping[str, TrustedKey]]
+        self,
+        entity_id: str,
+        kid: str,
+        now: datetime,
+        look_up: Callable[[str], _Recognised],
+        keys: Callable[[_Recognised], Mapping[str, TrustedKey]],
     ) -> TrustedKey:
-        revocation = self.revocations.get((issuer, kid))
+        revocation = self.revocations.get((entity_id, kid))
         if revocation is not None and revocation.reason is RevocationReason.COMPROMISED:
-            raise Rejected(Reason.KEY_REVOKED, "the issuer revoked this key as compromised")
+            raise Rejected(Reason.KEY_REVOKED, "its owner revoked this key as compromised")
         self.require_clock(now)
         if now >= self.charter.expires_at:
             raise Indeterminate(Reason.TRUST_STALE, "the charter has expired")
-        recognised = self.issuer(issuer)
+        recognised = look_up(entity_id)
         trusted = keys(recognised).get(kid)
         if trusted is not None:
             if now < trusted.stale_until:
                 return trusted
-            raise Indeterminate(Reason.TRUST_STALE, "trust documents for the issuer are too old")
+            raise Indeterminate(Reason.TRUST_STALE, "trust documents for the owner of the key are too old")
         fresh = [vote for vote in recognised.votes if vote.expires_at > now]
         if self._is_conclusive(sum(vote.withdrawn for vote in fresh)):
-            raise Rejected(Reason.ISSUER_WITHDRAWN, "too many anchors withdrew their word for the issuer")
+            raise Rejected(Reason.ISSUER_WITHDRAWN, "too many anchors withdrew their word for the owner")
         if not self._is_conclusive(sum(kid not in vote.pinned for vote in fresh)):
             raise Indeterminate(Reason.TRUST_STALE, "too few fresh anchors to say no")
-        raise Rejected(Reason.KEY_UNKNOWN, "no quorum of anchors attests this key for the issuer")
+        raise Rejected(Reason.KEY_UNKNOWN, "no quorum of anchors attests this key for this purpose")
 
     def check_authority(self, issuer: str, credential_type: str, now: datetime) -> None:
         """Check that a quorum of anchors lets the issuer issue this type.
@@ -234,8 +278,7 @@ def build_view(charter: Charter, memory: TrustMemory, now: datetime, reader: Rea
     """
     evidence = Evidence(charter, memory, now, reader=reader)
     problems: list[Problem] = []
-    issuers = [member for member in charter.members if ISSUER_TYPE in member.entity_types]
-    votes = {member.entity_id: _votes(evidence, member, problems) for member in issuers}
+    votes = {member.entity_id: _votes(evidence, member, problems) for member in charter.members}
     shared = _shared_keys(charter, votes)
     revocations = {
         place: revocation for place, revocation in memory.revocations.items() if charter.member(place[0]) is not None
@@ -246,8 +289,14 @@ def build_view(charter: Charter, memory: TrustMemory, now: datetime, reader: Rea
         charter=charter,
         anchors=tuple(_anchor_state(evidence, anchor) for anchor in charter.anchors),
         issuers={
-            member.entity_id: _recognise(charter, member, votes[member.entity_id], shared, revocations)
-            for member in issuers
+            member.entity_id: _recognise_issuer(charter, member, votes[member.entity_id], shared, revocations)
+            for member in charter.members
+            if ISSUER_TYPE in member.entity_types
+        },
+        gateways={
+            member.entity_id: _recognise_gateway(charter, member, votes[member.entity_id], shared, revocations)
+            for member in charter.members
+            if GATEWAY_TYPE in member.entity_types
         },
         problems=tuple(problems),
         alarms=_lasting_alarms(charter, memory),
@@ -281,28 +330,32 @@ def _votes(evidence: Evidence, member: Member, problems: list[Problem]) -> tuple
 
 
 def _shared_keys(charter: Charter, votes: Mapping[str, Sequence[Vote]]) -> frozenset[str]:
-    """Keys that a quorum attests for two issuers: one could speak for the other, so they serve neither.
+    """Keys that a quorum attests for two members: one could speak for the other, so they serve neither.
 
-    Anchors demand proof of possession, so this takes two issuers that share a private key, or a corrupt quorum.
+    Anchors demand proof of possession, so this takes two members that share a private key, or a corrupt quorum. An
+    issuer and a gateway that share one are two, also of one province.
     """
     owners: dict[str, set[str]] = {}
-    for issuer, said in votes.items():
-        listed = [vote.keys.keys() | vote.status_keys.keys() for vote in said]
+    for member, said in votes.items():
+        listed = [
+            vote.keys.keys() | vote.status_keys.keys() | vote.receipt_keys.keys() | vote.audit_keys.keys()
+            for vote in said
+        ]
         for kid in frozenset[str]().union(*listed):
             if sum(kid in kids for kids in listed) >= charter.quorum:
-                owners.setdefault(kid, set()).add(issuer)
+                owners.setdefault(kid, set()).add(member)
     anchors = {key.thumbprint for anchor in charter.anchors for key in anchor.keys.values()}
-    return frozenset(anchors | {kid for kid, issuers in owners.items() if len(issuers) > 1})
+    return frozenset(anchors | {kid for kid, members in owners.items() if len(members) > 1})
 
 
-def _recognise(
+def _recognise_issuer(
     charter: Charter,
     member: Member,
     votes: Sequence[Vote],
     shared: frozenset[str],
     revocations: Mapping[tuple[str, str], Revocation],
 ) -> RecognisedIssuer:
-    own = {kid: revocation for (owner, kid), revocation in revocations.items() if owner == member.entity_id}
+    own = _of(member, revocations)
     types = {name for vote in votes for name in vote.credential_types}
     # With its size: one that is growing is there again when a quorum has heard of it.
     lists = Counter(entry for vote in votes for entry in vote.status_lists.items())
@@ -320,6 +373,28 @@ def _recognise(
         status_lists={uri: size for (uri, size), count in lists.items() if count >= charter.quorum},
         revocations=own,
     )
+
+
+def _recognise_gateway(
+    charter: Charter,
+    member: Member,
+    votes: Sequence[Vote],
+    shared: frozenset[str],
+    revocations: Mapping[tuple[str, str], Revocation],
+) -> RecognisedGateway:
+    own = _of(member, revocations)
+    return RecognisedGateway(
+        entity_id=member.entity_id,
+        province=member.province,
+        receipt_keys=_count(charter, [(vote, vote.receipt_keys) for vote in votes], shared, own),
+        audit_keys=_count(charter, [(vote, vote.audit_keys) for vote in votes], shared, own),
+        votes=tuple(votes),
+        revocations=own,
+    )
+
+
+def _of(member: Member, revocations: Mapping[tuple[str, str], Revocation]) -> Mapping[str, Revocation]:
+    return {kid: revocation for (owner, kid), revocation in revocations.items() if owner == member.entity_id}
 
 
 def _count(
@@ -392,19 +467,38 @@ def view_summary(view: TrustView) -> str:
 
     Revoked names that no anchor attested are left out: a thief makes up thousands, and this is kept at each change.
     """
-    issuers = {
-        entity_id: {
-            "keys": {kid: list(key.anchors) for kid, key in issuer.keys.items()},
-            "revoked": {
-                kid: revocation.reason.value for kid, revocation in issuer.revocations.items() if revocation.attested
-            },
-            "status_keys": {kid: list(key.anchors) for kid, key in issuer.status_keys.items()},
-            "withdrawn": sorted(vote.anchor for vote in issuer.votes if vote.withdrawn),
-        }
-        for entity_id, issuer in view.issuers.items()
+    summary = {
+        "charter": view.charter.version,
+        "issuers": {
+            entity_id: _summarise(issuer, {"keys": issuer.keys, "status_keys": issuer.status_keys})
+            for entity_id, issuer in view.issuers.items()
+        },
+        "gateways": {
+            entity_id: _summarise(gateway, {"receipt_keys": gateway.receipt_keys, "audit_keys": gateway.audit_keys})
+            for entity_id, gateway in view.gateways.items()
+        },
     }
-    summary = {"charter": view.charter.version, "issuers": issuers}
     return json.dumps(summary, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+def _summarise(
+    recognised: RecognisedIssuer | RecognisedGateway, keys: Mapping[str, Mapping[str, TrustedKey]]
+) -> dict[str, Any]:
+    return {
+        **{name: {kid: list(key.anchors) for kid, key in each.items()} for name, each in keys.items()},
+        "revoked": {
+            kid: revocation.reason.value for kid, revocation in recognised.revocations.items() if revocation.attested
+        },
+        "withdrawn": sorted(vote.anchor for vote in recognised.votes if vote.withdrawn),
+    }
+
+
+SUMMARISED_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "issuers": ("keys", "status_keys"),
+    "gateways": ("receipt_keys", "audit_keys"),
+}
+"""By member of a summary: the names of the sets of keys in it. Summaries made before gateways had keys of their own
+have no ``gateways``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -412,9 +506,9 @@ class Difference:
     """One thing that changed from one view to another."""
 
     issuer: str
-    """Empty: it concerns the federation as a whole."""
+    """The member that it concerns. Empty: it concerns the federation as a whole."""
     subject: str
-    """``charter``, ``keys``, ``status_keys``, ``revoked`` or ``withdrawn``."""
+    """``charter``, ``keys``, ``status_keys``, ``receipt_keys``, ``audit_keys``, ``revoked`` or ``withdrawn``."""
     name: str
     """The kid; for ``withdrawn`` the anchor."""
     before: str
@@ -441,12 +535,13 @@ def diff_summaries(before: str, after: str) -> tuple[Difference, ...]:
 def _flat(summary: str) -> Mapping[tuple[str, str, str], str]:
     read: dict[str, Any] = json.loads(summary)
     flat = {("", "charter", "version"): str(read["charter"])}
-    for entity_id, issuer in read["issuers"].items():
-        for subject in ("keys", "status_keys"):
-            for kid, anchors in issuer[subject].items():
-                flat[entity_id, subject, kid] = " ".join(anchors)
-        for kid, reason in issuer["revoked"].items():
-            flat[entity_id, "revoked", kid] = reason
-        for anchor in issuer["withdrawn"]:
-            flat[entity_id, "withdrawn", anchor] = "yes"
+    for kind, subjects in SUMMARISED_KEYS.items():
+        for entity_id, said in read.get(kind, {}).items():
+            for subject in subjects:
+                for kid, anchors in said[subject].items():
+                    flat[entity_id, subject, kid] = " ".join(anchors)
+            for kid, reason in said["revoked"].items():
+                flat[entity_id, "revoked", kid] = reason
+            for anchor in said["withdrawn"]:
+                flat[entity_id, "withdrawn", anchor] = "yes"
     return flat

@@ -13,6 +13,7 @@ Rules that live here:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,10 +21,10 @@ from typing import Any, TypeVar
 
 from gateway.core.chain import Anchor, ResolvedChain, Verify, validate_chain_parsed
 from gateway.core.charter import ISSUER_TYPE, Charter, CharterAnchor
-from gateway.core.jose import PublicKey, import_jwks
+from gateway.core.jose import PublicKey
+from gateway.core.key_schedule import KeyPurpose
 from gateway.core.memory import Place, Revocation, RevocationReason, TrustMemory
-from gateway.core.metadata_policy import Metadata
-from gateway.core.publication import JWKS, STATUS_JWKS
+from gateway.core.publication import KEY_PARAMETERS, listed_keys
 from gateway.core.reasons import Reason, Rejected
 from gateway.core.snapshot import Entry, Suspended, Vouched, Withdrawn, payload_digest, read_snapshot
 from gateway.core.statements import (
@@ -49,8 +50,12 @@ class Vote:
     """Credential keys pinned by the anchor and listed by the issuer."""
     status_keys: Mapping[str, PublicKey] = field(default_factory=dict)
     """Keys for status lists, likewise."""
+    receipt_keys: Mapping[str, PublicKey] = field(default_factory=dict)
+    """Keys for receipts, pinned by the anchor and listed by the gateway."""
+    audit_keys: Mapping[str, PublicKey] = field(default_factory=dict)
+    """Keys for checkpoints, likewise."""
     pinned: frozenset[str] = frozenset()
-    """Names of all keys that the anchor pins, listed by the issuer or not."""
+    """Names of all application keys that the anchor pins, listed by the member or not."""
     credential_types: frozenset[str] = frozenset()
     status_lists: Mapping[str, int] = field(default_factory=dict)
     """The issuer's status lists, as the chain lets it have them: size by uri."""
@@ -171,7 +176,8 @@ class Evidence:
         silent_until = self._silent_until(head, member)
         if silent_until is not None:
             return Vote(anchor=anchor.entity_id, expires_at=silent_until, withdrawn=True)
-        return _read_vote(anchor.entity_id, self.chain(anchor, member))
+        chain, named = self.chain(anchor, member), self.charter.member(member)
+        return _read_vote(anchor.entity_id, chain, frozenset() if named is None else named.entity_types)
 
     def chain(
         self, anchor: CharterAnchor, member: str, configuration: UnverifiedStatement | None = None
@@ -311,41 +317,48 @@ def _once(memo: dict[Any, _Found | Rejected], name: object, judge: Callable[[], 
     return found
 
 
-def _read_vote(anchor_id: str, chain: ResolvedChain) -> Vote:
-    granted = chain.metadata.get(ISSUER_TYPE)
-    if granted is None:
-        # An anchor that does not allow our entity type strips it: the chain is valid and grants nothing.
-        return Vote(anchor=anchor_id, expires_at=chain.expires_at)
-    types = granted.get("credential_types", [])
+def _read_vote(anchor_id: str, chain: ResolvedChain, entity_types: frozenset[str]) -> Vote:
+    # What the charter does not have the member be, no anchor makes it. An anchor that does not allow an entity type
+    # strips it: the chain is valid and grants nothing of that type.
+    granted = {name: parameters for name, parameters in chain.metadata.items() if name in entity_types}
+    issuer = granted.get(ISSUER_TYPE, {})
+    types = issuer.get("credential_types", [])
     if not isinstance(types, list) or not all(isinstance(name, str) for name in types):
         raise Rejected(Reason.STATEMENT_INVALID, "credential_types is not a list of strings")
+    purposes = [purpose for purpose, (entity_type, _) in KEY_PARAMETERS.items() if entity_type in granted]
     configuration, statement = chain.statements[0].metadata, chain.statements[1].metadata
-    # A federation key that also signed credentials would let a stolen credential key rewrite its own trust; nor does a
-    # key for one purpose serve another.
-    federation = {key.thumbprint for key in chain.federation_keys.values()}
-    keys, status_keys = _pinned(configuration, statement, JWKS), _pinned(configuration, statement, STATUS_JWKS)
+    pinned = {purpose: listed_keys(statement, purpose) for purpose in purposes}
+    keys = _sole(chain, {purpose: _both(listed_keys(configuration, purpose), pinned[purpose]) for purpose in purposes})
     return Vote(
         anchor=anchor_id,
         expires_at=chain.expires_at,
-        keys={kid: key for kid, key in keys.items() if kid not in federation | status_keys.keys()},
-        status_keys={kid: key for kid, key in status_keys.items() if kid not in federation | keys.keys()},
-        pinned=frozenset(_listed(statement, JWKS)) | frozenset(_listed(statement, STATUS_JWKS)),
+        keys=keys.get(KeyPurpose.CREDENTIAL, {}),
+        status_keys=keys.get(KeyPurpose.STATUS, {}),
+        receipt_keys=keys.get(KeyPurpose.RECEIPT, {}),
+        audit_keys=keys.get(KeyPurpose.AUDIT, {}),
+        pinned=frozenset(kid for each in pinned.values() for kid in each),
         credential_types=frozenset(types),
-        status_lists=read_registered(chain.statements[0].sub, granted.get(STATUS_LISTS)),
+        status_lists=read_registered(chain.statements[0].sub, issuer.get(STATUS_LISTS)),
     )
 
 
-def _pinned(configuration: Metadata, statement: Metadata, parameter: str) -> Mapping[str, PublicKey]:
-    pinned = _listed(statement, parameter)
+def _both(listed: Mapping[str, PublicKey], pinned: Mapping[str, PublicKey]) -> Mapping[str, PublicKey]:
     return {
-        # As the issuer lists it: an RSA key fits two algorithms, and which one is not the anchor's to choose. A kid is
+        # As the member lists it: an RSA key fits two algorithms, and which one is not the anchor's to choose. A kid is
         # the key's thumbprint, so the same kid is the same key.
         kid: key
-        for kid, key in _listed(configuration, parameter).items()
+        for kid, key in listed.items()
         if kid in pinned and pinned[kid].algorithm is key.algorithm
     }
 
 
-def _listed(metadata: Metadata, parameter: str) -> Mapping[str, PublicKey]:
-    jwks = metadata.get(ISSUER_TYPE, {}).get(parameter)
-    return import_jwks(jwks) if jwks is not None else {}
+def _sole(
+    chain: ResolvedChain, keys: Mapping[KeyPurpose, Mapping[str, PublicKey]]
+) -> Mapping[KeyPurpose, Mapping[str, PublicKey]]:
+    """Give the keys that serve one purpose and no other.
+
+    A federation key that also signed credentials would let a stolen credential key rewrite its own trust.
+    """
+    uses = Counter(kid for each in keys.values() for kid in each)
+    uses.update(key.thumbprint for key in chain.federation_keys.values())
+    return {purpose: {kid: key for kid, key in each.items() if uses[kid] == 1} for purpose, each in keys.items()}

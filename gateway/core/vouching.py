@@ -5,8 +5,9 @@ Rules that live here (OpenID Federation 1.0 sections 3 and 11.1):
 * An anchor vouches only for a member of the charter whose configuration is signed by a federation key it has already
   attested. The first such key arrives out of band and is compared by people; later ones arrive under a signature by an
   attested one. A configuration signed by any other key changes nothing, however well-formed it is.
-* The statement pins the member's application keys (for credentials and for status lists), so that a quorum of anchors
-  covers these keys themselves and not only the federation key that lists them.
+* The statement pins the member's application keys (an issuer's for credentials and for status lists, a gateway's for
+  receipts and for checkpoints), so that a quorum of anchors covers these keys themselves and not only the federation
+  key that lists them. What is listed under an entity type that the charter does not give the member is passed over.
 * A key serves one member and one purpose, its holder proved to hold it, and once it has gone it never comes back: a key
   that was withdrawn may be in other hands by now.
 * A member's configurations only go forward, by their sequence number. Whoever replays an old one brings nothing back.
@@ -34,9 +35,9 @@ from urllib.parse import urlsplit
 
 from gateway.core.charter import ISSUER_TYPE, Charter, Member
 from gateway.core.encoding import sha256_b64url
-from gateway.core.jose import PublicKey, import_jwks
+from gateway.core.jose import PublicKey
 from gateway.core.memory import Withdrawal
-from gateway.core.publication import KEY_PARAMETERS, KEY_PROOFS, check_possession
+from gateway.core.publication import KEY_PARAMETERS, KEY_PROOFS, check_possession, listed_keys
 from gateway.core.reasons import InvalidRequest, NotHeld, Reason, Rejected, WrongState
 from gateway.core.snapshot import (
     MAX_CONFIGURATION_CHARS,
@@ -102,7 +103,7 @@ class MemberRecord:
     federation_keys: frozenset[str]
     """Thumbprints of the federation keys attested: one of them must sign the next configuration."""
     credential_keys: frozenset[str] = frozenset()
-    """Thumbprints of the application keys attested (credential and status), possession of each proven."""
+    """Thumbprints of the application keys attested, of whatever purpose, possession of each proven."""
     spent_keys: frozenset[str] = frozenset()
     """Thumbprints attested once and withdrawn since. They are never attested again."""
     seq: int = 0
@@ -240,14 +241,13 @@ class _Listed:
     @classmethod
     def read(cls, member: Member, statement: EntityStatement) -> _Listed:
         application: dict[tuple[str, str], Mapping[str, PublicKey]] = {}
-        for entity_type in sorted(member.entity_types):
+        for purpose, (entity_type, name) in KEY_PARAMETERS.items():
             parameters = statement.metadata.get(entity_type, {})
-            for name in KEY_PARAMETERS:
-                if name in parameters:
-                    keys = import_jwks(parameters[name]).values()
-                    for key in keys:
-                        check_possession(member.entity_id, key, parameters.get(KEY_PROOFS))
-                    application[entity_type, name] = {key.thumbprint: key for key in keys}
+            if entity_type in member.entity_types and name in parameters:
+                keys = listed_keys(statement.metadata, purpose).values()
+                for key in keys:
+                    check_possession(member.entity_id, key, parameters.get(KEY_PROOFS))
+                application[entity_type, name] = {key.thumbprint: key for key in keys}
         return cls(federation={key.thumbprint: key for key in statement.jwks.values()}, application=application)
 
     @property

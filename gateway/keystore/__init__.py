@@ -21,7 +21,15 @@ from typing import Final, Literal, Protocol
 
 from gateway.core.jose import Algorithm, Signer
 
-KeyRole = Literal["anchor-federation", "issuer-federation", "issuer-credential", "issuer-status", "gateway-federation"]
+KeyRole = Literal[
+    "anchor-federation",
+    "issuer-federation",
+    "issuer-credential",
+    "issuer-status",
+    "gateway-federation",
+    "gateway-receipt",
+    "gateway-audit",
+]
 SecretName = Literal["nonce", "pairwise", "pairwise-issuer", "audit-reference"]
 Kind = Literal["file", "pkcs11"]
 Protection = Literal["none", "passphrase", "token"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -181,6 +182,16 @@ def test_keys_that_others_can_read_are_found(province: Province) -> None:
 def test_a_role_without_a_key_is_found(province: Province) -> None:
     next((province.folder / "keys").glob("issuer-status*.pem")).unlink()
     assert province.findings("key store")["issuer-status"]["state"] == "fail"
+
+
+def test_a_role_that_came_later_gets_its_first_key_by_itself_unless_it_had_one(province: Province) -> None:
+    next((province.folder / "keys").glob("gateway-audit*.pem")).unlink()
+    recorded = province.federation[AH].store.load_keys()
+    assert any(record.purpose is KeyPurpose.AUDIT for record in recorded)
+    assert province.findings("key store")["gateway-audit"]["state"] == "fail"
+    with closing(sqlite3.connect(province.federation.directory / "ah.sqlite")) as database, database:
+        database.execute("DELETE FROM keys WHERE purpose = 'gateway-audit'")
+    assert province.findings("key store")["gateway-audit"]["state"] == "warn"
 
 
 def test_a_live_key_whose_file_is_gone_is_found(province: Province) -> None:

@@ -14,12 +14,21 @@ from typing import Any
 import pytest
 
 from gateway.core.admission import Admission, Offer, admit
-from gateway.core.charter import ISSUER_TYPE, Charter, add_signature, draft, parse_charter, unsigned, verify_pinned
+from gateway.core.charter import (
+    GATEWAY_TYPE,
+    ISSUER_TYPE,
+    Charter,
+    add_signature,
+    draft,
+    parse_charter,
+    unsigned,
+    verify_pinned,
+)
 from gateway.core.events import EVENTS_TYPE, events_claims
 from gateway.core.identifiers import Province
 from gateway.core.jose import SoftwareKey, generate_key, parse_compact, sign_compact
 from gateway.core.memory import Revocation, RevocationReason, TrustMemory
-from gateway.core.publication import KEY_PROOFS, configuration_claims, key_proof
+from gateway.core.publication import AUDIT_JWKS, KEY_PROOFS, RECEIPT_JWKS, configuration_claims, key_proof
 from gateway.core.reasons import Indeterminate, Reason, Rejected
 from gateway.core.snapshot import Entry, Vouched, payload_digest, snapshot_claim
 from gateway.core.statements import TYP
@@ -58,6 +67,10 @@ def reason_of(action: Callable[[], object]) -> Reason:
     return pytest.fail("nothing was refused")
 
 
+def jwks_of(keys: Iterable[SoftwareKey]) -> dict[str, Any]:
+    return {"keys": [dict(key.public.jwk) for key in keys]}
+
+
 def nothing(_claims: dict[str, Any]) -> None:
     """Change nothing."""
 
@@ -76,6 +89,13 @@ class Papers:
         self.federation_keys = {member: key_of(member) for member in members}
         self.issuers = [entity_ids(p).issuer for p in Province]
         self.credential_keys = {issuer: [key_of(f"credential {issuer}")] for issuer in self.issuers}
+        self.gateway_keys = {
+            entity_ids(p).gateway: {
+                name: [key_of(f"{name} {entity_ids(p).gateway}")] for name in (RECEIPT_JWKS, AUDIT_JWKS)
+            }
+            for p in Province
+        }
+        """By gateway, then by metadata parameter."""
         self.charter = self.make_charter()
         self._seq = START
         self.documents: dict[tuple[str, str], str] = {}
@@ -157,6 +177,10 @@ class Papers:
         if member in self.credential_keys:
             jwks = self.metadata(member, keys or self.credential_keys[member])[ISSUER_TYPE]["jwks"]
             claims["metadata"] = {ISSUER_TYPE: {"jwks": jwks}}
+        else:
+            claims["metadata"] = {
+                GATEWAY_TYPE: {name: jwks_of(each) for name, each in self.gateway_keys[member].items()}
+            }
         change(claims)
         return sign_compact(TYP, claims, signer or self.anchor_keys[anchor])
 
@@ -199,11 +223,13 @@ class Papers:
 
     def metadata(self, member: str, keys: Sequence[SoftwareKey], prover: str | None = None) -> dict[str, Any]:
         if member not in self.credential_keys:
-            return {"recognition_gateway": {}}
+            own = self.gateway_keys[member]
+            proofs = {key.public.kid: key_proof(prover or member, key) for each in own.values() for key in each}
+            return {GATEWAY_TYPE: {**{name: jwks_of(each) for name, each in own.items()}, KEY_PROOFS: proofs}}
         return {
             ISSUER_TYPE: {
                 "credential_types": [RESIDENT_ID],
-                "jwks": {"keys": [dict(key.public.jwk) for key in keys]},
+                "jwks": jwks_of(keys),
                 KEY_PROOFS: {key.public.kid: key_proof(prover or member, key) for key in keys},
             }
         }

@@ -92,7 +92,9 @@ class AnchorMember(_message.Message):
 
     @_builtins.property
     def credential_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Thumbprints of the credential and status keys attested."""
+        """Thumbprints of the application keys attested: an issuer's for credentials and status lists, a gateway's for receipts
+        and checkpoints.
+        """
 
     @_builtins.property
     def statement_expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -202,7 +204,7 @@ class PendingChange(_message.Message):
 
     @_builtins.property
     def added_credential_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Thumbprints of credential and status keys that would be added."""
+        """Thumbprints of application keys that would be added."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

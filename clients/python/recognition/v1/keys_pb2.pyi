@@ -39,6 +39,10 @@ class _KeyPurposeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyPurpose
     """The gateway's entity configuration and acknowledgements."""
     KEY_PURPOSE_ANCHOR_FEDERATION: _KeyPurpose.ValueType  # 5
     """The anchor's configuration and statements. The charter lists these keys."""
+    KEY_PURPOSE_RECEIPT: _KeyPurpose.ValueType  # 6
+    """Verification receipts of the gateway."""
+    KEY_PURPOSE_AUDIT: _KeyPurpose.ValueType  # 7
+    """The gateway's audit checkpoints, and its cosignatures of other provinces' checkpoints."""
 
 class KeyPurpose(_KeyPurpose, metaclass=_KeyPurposeEnumTypeWrapper):
     """What a key signs. A key has one purpose."""
@@ -55,6 +59,10 @@ KEY_PURPOSE_GATEWAY_FEDERATION: KeyPurpose.ValueType  # 4
 """The gateway's entity configuration and acknowledgements."""
 KEY_PURPOSE_ANCHOR_FEDERATION: KeyPurpose.ValueType  # 5
 """The anchor's configuration and statements. The charter lists these keys."""
+KEY_PURPOSE_RECEIPT: KeyPurpose.ValueType  # 6
+"""Verification receipts of the gateway."""
+KEY_PURPOSE_AUDIT: KeyPurpose.ValueType  # 7
+"""The gateway's audit checkpoints, and its cosignatures of other provinces' checkpoints."""
 Global___KeyPurpose: _TypeAlias = KeyPurpose  # noqa: Y015
 
 class _KeyState:
