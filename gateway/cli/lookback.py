@@ -7,7 +7,7 @@ against what was trusted when it was given.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
@@ -29,7 +29,7 @@ from gateway.cli.console import (
 )
 from gateway.cli.store import open_store
 from gateway.config import Config
-from gateway.core.trust import diff_summaries, is_regressed
+from gateway.core.trust import SUMMARISED_KEYS, diff_summaries, is_regressed
 from gateway.storage import TrustStore
 
 DIFF_EXIT_CODES: Final = exit_codes(
@@ -37,6 +37,12 @@ DIFF_EXIT_CODES: Final = exit_codes(
 )
 RESET_EXIT_CODES: Final = exit_codes({ExitCode.OK: "forgotten", ExitCode.NO: "not done: the answer was no"})
 _SECOND: Final = timedelta(seconds=1)
+_SIGNS: Final = {
+    "keys": ("凭证", "credentials"),
+    "status_keys": ("状态", "status lists"),
+    "receipt_keys": ("回执", "receipts"),
+    "audit_keys": ("检查点", "checkpoints"),
+}
 _MARKS: Final = {(False, True): ("+", "green"), (True, False): ("-", "red"), (True, True): ("~", "yellow")}
 
 
@@ -60,24 +66,25 @@ def look_back(config: Config, at: datetime, now: datetime, lang: Lang, *, as_jso
         ]
     )
     rows: list[tuple[Cell, ...]] = []
-    for issuer, said in sorted(summary["issuers"].items()):
-        for what, keys in (
-            (pick("凭证", "credentials"), said["keys"]),
-            (pick("状态", "status lists"), said["status_keys"]),
-        ):
-            rows += [(issuer, what, kid, " ".join(anchors)) for kid, anchors in sorted(keys.items())]
-        rows += [
-            (issuer, Text(pick("已撤销", "revoked"), "bold red"), kid, reason)
-            for kid, reason in sorted(said["revoked"].items())
-        ]
-        rows += [
-            (issuer, Text(pick("已撤回", "withdrawn"), "bold red"), "-", anchor) for anchor in sorted(said["withdrawn"])
-        ]
+    for kind, subjects in SUMMARISED_KEYS.items():
+        for member, said in sorted(summary.get(kind, {}).items()):
+            rows += _rows(member, subjects, said, lang)
     screen.table(
         pick("当时被信任的密钥", "Keys trusted then"),
-        (pick("签发机构", "Issuer"), pick("用途", "Signs"), "kid", pick("信任锚或原因", "Anchors, or why not")),
+        (pick("成员", "Member"), pick("用途", "Signs"), "kid", pick("信任锚或原因", "Anchors, or why not")),
         rows,
     )
+
+
+def _rows(member: str, subjects: Sequence[str], said: Mapping[str, Any], lang: Lang) -> Iterator[tuple[Cell, ...]]:
+    pick = lang.pick
+    for subject in subjects:
+        for kid, anchors in sorted(said[subject].items()):
+            yield member, pick(*_SIGNS[subject]), kid, " ".join(anchors)
+    for kid, reason in sorted(said["revoked"].items()):
+        yield member, Text(pick("已撤销", "revoked"), "bold red"), kid, reason
+    for anchor in sorted(said["withdrawn"]):
+        yield member, Text(pick("已撤回", "withdrawn"), "bold red"), "-", anchor
 
 
 def diff(
@@ -124,7 +131,7 @@ def diff(
         pick("变化", "Changes"),
         (
             "",
-            pick("签发机构", "Issuer"),
+            pick("成员", "Member"),
             pick("何事", "What"),
             pick("名称", "Name"),
             pick("之前", "Before"),

@@ -6,7 +6,7 @@ would build now from what it holds: the same code, the same documents. Looking c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
@@ -38,6 +38,7 @@ from gateway.core.trust import (
     Alarm,
     AnchorState,
     Problem,
+    RecognisedGateway,
     RecognisedIssuer,
     TrustedKey,
     TrustView,
@@ -135,17 +136,26 @@ def _key_freshness(key: TrustedKey, now: datetime) -> Freshness:
     return Freshness.STALE if now < key.stale_until else Freshness.EXPIRED
 
 
-def withdrawn_by(issuer: RecognisedIssuer, now: datetime) -> list[str]:
-    """Give the anchors that say, by word that is still fresh, that they vouch for an issuer no more."""
-    return sorted(vote.anchor for vote in issuer.votes if vote.withdrawn and vote.expires_at > now)
+def withdrawn_by(member: RecognisedIssuer | RecognisedGateway, now: datetime) -> list[str]:
+    """Give the anchors that say, by word that is still fresh, that they vouch for a member no more."""
+    return sorted(vote.anchor for vote in member.votes if vote.withdrawn and vote.expires_at > now)
 
 
 def issuer_freshness(view: TrustView, issuer: RecognisedIssuer, now: datetime) -> Freshness:
     """Give the best of its keys: one good key is enough to recognise what was signed with it."""
-    charter = view.charter
-    if not issuer.keys and len(charter.anchors) - len(withdrawn_by(issuer, now)) < charter.quorum:
+    return _member_freshness(view, issuer, issuer.keys.values(), now)
+
+
+def _gateway_freshness(view: TrustView, gateway: RecognisedGateway, now: datetime) -> Freshness:
+    return _member_freshness(view, gateway, (*gateway.receipt_keys.values(), *gateway.audit_keys.values()), now)
+
+
+def _member_freshness(
+    view: TrustView, member: RecognisedIssuer | RecognisedGateway, keys: Iterable[TrustedKey], now: datetime
+) -> Freshness:
+    charter, states = view.charter, {_key_freshness(key, now) for key in keys}
+    if not states and len(charter.anchors) - len(withdrawn_by(member, now)) < charter.quorum:
         return Freshness.WITHDRAWN
-    states = {_key_freshness(key, now) for key in issuer.keys.values()}
     return next((state for state in Freshness if state in states), Freshness.MISSING)
 
 
@@ -186,6 +196,7 @@ def _document(view: TrustView, memory: TrustMemory, now: datetime) -> dict[str, 
             for anchor in view.anchors
         ],
         "issuers": [_issuer_document(view, issuer, now) for issuer in view.issuers.values()],
+        "gateways": [_gateway_document(view, gateway, now) for gateway in view.gateways.values()],
         "revoked_keys": [
             {
                 "entity_id": member,
@@ -237,11 +248,32 @@ def _issuer_document(view: TrustView, issuer: RecognisedIssuer, now: datetime) -
         "name_en": issuer.name_en,
         "state": issuer_freshness(view, issuer, now).value,
         "credential_types": sorted(issuer.credential_types),
-        "vouched_for_by": sorted(vote.anchor for vote in issuer.votes if not vote.withdrawn),
-        "withdrawn_by": sorted(vote.anchor for vote in issuer.votes if vote.withdrawn),
-        "keys": [_key_document(kid, key, now) for kid, key in sorted(issuer.keys.items())],
-        "status_keys": [_key_document(kid, key, now) for kid, key in sorted(issuer.status_keys.items())],
+        **_vouching(issuer),
+        "keys": _key_documents(issuer.keys, now),
+        "status_keys": _key_documents(issuer.status_keys, now),
     }
+
+
+def _gateway_document(view: TrustView, gateway: RecognisedGateway, now: datetime) -> dict[str, Any]:
+    return {
+        "entity_id": gateway.entity_id,
+        "province": gateway.province,
+        "state": _gateway_freshness(view, gateway, now).value,
+        **_vouching(gateway),
+        "receipt_keys": _key_documents(gateway.receipt_keys, now),
+        "audit_keys": _key_documents(gateway.audit_keys, now),
+    }
+
+
+def _vouching(member: RecognisedIssuer | RecognisedGateway) -> dict[str, list[str]]:
+    return {
+        "vouched_for_by": sorted(vote.anchor for vote in member.votes if not vote.withdrawn),
+        "withdrawn_by": sorted(vote.anchor for vote in member.votes if vote.withdrawn),
+    }
+
+
+def _key_documents(keys: Mapping[str, TrustedKey], now: datetime) -> list[dict[str, Any]]:
+    return [_key_document(kid, key, now) for kid, key in sorted(keys.items())]
 
 
 def _key_document(kid: str, key: TrustedKey, now: datetime) -> dict[str, Any]:
@@ -286,7 +318,12 @@ def _show(screen: Screen, view: TrustView, memory: TrustMemory, now: datetime, l
     screen.table(
         "Issuers",
         ("Province", "Issuer", "State", "Anchors", "Signs", "Key", "Algorithm", "Fresh", "Usable"),
-        [row for issuer in view.issuers.values() for row in _rows(view, issuer, now, lang)],
+        [row for issuer in view.issuers.values() for row in _issuer_rows(view, issuer, now, lang)],
+    )
+    screen.table(
+        "Gateways",
+        ("Province", "Gateway", "State", "Anchors", "Signs", "Key", "Algorithm", "Fresh", "Usable"),
+        [row for gateway in view.gateways.values() for row in _gateway_rows(view, gateway, now, lang)],
     )
     screen.table(
         "Issuers that an anchor withdrew or suspended",
@@ -345,28 +382,52 @@ def _clock(view: TrustView, now: datetime) -> Cell:
     return until(view.clock_floor, now)
 
 
-def _rows(view: TrustView, issuer: RecognisedIssuer, now: datetime, lang: Lang) -> Iterator[tuple[Cell, ...]]:
-    province = Province(issuer.province)
-    name = f"{province.code} {lang.pick(province.name_zh, province.name_en)}"
-    total = len(view.charter.anchors)
+def _issuer_rows(view: TrustView, issuer: RecognisedIssuer, now: datetime, lang: Lang) -> Iterator[tuple[Cell, ...]]:
     if not issuer.keys:
-        vouching = f"{sum(not vote.withdrawn for vote in issuer.votes)} of {total}"
-        state = issuer_freshness(view, issuer, now)
-        yield name, issuer.entity_id, _styled(state), vouching, "-", "-", "-", "-", "-"
-    signing = [("credentials", *item) for item in sorted(issuer.keys.items())]
-    signing += [("status lists", *item) for item in sorted(issuer.status_keys.items())]
-    for what, kid, key in signing:
+        yield _keyless_row(view, issuer, issuer_freshness(view, issuer, now), lang)
+    yield from _key_rows(view, issuer, "credentials", issuer.keys, now, lang)
+    yield from _key_rows(view, issuer, "status lists", issuer.status_keys, now, lang)
+
+
+def _gateway_rows(view: TrustView, gateway: RecognisedGateway, now: datetime, lang: Lang) -> Iterator[tuple[Cell, ...]]:
+    if not gateway.receipt_keys and not gateway.audit_keys:
+        yield _keyless_row(view, gateway, _gateway_freshness(view, gateway, now), lang)
+    yield from _key_rows(view, gateway, "receipts", gateway.receipt_keys, now, lang)
+    yield from _key_rows(view, gateway, "checkpoints", gateway.audit_keys, now, lang)
+
+
+def _keyless_row(
+    view: TrustView, member: RecognisedIssuer | RecognisedGateway, state: Freshness, lang: Lang
+) -> tuple[Cell, ...]:
+    vouching = f"{sum(not vote.withdrawn for vote in member.votes)} of {len(view.charter.anchors)}"
+    return _province(member, lang), member.entity_id, _styled(state), vouching, "-", "-", "-", "-", "-"
+
+
+def _key_rows(
+    view: TrustView,
+    member: RecognisedIssuer | RecognisedGateway,
+    signs: str,
+    keys: Mapping[str, TrustedKey],
+    now: datetime,
+    lang: Lang,
+) -> Iterator[tuple[Cell, ...]]:
+    for kid, key in sorted(keys.items()):
         yield (
-            name,
-            issuer.entity_id,
+            _province(member, lang),
+            member.entity_id,
             _styled(_key_freshness(key, now)),
-            f"{len(key.anchors)} of {total}",
-            what,
+            f"{len(key.anchors)} of {len(view.charter.anchors)}",
+            signs,
             kid,
             key.key.algorithm.value,
             away(key.fresh_until, now),
             away(key.stale_until, now),
         )
+
+
+def _province(member: RecognisedIssuer | RecognisedGateway, lang: Lang) -> str:
+    province = Province(member.province)
+    return f"{province.code} {lang.pick(province.name_zh, province.name_en)}"
 
 
 def _show_problems(screen: Screen, title: str, problems: Sequence[Problem | Alarm], lang: Lang) -> None:
