@@ -403,7 +403,11 @@ def _show_members(screen: Screen, members: Sequence[Mapping[str, Any]], now: dat
                 pick("状态", "State"),
                 pick("联邦密钥", "Federation keys"),
             ),
-            *(pick("业务密钥", "Credential keys"), pick("声明有效至", "Statement lives until"), pick("说明", "Remark")),
+            *(
+                pick("业务密钥", "Application keys"),
+                pick("声明有效至", "Statement lives until"),
+                pick("说明", "Remark"),
+            ),
         ),
         [
             (
@@ -446,7 +450,7 @@ def _show_changes(screen: Screen, changes: Sequence[Mapping[str, Any]], now: dat
             for change in changes
             for use, thumbprints in (
                 (pick("联邦", "federation"), change["added_federation_keys"]),
-                (pick("凭证与状态", "credentials, status"), change["added_credential_keys"]),
+                (pick("业务", "application"), change["added_credential_keys"]),
             )
             for thumbprint in thumbprints
         ],
