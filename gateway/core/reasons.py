@@ -97,6 +97,12 @@ class Reason(StrEnum):
     SNAPSHOT_MISMATCH = "SNAPSHOT_MISMATCH"
     STATUS_LIST_INVALID = "STATUS_LIST_INVALID"
 
+    # Logs of verdicts, and what is proven by them (RFC 9162).
+    PROOF_INVALID = "PROOF_INVALID"
+    LOG_FORKED = "LOG_FORKED"
+    LOG_ENTRY_INVALID = "LOG_ENTRY_INVALID"
+    COSIGNATURES_MISSING = "COSIGNATURES_MISSING"
+
 
 class Rejected(Exception):  # noqa: N818 - a verdict, not a malfunction
     """What was presented is not acceptable; the presenter or issuer has to act."""

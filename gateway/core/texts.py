@@ -466,6 +466,27 @@ _WORDS: Final[Mapping[Reason, tuple[str, str, NextStep]]] = {
         "A status list breaks the rules for such lists.",
         NextStep.TELL_ADMINISTRATOR,
     ),
+    # Logs. A clerk should not meet these; an administrator or an auditor will.
+    Reason.PROOF_INVALID: (
+        "日志的证明不成立。",
+        "A proof about a log does not hold.",
+        NextStep.TELL_ADMINISTRATOR,
+    ),
+    Reason.LOG_FORKED: (
+        "一份日志与它先前出示的内容矛盾。",
+        "A log contradicts what it had shown before.",
+        NextStep.TELL_ADMINISTRATOR,
+    ),
+    Reason.LOG_ENTRY_INVALID: (
+        "日志中的一条记录不符合规定。",
+        "An entry of a log is not what it must be.",
+        NextStep.TELL_ADMINISTRATOR,
+    ),
+    Reason.COSIGNATURES_MISSING: (
+        "见证该日志的其他省份不足规定数目。",
+        "Not enough other provinces have seen the log.",
+        NextStep.TELL_ADMINISTRATOR,
+    ),
 }
 
 TEXTS: Final[Mapping[Reason, Mapping[Language, ReasonText]]] = MappingProxyType(

@@ -140,6 +140,14 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """A snapshot drops what an earlier one held, or a statement is not the one its snapshot names."""
     REASON_STATUS_LIST_INVALID: _Reason.ValueType  # 82
     """A status list breaks a rule of the Token Status List specification, or of this federation's profile of it."""
+    REASON_PROOF_INVALID: _Reason.ValueType  # 83
+    """A proof that an entry is in a log, or that a log only grew, does not hold, or a hash it needs is not there."""
+    REASON_LOG_FORKED: _Reason.ValueType  # 84
+    """A log contradicts what it had shown before: it was rewritten, or it shows different people different things."""
+    REASON_LOG_ENTRY_INVALID: _Reason.ValueType  # 85
+    """An entry of a log is not what it must be."""
+    REASON_COSIGNATURES_MISSING: _Reason.ValueType  # 86
+    """Not enough other provinces have seen the log."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a presentation was not accepted, or why the gateway could not tell. The set is closed; a number, once given,
@@ -264,4 +272,12 @@ REASON_SNAPSHOT_MISMATCH: Reason.ValueType  # 81
 """A snapshot drops what an earlier one held, or a statement is not the one its snapshot names."""
 REASON_STATUS_LIST_INVALID: Reason.ValueType  # 82
 """A status list breaks a rule of the Token Status List specification, or of this federation's profile of it."""
+REASON_PROOF_INVALID: Reason.ValueType  # 83
+"""A proof that an entry is in a log, or that a log only grew, does not hold, or a hash it needs is not there."""
+REASON_LOG_FORKED: Reason.ValueType  # 84
+"""A log contradicts what it had shown before: it was rewritten, or it shows different people different things."""
+REASON_LOG_ENTRY_INVALID: Reason.ValueType  # 85
+"""An entry of a log is not what it must be."""
+REASON_COSIGNATURES_MISSING: Reason.ValueType  # 86
+"""Not enough other provinces have seen the log."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
