@@ -134,8 +134,10 @@ def read_cosignature(token: str, checkpoint: Checkpoint, key_of: KeyOf, now: dat
     return Cosignature(witness=claims["iss"], issued_at=_issued_at(claims, now), token=token)
 
 
-def signed_claims(token: str, typ: str, names: Sequence[str], key_of: KeyOf) -> VerifiedClaims:
-    """Verify a document about a log, and give its claims: exactly these, and an ``iss`` that is a gateway.
+def signed_claims(
+    token: str, typ: str, names: Sequence[str], key_of: KeyOf, *, optional: Sequence[str] = ()
+) -> VerifiedClaims:
+    """Verify a document about a log, and give its claims: these and no others, among them the gateway as ``iss``.
 
     Raises:
         Rejected: as ``read_checkpoint``.
@@ -149,9 +151,18 @@ def signed_claims(token: str, typ: str, names: Sequence[str], key_of: KeyOf) -> 
         raise invalid("kid")
     author = entity_id(jws.unverified_claims(_LIMITS), "iss")
     claims = verify(jws, key_of(author, jws.header.kid), _LIMITS)
-    if claims.keys() != set(names):
+    if not set(names) <= claims.keys() <= {*names, *optional}:
         raise Rejected(Reason.STATEMENT_INVALID, "a claim is missing, or there is one too many")
     return claims
+
+
+def unverified_claims(token: str) -> Mapping[str, Any]:
+    """Read a document about a log before its signature is verified: only to learn which keys to try, as of when.
+
+    Raises:
+        Rejected: TOO_LARGE, or it cannot be read.
+    """
+    return parse_compact(token, max_chars=MAX_CHARS).unverified_claims(_LIMITS)
 
 
 def entity_id(claims: Mapping[str, Any], name: str) -> str:
