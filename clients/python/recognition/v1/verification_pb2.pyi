@@ -261,6 +261,8 @@ class VerifyCredentialRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     CONSENT_ID_FIELD_NUMBER: _builtins.int
     PREDICATES_FIELD_NUMBER: _builtins.int
+    TERMINAL_FIELD_NUMBER: _builtins.int
+    WANT_RECEIPT_FIELD_NUMBER: _builtins.int
     matter: _builtins.str
     """Code of the matter the answer is for. The caller must be registered for it."""
     presentation: _builtins.str
@@ -273,6 +275,12 @@ class VerifyCredentialRequest(_message.Message):
     """
     consent_id: _builtins.str
     """The consent that this verification rests on, as RecordConsent named it. Required where the matter rests on consent."""
+    terminal: _builtins.str
+    """The caller's name of the counter, terminal or operator that asks, at most 64 characters of A-Z a-z 0-9 . _ - ; it is
+    written to the log. It must not say anything about the person.
+    """
+    want_receipt: _builtins.bool
+    """Whether to sign a receipt of the decision. AuditService.GetEvidence gives the proof that goes with it."""
     @_builtins.property
     def predicates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Predicate]:
         """Questions to be answered yes or no, without the attribute behind them; at most 8, and only such as the matter allows.
@@ -288,10 +296,12 @@ class VerifyCredentialRequest(_message.Message):
         request_id: _builtins.str = ...,
         consent_id: _builtins.str = ...,
         predicates: _abc.Iterable[Global___Predicate] | None = ...,
+        terminal: _builtins.str = ...,
+        want_receipt: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_id", b"consent_id", "matter", b"matter", "nonce", b"nonce", "predicates", b"predicates", "presentation", b"presentation", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_id", b"consent_id", "matter", b"matter", "nonce", b"nonce", "predicates", b"predicates", "presentation", b"presentation", "request_id", b"request_id", "terminal", b"terminal", "want_receipt", b"want_receipt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -397,10 +407,13 @@ class VerifyCredentialResponse(_message.Message):
     TRUST_BASIS_FIELD_NUMBER: _builtins.int
     STATUS_BASIS_FIELD_NUMBER: _builtins.int
     NEXT_STEP_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     verification_id: _builtins.str
     """Identifies this decision in the audit log."""
     next_step: Global___NextStep.ValueType
     """What to do next, whatever the verdict."""
+    receipt: _builtins.str
+    """The signed receipt, when one was asked for: compact JWS, typ verification-receipt+jwt. Whatever the verdict."""
     @_builtins.property
     def accepted(self) -> Global___Acceptance:
         """The credential is accepted for this matter."""
@@ -436,10 +449,11 @@ class VerifyCredentialResponse(_message.Message):
         trust_basis: Global___TrustBasis | None = ...,
         status_basis: Global___StatusBasis | None = ...,
         next_step: Global___NextStep.ValueType = ...,
+        receipt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "indeterminate", b"indeterminate", "rejected", b"rejected", "status_basis", b"status_basis", "trust_basis", b"trust_basis", "verdict", b"verdict", "verify_time", b"verify_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "indeterminate", b"indeterminate", "next_step", b"next_step", "rejected", b"rejected", "status_basis", b"status_basis", "trust_basis", b"trust_basis", "verdict", b"verdict", "verification_id", b"verification_id", "verify_time", b"verify_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "indeterminate", b"indeterminate", "next_step", b"next_step", "receipt", b"receipt", "rejected", b"rejected", "status_basis", b"status_basis", "trust_basis", b"trust_basis", "verdict", b"verdict", "verification_id", b"verification_id", "verify_time", b"verify_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_verdict: _TypeAlias = _typing.Literal["accepted", "rejected", "indeterminate"]  # noqa: Y015
     _WhichOneofArgType_verdict: _TypeAlias = _typing.Literal["verdict", b"verdict"]  # noqa: Y015
