@@ -23,6 +23,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -151,6 +152,7 @@ class ThresholdResult:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=4)  # one document is read again and again, and what was read of it never changes
 def parse_charter(document: str) -> UnverifiedCharter:
     """Read a charter and check everything about it but its signatures.
 

@@ -98,14 +98,13 @@ def parse_json(raw: bytes, limits: JsonLimits = DEFAULT_LIMITS) -> Any:
         raise Rejected(Reason.MALFORMED, "not strict JSON") from error
     if end != len(text):
         raise Rejected(Reason.MALFORMED, "text after the JSON value")
-    # Length bounds members and strings from above, brackets bound depth, and only an escape can spell a surrogate: the
-    # usual small document is not walked again.
-    if (
-        len(raw) > min(limits.max_members, limits.max_string)
-        or raw.count(b"{") + raw.count(b"[") > limits.max_depth
-        or (b"\\" in raw and _SURROGATE_ESCAPE.search(raw))
-    ):
-        _check_limits(value, limits)
+    # Length bounds strings from above, commas and brackets bound members, brackets bound depth, and only an escape can
+    # spell a surrogate: what cannot be over a limit is not looked for.
+    if len(raw) > limits.max_string or (b"\\" in raw and _SURROGATE_ESCAPE.search(raw)):
+        _check_strings(value, limits)
+    brackets = raw.count(b"{") + raw.count(b"[")
+    if brackets > limits.max_depth or raw.count(b",") + brackets > limits.max_members:
+        _check_shape(value, limits)
     return value
 
 
@@ -142,24 +141,36 @@ _DECODER: Final = json.JSONDecoder(
 )
 
 
-def _check_limits(value: Any, limits: JsonLimits) -> None:
-    members = 0
+def _check_strings(value: Any, limits: JsonLimits) -> None:
     level = [value]
-    for _depth in range(limits.max_depth + 1):
+    while level:  # as deep as what was parsed
+        inside: list[Any] = []
         for item in level:
             if isinstance(item, str):
                 _check_string(item, limits)
-        containers = [item for item in level if isinstance(item, dict | list)]
+            elif isinstance(item, dict):
+                inside += item
+                inside += item.values()
+            elif isinstance(item, list):
+                inside += item
+        level = inside
+
+
+def _check_shape(value: Any, limits: JsonLimits) -> None:
+    members = 0
+    containers = [value] if isinstance(value, dict | list) else []
+    for _depth in range(limits.max_depth + 1):
         if not containers:
             return
         members += sum(map(len, containers))
         if members > limits.max_members:
             raise Rejected(Reason.TOO_LARGE, "too many JSON members")
-        level = []
-        for container in containers:
-            level.extend(container)  # of an object, the names
-            if isinstance(container, dict):
-                level.extend(container.values())
+        containers = [
+            item
+            for container in containers
+            for item in (container.values() if isinstance(container, dict) else container)
+            if isinstance(item, dict | list)
+        ]
     raise Rejected(Reason.MALFORMED, "JSON nested too deeply")
 
 
