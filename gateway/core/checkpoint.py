@@ -165,6 +165,34 @@ def unverified_claims(token: str) -> Mapping[str, Any]:
     return parse_compact(token, max_chars=MAX_CHARS).unverified_claims(_LIMITS)
 
 
+def kept_checkpoint(token: str) -> Checkpoint:
+    """Read a checkpoint that was verified before it was written down: the key of that day may have been retired since.
+
+    Raises:
+        Rejected: it cannot be read.
+    """
+    claims = unverified_claims(token)
+    return Checkpoint(
+        gateway=entity_id(claims, "iss"),
+        log=log_id(claims),
+        size=whole_number(claims, "size", MAX_SIZE),
+        root=_root(claims),
+        issued_at=instant(claims, "iat"),
+        token=token,
+    )
+
+
+def named_head(token: str) -> tuple[str, int]:
+    """Say which head a cosignature claims to be about: its log and size. Unverified. Raises Rejected."""
+    claims = unverified_claims(token)
+    return log_id(claims), whole_number(claims, "size", MAX_SIZE)
+
+
+def kept_issued_at(token: str) -> datetime:
+    """Say when a checkpoint or cosignature was signed that was verified before it was written down. Raises Rejected."""
+    return instant(unverified_claims(token), "iat")
+
+
 def entity_id(claims: Mapping[str, Any], name: str) -> str:
     """Read an entity identifier. Raises Rejected(STATEMENT_INVALID)."""
     value = claims.get(name)
@@ -248,7 +276,7 @@ class Progress(StrEnum):
     OLDER = "OLDER"
     """It is smaller than the head seen before, and no later. It proves nothing, and nothing against anybody."""
     REPLACED = "REPLACED"
-    """It is of another log than the one seen before: people have to ask why. It is not cosigned."""
+    """It is of another log than the one seen before: people have to ask why."""
 
 
 def judge_progress(seen: Checkpoint | None, shown: Checkpoint, proof: Sequence[bytes]) -> Progress:

@@ -18,7 +18,6 @@ from enum import IntEnum
 from typing import Any, Final
 
 from gateway.core.agreement import Assurance, Party, SubjectType
-from gateway.core.encoding import parse_json_object, write_json
 from gateway.core.jose import Algorithm
 
 _FORMAT: Final = 1
@@ -78,23 +77,24 @@ class Findings:
     consented: bool = False
     """Whether the request named a consent that covers it."""
 
-    def to_json(self) -> str:
-        """Write it, without what is empty. The same findings give the same text."""
+    def to_members(self) -> dict[str, Any]:
+        """Write it as JSON members, without what is empty. The same findings give the same members."""
         members: dict[str, Any] = {"format": _FORMAT}
         for name in self.__slots__:
-            written = _write(getattr(self, name))
-            if written is not None and written is not False and written not in ("", []):  # 0 is a status
-                members[name] = written
-        return write_json(members).decode("utf-8")
+            value = getattr(self, name)
+            if value or (value == 0 and value is not False):  # 0 is a status
+                write = _WRITERS.get(type(value))
+                members[name] = value if write is None else write(value)
+        return members
 
     @classmethod
-    def from_json(cls, text: str) -> Findings:
-        """Read what ``to_json`` wrote.
+    def from_members(cls, written: Mapping[str, Any]) -> Findings:
+        """Read what ``to_members`` wrote.
 
         Raises:
             ValueError: it is of a format that this program does not know.
         """
-        members = parse_json_object(text.encode("utf-8"))
+        members = dict(written)
         if members.pop("format", None) != _FORMAT:
             raise ValueError("findings are of an unknown format")
         if not members.keys() <= set(cls.__slots__):
@@ -105,18 +105,6 @@ class Findings:
         return cls(**read)
 
 
-def _write(value: object) -> Any:
-    if isinstance(value, Assurance):
-        return [value.identity, value.authenticator, value.federation]
-    if isinstance(value, datetime):
-        return int(value.timestamp())
-    if isinstance(value, frozenset):
-        return sorted(value)
-    if isinstance(value, tuple):
-        return list(value)
-    return value
-
-
 def _assurance(value: Any) -> Assurance:
     identity, authenticator, federation = value
     return Assurance(identity=identity, authenticator=authenticator, federation=federation)
@@ -125,6 +113,13 @@ def _assurance(value: Any) -> Assurance:
 def _instant(value: Any) -> datetime:
     return datetime.fromtimestamp(value, UTC)
 
+
+_WRITERS: Final[Mapping[type, Callable[[Any], object]]] = {
+    Assurance: lambda assurance: [assurance.identity, assurance.authenticator, assurance.federation],
+    datetime: lambda at: int(at.timestamp()),
+    frozenset: sorted,
+    tuple: list,
+}
 
 _READERS: Final[Mapping[str, Callable[[Any], object]]] = {
     "step": Step,

@@ -49,6 +49,7 @@ from gateway.core.checkpoint import (
     whole_number,
 )
 from gateway.core.encoding import JsonLimits, b64url_decode, b64url_encode, parse_json_object, write_json
+from gateway.core.entries import read, read_verification
 from gateway.core.events import read_events, verify_events
 from gateway.core.identifiers import Province
 from gateway.core.jose import PublicKey, Signer, sign_compact
@@ -94,6 +95,9 @@ class Receipt:
     service: str
     """The relying service that asked."""
     issued_at: datetime
+    """When it was signed: with the verdict, or whenever somebody asked for the evidence of it."""
+    verified_at: datetime
+    """When the verdict was given, in whole seconds."""
     verification_id: str
     matter: str
     verdict: Verdict
@@ -113,7 +117,7 @@ class Receipt:
         """Give what the entry in the log has to say as well, by the names that the receipt has for it."""
         return {
             "aud": self.service,
-            "iat": int(self.issued_at.timestamp()),
+            "verified_at": int(self.verified_at.timestamp()),
             "jti": self.verification_id,
             "matter": self.matter,
             "verdict": self.verdict.value,
@@ -125,7 +129,7 @@ class Receipt:
 
 
 _CLAIMS: Final = (
-    *("iss", "aud", "iat", "jti", "matter", "verdict", "charter_version", "charter_sha256", "view_id"),
+    *("iss", "aud", "iat", "verified_at", "jti", "matter", "verdict", "charter_version", "charter_sha256", "view_id"),
     *("log", "position", "entry_sha256"),
 )
 """All but the reason."""
@@ -141,6 +145,7 @@ def make_receipt(receipt: Receipt, signer: Signer) -> str:
         raise ValueError("a verdict has a reason exactly when it is not accepted")
     claims = {
         "iss": receipt.gateway,
+        "iat": int(receipt.issued_at.timestamp()),
         **receipt.repeated(),
         "log": receipt.log,
         "position": receipt.position,
@@ -161,10 +166,14 @@ def read_receipt(token: str, key_of: KeyOf) -> Receipt:
     if ("reason" in claims) is (verdict is Verdict.ACCEPTED):
         raise invalid("reason")
     digest(claims, "charter_sha256")
+    issued_at, verified_at = instant(claims, "iat"), instant(claims, "verified_at")
+    if issued_at < verified_at:
+        raise invalid("iat")
     return Receipt(
         gateway=claims["iss"],
         service=_text(claims, "aud", _SERVICE),
-        issued_at=instant(claims, "iat"),
+        issued_at=issued_at,
+        verified_at=verified_at,
         verification_id=_text(claims, "jti", _NAME),
         matter=_text(claims, "matter", MATTER_CODE),
         verdict=verdict,
@@ -370,8 +379,8 @@ class ReceiptCheck:
     """What a bundle proves. There is one only when the receipt is signed, and the entry is the one it names."""
 
     receipt: Receipt
-    charter: Charter
-    """The one by which the verdict was given."""
+    charter: Charter | None
+    """The one by which the verdict was given; None: it is older than the pinned one, and was not brought along."""
     checkpoint: Checkpoint | None
     """The head in which the entry is proven to be. None without a problem: not yet. None with one: the proof failed."""
     witnesses: tuple[str, ...]
@@ -389,20 +398,41 @@ EntryReader = Callable[[bytes], Mapping[str, Any]]
 """Reads an entry of the log, and gives what it says by the names of ``Receipt.repeated``; raises Rejected."""
 
 
+def read_logged(raw: bytes) -> Mapping[str, Any]:
+    """Read an entry of our logs: an ``EntryReader``."""
+    said = read_verification(read(raw))
+    return {
+        "aud": said.service,
+        "verified_at": int(said.decided_at.timestamp()),
+        "jti": said.verification_id,
+        "matter": said.matter,
+        "verdict": said.verdict,
+        **({"reason": said.reason} if said.reason else {}),
+        "charter_version": said.charter_version,
+        "charter_sha256": said.charter_sha256,
+        "view_id": said.view_id,
+    }
+
+
 def check_bundle(
     evidence: EvidenceBundle, pinned: Charter, keys_at: KeySource, read_entry: EntryReader, now: datetime
 ) -> ReceiptCheck:
     """Check a bundle without asking anybody.
 
-    1. Walk from the pinned charter over those in the bundle to the one that the receipt names.
-    2. Verify the receipt, by a key that this charter's anchors attested when it was signed.
+    All keys are those of one time: when the receipt was signed, which is when the bundle was put together. The head of
+    the log is never older than minutes then, whatever the age of the verdict.
+
+    1. Walk from the pinned charter over those in the bundle to the newest.
+    2. Verify the receipt, by a key that this charter's anchors attested when it was signed, and hold the charter that
+       it names against those walked over.
     3. Hold the entry against the receipt: by its hash, and by what it says.
-    4. Verify the checkpoint, by the newest charter, and the proof that the entry is in it.
+    4. Verify the checkpoint, and the proof that the entry is in it.
     5. Count the other provinces whose gateways cosigned it.
 
     Args:
         evidence: the bundle.
-        pinned: a charter that whoever checks trusts already, no newer than the one the receipt names.
+        pinned: a charter that whoever checks trusts already, no newer than the one in force when the bundle was put
+            together.
         keys_at: gives the gateways' keys under a charter as of a time.
         read_entry: reads the entry.
         now: the time; nothing may have been signed after it.
@@ -412,8 +442,14 @@ def check_bundle(
             NOT_YET_VALID; LOG_ENTRY_INVALID for step 3. What fails in 4 and 5 is told in the result.
         Indeterminate: what is held does not tell whether the receipt's key counted.
     """
-    charters = _charters(evidence.charters, pinned)
-    receipt, charter = _receipt(evidence.receipt, charters, keys_at, now)
+    charters = successors(pinned, evidence.charters)
+    at = instant(unverified_claims(evidence.receipt), "iat")
+    if at > now + PROFILE.clock_skew:
+        raise Rejected(Reason.NOT_YET_VALID, "receipt is from the future")
+    keys, latest = keys_at(charters[-1], at), charters[-1]
+    receipt = read_receipt(evidence.receipt, keys_by(keys.receipt_key, at))
+    charter = _named_charter(receipt, charters)
+    _province(receipt.gateway, latest)
     if leaf_hash(evidence.entry) != receipt.entry_sha256:
         raise Rejected(Reason.LOG_ENTRY_INVALID, "the entry is not the one that the receipt names")
     if read_entry(evidence.entry) != receipt.repeated():
@@ -421,9 +457,9 @@ def check_bundle(
     check = ReceiptCheck(receipt=receipt, charter=charter, checkpoint=None, witnesses=(), problems=())
     if evidence.checkpoint is None:
         return check
-    latest = charters[-1]
+    key_of = keys_by(keys.audit_key, at)
     try:
-        checkpoint, key_of = _checkpoint(evidence.checkpoint, latest, keys_at, now)
+        checkpoint = read_checkpoint(evidence.checkpoint, key_of, now)
         _require_entry(checkpoint, receipt, evidence.inclusion)
     except (Rejected, Indeterminate) as refusal:
         return replace(check, problems=(_problem(receipt.gateway, refusal),))
@@ -431,8 +467,12 @@ def check_bundle(
     return replace(check, checkpoint=checkpoint, witnesses=witnesses, problems=problems)
 
 
-def _charters(documents: Sequence[str], pinned: Charter) -> Sequence[Charter]:
-    """Give the pinned charter and its successors. A bundle may begin before it: those are not needed."""
+def successors(pinned: Charter, documents: Sequence[str]) -> Sequence[Charter]:
+    """Give the pinned charter and its successors. A bundle may begin before it: those are not needed.
+
+    Raises:
+        Rejected: CHARTER_INVALID, QUORUM_NOT_MET.
+    """
     charters = [pinned]
     for document in documents:  # at most MAX_CHARTERS
         if parse_charter(document).unverified.version > pinned.version:
@@ -440,27 +480,15 @@ def _charters(documents: Sequence[str], pinned: Charter) -> Sequence[Charter]:
     return charters
 
 
-def _receipt(token: str, charters: Sequence[Charter], keys_at: KeySource, now: datetime) -> tuple[Receipt, Charter]:
-    claimed = unverified_claims(token)
-    digest(claimed, "charter_sha256")
-    charter = next((each for each in charters if each.sha256 == claimed["charter_sha256"]), None)
-    if charter is None:
+def _named_charter(receipt: Receipt, charters: Sequence[Charter]) -> Charter | None:
+    for charter in charters:
+        if charter.version == receipt.charter_version:
+            if charter.sha256 != receipt.charter_sha256:
+                raise Rejected(Reason.CHARTER_INVALID, "the charter that the receipt names is another one")
+            return charter
+    if receipt.charter_version > charters[0].version:
         raise Rejected(Reason.CHARTER_INVALID, "the charter that the receipt names does not follow the pinned one")
-    at = instant(claimed, "iat")
-    if at > now + PROFILE.clock_skew:
-        raise Rejected(Reason.NOT_YET_VALID, "receipt is from the future")
-    receipt = read_receipt(token, _key_of(keys_at(charter, at).receipt_key, at))
-    if receipt.charter_version != charter.version:
-        raise Rejected(Reason.CHARTER_INVALID, "the charter that the receipt names has another version")
-    return receipt, charter
-
-
-def _checkpoint(token: str, charter: Charter, keys_at: KeySource, now: datetime) -> tuple[Checkpoint, KeyOf]:
-    at = instant(unverified_claims(token), "iat")
-    key_of = _key_of(keys_at(charter, at).audit_key, at)
-    checkpoint = read_checkpoint(token, key_of, now)
-    _province(checkpoint.gateway, charter)
-    return checkpoint, key_of
+    return None
 
 
 def _require_entry(checkpoint: Checkpoint, receipt: Receipt, inclusion: Sequence[bytes]) -> None:
@@ -495,7 +523,9 @@ def _province(gateway: str, charter: Charter) -> Province:
     return member.province
 
 
-def _key_of(look_up: Callable[[str, str, datetime], TrustedKey], at: datetime) -> KeyOf:
+def keys_by(look_up: Callable[[str, str, datetime], TrustedKey], at: datetime) -> KeyOf:
+    """Look up gateways' keys as of a time. What a superseded key signed counts until it was superseded."""
+
     def key_of(gateway: str, kid: str) -> PublicKey:
         trusted = look_up(gateway, kid, at)
         if trusted.signed_before is not None and at >= trusted.signed_before:

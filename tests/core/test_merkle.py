@@ -381,7 +381,7 @@ def tampered(draw: st.DataObject, proof: Sequence[bytes]) -> list[bytes]:
 
 
 @given(size=st.integers(1, 600), data=st.data())
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=100)
 def test_an_inclusion_proof_that_was_changed_is_refused(log: Stored, size: int, data: st.DataObject) -> None:
     index = data.draw(st.integers(0, size - 1))
     proof, root = inclusion_proof(index, size, log), mth(0, size)
@@ -394,7 +394,7 @@ def test_an_inclusion_proof_that_was_changed_is_refused(log: Stored, size: int, 
 
 
 @given(new=st.integers(1, 600), data=st.data())
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=100)
 def test_a_consistency_proof_that_was_changed_is_refused(log: Stored, new: int, data: st.DataObject) -> None:
     old = data.draw(st.integers(1, new))
     proof, old_root, new_root = consistency_proof(old, new, log), mth(0, old), mth(0, new)

@@ -256,6 +256,6 @@ def test_only_fitting_relationships_are_read(subject_type: str, relationship: st
 
 def test_nothing_of_a_person_is_in_what_is_written_of_the_verdict() -> None:
     attempt = guarded(previous_sub="v0.guardian")
-    text = repr(attempt.judge()) + attempt.findings.to_json() + write_json(["监护人"]).decode()[:0]
+    text = repr(attempt.judge()) + repr(attempt.findings.to_members()) + write_json(["监护人"]).decode()[:0]
     for value in ("徐某", "监护人", "310101190001010011", "v1.guardian", "v0.guardian", "v1.pairwise-subject"):
         assert value not in text

@@ -68,7 +68,7 @@ def recorded(attempt: Attempt, change: Change | None = None) -> Recorded:
         verdict=verdict,
         reason=reason,
         decided_at=attempt.now,
-        findings=Findings.from_json(attempt.findings.to_json()),
+        findings=Findings.from_members(attempt.findings.to_members()),
     )
 
 
