@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV        := .venv
 # The generator of the stubs is deliberately old (clients/python/pyproject.toml says why), so it cannot share .venv.
 PROTO_VENV  := .venv-proto
-# The oldest grpcio and protobuf that the Python client promises to run on.
+# The oldest grpcio, protobuf and cryptography that the Python client promises to run on.
 OLDEST_VENV := .venv-oldest
 # The one tool that no lock can pin, because it writes the locks.
 TOOLS_VENV  := .venv-tools
@@ -67,7 +67,7 @@ lock: $(TOOLS_VENV)/.ready ## Write the lock files anew from the pyproject.toml 
 	$(call compile,requirements.lock,pyproject.toml --group build)
 	$(call compile,requirements-dev.lock,pyproject.toml --group build --group dev --constraint requirements.lock)
 	$(call compile,$(CLIENT)/codegen.lock,--group $(CLIENT)/pyproject.toml:codegen)
-	$(call compile,$(CLIENT)/oldest.lock,$(CLIENT)/pyproject.toml --resolution lowest-direct)
+	$(call compile,$(CLIENT)/oldest.lock,$(CLIENT)/pyproject.toml --extra evidence --resolution lowest-direct)
 
 bench: $(VENV)/.dev ## Measure, and print the figures
 	$(VENV)/bin/python -m bench $(ARGS)

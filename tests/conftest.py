@@ -9,6 +9,8 @@ import pytest
 from hypothesis import settings
 
 from tests.federation import Federation
+from tests.postgres import Server, running_server
+from tests.stores import KINDS, Place, place_of
 
 # The same examples in every run: a run that fails must fail again. The long run explores.
 settings.register_profile("every run", derandomize=True)
@@ -28,3 +30,15 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
     made = Federation(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """Give a PostgreSQL server, one for each process that runs tests."""
+    yield from running_server()
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Give an empty database of each kind in turn."""
+    yield from place_of(request.param, tmp_path, request)

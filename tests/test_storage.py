@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator, Sequence
+import resource
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
+from gateway.core.consent import Consent
+from gateway.core.entries import (
+    Entry,
+    Erasure,
+    Keep,
+    Kind,
+    SealedEntry,
+    TrustChange,
+    Verification,
+    log_entry,
+    retention_entry,
+    seal,
+    trust_entry,
+    verification_entry,
+)
 from gateway.core.jose import generate_key
 from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState
 from gateway.core.memory import Equivocation, Revocation, RevocationReason, TrustMemory, Withdrawal, merge
 from gateway.core.vouching import MemberRecord, PendingChange, Suspension
-from gateway.storage import AuditEntry, KeyEvent, LedgerEntry, Outcome, Override, StorageError
+from gateway.storage import (
+    Committed,
+    ConsentUse,
+    EntryQuery,
+    Fork,
+    HeldCheckpoint,
+    HeldStatusList,
+    KeyEvent,
+    LedgerEntry,
+    Outcome,
+    Override,
+    StorageError,
+    StoredEntry,
+)
+from gateway.storage import postgres as postgres_module
 from gateway.storage import sqlite as sqlite_module
 from gateway.storage.sqlite import SqliteStore
+from gateway.storage.stores import Stores
+from tests.stores import KINDS, Place, SqlitePlace, place_of
 
 NOW = datetime(2026, 11, 23, 1, 0, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -37,32 +71,24 @@ FULL = TrustMemory(
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    opened = SqliteStore(tmp_path / "gateway.sqlite")
-    yield opened
-    opened.close()
-
-
-def reopened(store: SqliteStore) -> SqliteStore:
-    return SqliteStore(store._path)
+def stores(place: Place) -> Stores:
+    return place.open()
 
 
 # -- the memory of trust ----------------------------------------------------------------------------------------------
 
 
-def test_a_fresh_store_remembers_nothing(store: SqliteStore) -> None:
-    assert store.load_memory() == TrustMemory()
-    assert store.load_charters() == {}
-    assert store.load_members() == {}
-    assert store.load_keys() == []
-    assert store.load_view(NOW) is None
+def test_a_fresh_store_remembers_nothing(stores: Stores) -> None:
+    assert stores.trust.load_memory() == TrustMemory()
+    assert stores.trust.load_charters() == {}
+    assert stores.anchor.load_members() == {}
+    assert stores.keys.load_keys() == []
+    assert stores.trust.load_view(NOW) is None
 
 
-def test_what_was_remembered_is_there_after_a_restart(store: SqliteStore) -> None:
-    store.save_memory(FULL)
-    again = reopened(store)
-    assert again.load_memory() == FULL
-    again.close()
+def test_what_was_remembered_is_there_after_a_restart(place: Place, stores: Stores) -> None:
+    stores.trust.save_memory(FULL)
+    assert place.open().trust.load_memory() == FULL
 
 
 @pytest.mark.parametrize(
@@ -83,48 +109,48 @@ def test_what_was_remembered_is_there_after_a_restart(store: SqliteStore) -> Non
         TrustMemory(clock_floor=NOW - SECOND),
     ],
 )
-def test_adding_on_disk_is_adding_in_memory(store: SqliteStore, change: TrustMemory) -> None:
-    store.save_memory(FULL)
-    store.save_memory(change)
-    assert store.load_memory() == merge(FULL, change)
+def test_adding_on_disk_is_adding_in_memory(stores: Stores, change: TrustMemory) -> None:
+    stores.trust.save_memory(FULL)
+    stores.trust.save_memory(change)
+    assert stores.trust.load_memory() == merge(FULL, change)
 
 
-def test_a_superseded_key_becomes_compromised_and_never_back(store: SqliteStore) -> None:
+def test_a_superseded_key_becomes_compromised_and_never_back(stores: Stores) -> None:
     place = (MEMBER, "k1")
     for revocation in (SUPERSEDED, COMPROMISED, SUPERSEDED):
-        store.save_memory(TrustMemory(revocations={place: revocation}))
-    assert store.load_memory().revocations[place] == COMPROMISED
+        stores.trust.save_memory(TrustMemory(revocations={place: revocation}))
+    assert stores.trust.load_memory().revocations[place] == COMPROMISED
 
 
-def test_the_clock_floor_is_forgotten_when_people_say_so(store: SqliteStore) -> None:
-    store.save_memory(FULL)
-    store.reset_clock_floor()
-    assert store.load_memory() == replace(FULL, clock_floor=None)
+def test_the_clock_floor_is_forgotten_when_people_say_so(stores: Stores) -> None:
+    stores.trust.save_memory(FULL)
+    stores.trust.reset_clock_floor()
+    assert stores.trust.load_memory() == replace(FULL, clock_floor=None)
 
 
-def test_a_change_is_written_whole_or_not_at_all(store: SqliteStore) -> None:
-    store.save_memory(FULL)
-    store._connection.execute("DROP TABLE clock_floor")
+def test_a_change_is_written_whole_or_not_at_all(place: Place, stores: Stores) -> None:
+    stores.trust.save_memory(FULL)
+    place.ask("DROP TABLE clock_floor")
     with pytest.raises(StorageError):
-        store.save_memory(TrustMemory(documents={(ANCHOR, MEMBER): "new"}, clock_floor=NOW + SECOND))
-    kept = store._connection.execute("SELECT token FROM documents WHERE subject = ?", (MEMBER,)).fetchone()
-    assert kept == ("d.e.f",)
+        stores.trust.save_memory(TrustMemory(documents={(ANCHOR, MEMBER): "new"}, clock_floor=NOW + SECOND))
+    kept = place.ask("SELECT subject, token FROM documents")
+    assert (MEMBER, "d.e.f") in kept
 
 
-def test_a_charter_once_written_stays(store: SqliteStore) -> None:
+def test_a_charter_once_written_stays(stores: Stores) -> None:
     for version, document in ((2, "two"), (1, "one"), (2, "another")):
-        store.save_charter(version, document)
-    assert list(store.load_charters().items()) == [(1, "one"), (2, "two")]
+        stores.trust.save_charter(version, document)
+    assert list(stores.trust.load_charters().items()) == [(1, "one"), (2, "two")]
 
 
-def test_a_view_is_found_by_the_time_it_was_in_force(store: SqliteStore) -> None:
+def test_a_view_is_found_by_the_time_it_was_in_force(stores: Stores) -> None:
     later = NOW + timedelta(hours=1)
     for at, summary in ((NOW, "first"), (NOW + SECOND, "first"), (later, "second")):
-        store.save_view(at, summary)
-    assert store.load_view(NOW - SECOND) is None
-    assert store.load_view(NOW) == (NOW, "first")
-    assert store.load_view(later - SECOND) == (NOW, "first")
-    assert store.load_view(later + SECOND) == (later, "second")
+        stores.trust.save_view(at, summary)
+    assert stores.trust.load_view(NOW - SECOND) is None
+    assert stores.trust.load_view(NOW) == (NOW, "first")
+    assert stores.trust.load_view(later - SECOND) == (NOW, "first")
+    assert stores.trust.load_view(later + SECOND) == (later, "second")
 
 
 # -- the anchor -------------------------------------------------------------------------------------------------------
@@ -147,20 +173,18 @@ RICH = MemberRecord(
 )
 
 
-def test_members_and_statements_are_written_together(store: SqliteStore) -> None:
-    store.save_anchor({MEMBER: BARE}, {(ANCHOR, MEMBER): "one"})
-    store.save_anchor({MEMBER: RICH, ANCHOR: BARE}, {(ANCHOR, ANCHOR): "two"})
-    again = reopened(store)
-    assert again.load_members() == {MEMBER: RICH, ANCHOR: BARE}
-    assert again.load_memory().documents == {(ANCHOR, MEMBER): "one", (ANCHOR, ANCHOR): "two"}
-    again.close()
+def test_members_and_statements_are_written_together(place: Place, stores: Stores) -> None:
+    stores.anchor.save_anchor({MEMBER: BARE}, {(ANCHOR, MEMBER): "one"})
+    stores.anchor.save_anchor({MEMBER: RICH, ANCHOR: BARE}, {(ANCHOR, ANCHOR): "two"})
+    assert place.open().anchor.load_members() == {MEMBER: RICH, ANCHOR: BARE}
+    assert place.open().trust.load_memory().documents == {(ANCHOR, MEMBER): "one", (ANCHOR, ANCHOR): "two"}
 
 
-def test_a_record_without_its_statement_is_not_written(store: SqliteStore) -> None:
-    store._connection.execute("DROP TABLE documents")
+def test_a_record_without_its_statement_is_not_written(place: Place, stores: Stores) -> None:
+    place.ask("DROP TABLE documents")
     with pytest.raises(StorageError):
-        store.save_anchor({MEMBER: BARE}, {(ANCHOR, MEMBER): "one"})
-    assert store.load_members() == {}
+        stores.anchor.save_anchor({MEMBER: BARE}, {(ANCHOR, MEMBER): "one"})
+    assert stores.anchor.load_members() == {}
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------
@@ -171,7 +195,7 @@ def key_record(**changes: object) -> KeyRecord:
     return replace(fresh, **changes)  # type: ignore[arg-type]
 
 
-def test_keys_come_back_oldest_first_and_as_they_were(store: SqliteStore) -> None:
+def test_keys_come_back_oldest_first_and_as_they_were(place: Place, stores: Stores) -> None:
     times = (
         "published_at",
         "activated_at",
@@ -187,110 +211,451 @@ def test_keys_come_back_oldest_first_and_as_they_were(store: SqliteStore) -> Non
         **{name: NOW + number * SECOND for number, name in enumerate(times)},
     )
     records = [full, key_record(), key_record(purpose=KeyPurpose.STATUS)]
-    store.save_keys(records, [])
-    again = reopened(store)
-    assert again.load_keys() == records
-    again.close()
+    stores.keys.save_keys(records, [])
+    assert place.open().keys.load_keys() == records
 
 
-def test_the_mark_until_when_a_key_signed_is_never_lowered(store: SqliteStore) -> None:
+def test_the_mark_until_when_a_key_signed_is_never_lowered(stores: Stores) -> None:
     record = key_record()
-    store.save_keys([record], [])
+    stores.keys.save_keys([record], [])
     for days in (3, 1):
-        store.raise_signed_until(record.key.kid, NOW + timedelta(days=days))
+        stores.keys.raise_signed_until(record.key.kid, NOW + timedelta(days=days))
     # Whoever read the record before the first signature and writes it back undoes nothing.
-    store.save_keys([replace(record, state=KeyState.PUBLISHED)], [])
-    (kept,) = store.load_keys()
+    stores.keys.save_keys([replace(record, state=KeyState.PUBLISHED)], [])
+    (kept,) = stores.keys.load_keys()
     assert (kept.state, kept.signed_until) == (KeyState.PUBLISHED, NOW + timedelta(days=3))
 
 
-def test_a_request_is_done_together_with_what_it_did(store: SqliteStore) -> None:
+def test_a_request_is_done_together_with_what_it_did(stores: Stores) -> None:
     record = key_record()
     event = KeyEvent(at=NOW, kid=record.key.kid, purpose=record.purpose, event="staged", administrator="a")
-    store.save_keys([record], [event], "request-1")
-    assert store.is_done("request-1")
-    assert not store.is_done("request-2")
+    stores.keys.save_keys([record], [event], "request-1")
+    assert stores.keys.is_done("request-1")
+    assert not stores.keys.is_done("request-2")
     with pytest.raises(StorageError):
-        store.save_keys([replace(record, state=KeyState.PUBLISHED)], [event], "request-1")
-    assert store.load_keys() == [record]
-    assert store.load_key_events() == [event]
-    assert store.load_key_events("another") == []
+        stores.keys.save_keys([replace(record, state=KeyState.PUBLISHED)], [event], "request-1")
+    assert stores.keys.load_keys() == [record]
+    assert stores.keys.load_key_events() == [event]
+    assert stores.keys.load_key_events("another") == []
 
 
-def test_a_wish_takes_the_place_of_the_one_before(store: SqliteStore) -> None:
+def test_a_wish_takes_the_place_of_the_one_before(stores: Stores) -> None:
     first = Override(kid="k", administrator="one", justification="why", asked_at=NOW)
     second = replace(first, administrator="two")
-    store.save_override(first)
-    store.save_override(second)
-    assert store.load_override("k") == second
-    assert store.load_override("other") is None
+    stores.keys.save_override(first)
+    stores.keys.save_override(second)
+    assert stores.keys.load_override("k") == second
+    assert stores.keys.load_override("other") is None
 
 
 # -- the ledger -------------------------------------------------------------------------------------------------------
 
 
-def entry(number: int, *, verdict: str = "accepted", kid: str = "k", at: datetime = NOW) -> AuditEntry:
-    return AuditEntry(
-        verification_id=f"v{number}",
-        decided_at=at,
-        service="https://gateway.ah.example/services/counter",
-        matter="m",
-        verdict=verdict,
-        reason="",
-        issuer=MEMBER,
-        kid=kid,
-        charter_version=1,
-        view_id="view",
-        request_id="",
+def verification(
+    number: int, *, verdict: str = "accepted", kid: str = "k", at: datetime = NOW, person: str = ""
+) -> SealedEntry:
+    return seal(
+        verification_entry(
+            Verification(
+                verification_id=f"v{number}",
+                decided_at=at,
+                service="https://gateway.ah.example/services/counter",
+                caller_certificate="c",
+                matter="m",
+                verdict=verdict,
+                reason="" if verdict == "accepted" else "replayed",
+                issuer=MEMBER,
+                kid=kid,
+                charter_version=1,
+                charter_sha256="",
+                view_id="view",
+            )
+        ),
+        person=person,
     )
 
 
-def commit(store: SqliteStore, entries: Sequence[AuditEntry]) -> None:
-    store.commit([LedgerEntry(entry=each) for each in entries])
+def decision(number: int, *, key: str | None = None, consent: ConsentUse | None = None) -> LedgerEntry:
+    return LedgerEntry(
+        entry=verification(number),
+        otherwise=lambda against: verification(number, verdict=against.name.lower()),
+        replay_key=key,
+        replay_until=None if key is None else NOW + SECOND,
+        consent=consent,
+    )
 
 
-def test_accepted_presentations_of_a_key_are_counted(store: SqliteStore) -> None:
-    commit(
-        store,
+def test_accepted_presentations_of_a_key_are_counted(stores: Stores) -> None:
+    entries = [
+        verification(1),
+        verification(2, at=NOW - timedelta(days=2)),
+        verification(3, verdict="rejected"),
+        verification(4, kid="other"),
+    ]
+    stores.log.commit([LedgerEntry(entry=each) for each in entries])
+    assert stores.keys.accepted_count(MEMBER, "k", None) == 2
+    assert stores.keys.accepted_count(MEMBER, "k", NOW - timedelta(days=1)) == 1
+    assert stores.keys.accepted_count(ANCHOR, "k", None) == 0
+
+
+def outcomes(committed: Sequence[Committed]) -> list[Outcome]:
+    return [each.outcome for each in committed]
+
+
+def test_a_replay_key_is_good_once_also_within_a_group(stores: Stores) -> None:
+    first = stores.log.commit([decision(1, key="r"), decision(2, key="r"), decision(3, key="s")])
+    assert outcomes(first) == [Outcome.WRITTEN, Outcome.REPLAYED, Outcome.WRITTEN]
+    assert outcomes(stores.log.commit([decision(4, key="r")])) == [Outcome.REPLAYED]
+    (log,) = stores.log.logs()
+    written = stores.log.read_entries(log.log_id, 0, 9)
+    assert [each.index.verdict for each in written] == ["accepted", "replayed", "accepted", "replayed"]
+    assert stores.log.forget_replays(NOW + 2 * SECOND) == 2
+    assert outcomes(stores.log.commit([decision(5, key="r")])) == [Outcome.WRITTEN]
+
+
+def test_finding_out_whether_anything_can_be_written_changes_nothing(stores: Stores) -> None:
+    stores.log.commit([decision(1)])
+    (before,) = stores.log.logs()
+    held = stores.log.read_entries(before.log_id, 0, 9)
+    stores.log.check_writable()
+    assert stores.log.logs() == [before]
+    assert stores.log.read_entries(before.log_id, 0, 9) == held
+    assert stores.log.commit([decision(2)])[0].position == before.size
+
+
+def test_a_replay_key_is_kept_until_its_time_is_over(stores: Stores) -> None:
+    stores.log.commit([decision(1, key="r")])
+    assert stores.log.forget_replays(NOW + SECOND) == 0
+    assert outcomes(stores.log.commit([decision(2, key="r")])) == [Outcome.REPLAYED]
+
+
+CONSENT = Consent(
+    consent_id="c1",
+    service="https://gateway.ah.example/services/counter",
+    matter="m",
+    claims=frozenset({"name"}),
+    recorded_at=NOW,
+    expires_at=NOW + timedelta(days=1),
+)
+
+
+def use(subject: str, previous: str = "", consent_id: str = "c1") -> ConsentUse:
+    return ConsentUse(consent_id=consent_id, subject=subject, previous_subject=previous)
+
+
+def test_a_consent_is_of_the_first_person_whom_it_is_used_for(stores: Stores) -> None:
+    stores.consents.save_consent(CONSENT)
+    group = [decision(1, consent=use("xu")), decision(2, consent=use("he")), decision(3, consent=use("xu"))]
+    assert outcomes(stores.log.commit(group)) == [Outcome.WRITTEN, Outcome.CONSENT_OF_ANOTHER, Outcome.WRITTEN]
+    # The key of the references was replaced: it is the same person.
+    assert outcomes(stores.log.commit([decision(4, consent=use("xu by the new key", "xu"))])) == [Outcome.WRITTEN]
+    assert outcomes(stores.log.commit([decision(5, consent=use("xu"))])) == [Outcome.CONSENT_OF_ANOTHER]
+
+
+def test_what_is_replayed_uses_no_consent_up(stores: Stores) -> None:
+    stores.consents.save_consent(CONSENT)
+    group = [decision(1, key="r"), decision(2, key="r", consent=use("xu")), decision(3, consent=use("he"))]
+    assert outcomes(stores.log.commit(group)) == [Outcome.WRITTEN, Outcome.REPLAYED, Outcome.WRITTEN]
+
+
+def test_a_consent_that_is_withdrawn_or_gone_carries_nothing(stores: Stores) -> None:
+    stores.consents.save_consent(CONSENT)
+    assert stores.consents.withdraw_consent("c1", CONSENT.service, NOW) == NOW
+    group = [decision(1, consent=use("xu")), decision(2, consent=use("xu", consent_id="none"))]
+    assert outcomes(stores.log.commit(group)) == [Outcome.CONSENT_WITHDRAWN] * 2
+
+
+def test_a_consent_is_withdrawn_once_and_by_its_service_alone(stores: Stores) -> None:
+    stores.consents.save_consent(CONSENT, [TRUST])
+    assert stores.consents.load_consent("c1") == CONSENT
+    assert stores.consents.withdraw_consent("c1", "https://another.example", NOW, [TRUST]) is None
+    assert stores.consents.withdraw_consent("c1", CONSENT.service, NOW, [TRUST]) == NOW
+    assert stores.consents.withdraw_consent("c1", CONSENT.service, NOW + SECOND, [TRUST]) == NOW
+    assert stores.consents.load_consent("c1") == replace(CONSENT, withdrawn_at=NOW)
+    assert size_of(stores) == 2
+
+
+# -- the log ----------------------------------------------------------------------------------------------------------
+
+TRUST = seal(trust_entry(TrustChange.CLOCK, at=NOW, subject="clock", event="reset", administrator="a"))
+
+
+def size_of(stores: Stores) -> int:
+    return stores.log.logs()[-1].size
+
+
+def positions(entries: Sequence[StoredEntry]) -> list[int]:
+    return [each.position for each in entries]
+
+
+def fill(stores: Stores, entries: Sequence[SealedEntry]) -> str:
+    """Write entries, have their tree built, and name the log."""
+    stores.log.append(entries)
+    log = stores.log.logs()[-1]
+    stores.log.save_tree(log.log_id, log.size, {})
+    return log.log_id
+
+
+def test_a_decision_stands_where_it_is_said_to_stand(stores: Stores) -> None:
+    (log,) = stores.log.logs()
+    stores.log.append([TRUST])
+    committed = stores.log.commit([decision(1), decision(2)])
+    assert [(each.log_id, each.position) for each in committed] == [(log.log_id, 1), (log.log_id, 2)]
+    assert [(each.position, each.raw) for each in stores.log.read_entries(log.log_id, 1, 2)] == [
+        (1, verification(1).raw)
+    ]
+    assert stores.log.find_entry("v2") == StoredEntry(
+        log_id=log.log_id, position=2, raw=verification(2).raw, index=verification(2).index
+    )
+    assert stores.log.find_entry("none") is None
+    assert stores.log.find_entry("") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda stores: stores.trust.save_memory(TrustMemory(clock_floor=NOW), [TRUST]),
+        lambda stores: stores.trust.reset_clock_floor([TRUST]),
+        lambda stores: stores.trust.save_charter(1, "one", [TRUST]),
+        lambda stores: stores.anchor.save_anchor({MEMBER: BARE}, {}, [TRUST]),
+        lambda stores: stores.consents.save_consent(CONSENT, [TRUST]),
+        lambda stores: stores.register.write([], [TRUST]),
+        lambda stores: stores.log.append([TRUST]),
+    ],
+    ids=["memory", "clock", "charter", "anchor", "consent", "register", "log"],
+)
+def test_a_change_is_in_the_log_or_is_not_made(
+    place: Place, stores: Stores, change: Callable[[Stores], object]
+) -> None:
+    change(stores)
+    assert size_of(stores) == 1
+    log = stores.log.logs()[-1]
+    (written,) = stores.log.read_entries(log.log_id, 0, 1)
+    assert (written.raw, written.index) == (TRUST.raw, TRUST.index)
+    place.ask("ALTER TABLE entries RENAME TO elsewhere")
+    memory, charters = stores.trust.load_memory(), stores.trust.load_charters()
+    with pytest.raises(StorageError):
+        change(stores) if not charters else stores.trust.save_charter(2, "two", [TRUST])
+    assert (stores.trust.load_memory(), stores.trust.load_charters()) == (memory, charters)
+    assert size_of(stores) == 1
+
+
+def test_entries_are_found_by_what_they_are_about(stores: Stores) -> None:
+    log_id = fill(
+        stores,
         [
-            entry(1),
-            entry(2, at=NOW - timedelta(days=2)),
-            entry(3, verdict="rejected"),
-            entry(4, kid="other"),
+            verification(0, person="xu"),
+            TRUST,
+            verification(2, verdict="rejected", at=NOW - timedelta(days=40)),
+            verification(3, person="he", at=NOW + timedelta(days=1)),
+            verification(4, person="xu", at=NOW + timedelta(days=50)),
         ],
     )
-    assert store.accepted_count(MEMBER, "k", None) == 2
-    assert store.accepted_count(MEMBER, "k", NOW - timedelta(days=1)) == 1
-    assert store.accepted_count(ANCHOR, "k", None) == 0
+
+    def found(query: EntryQuery, limit: int = 9, **order: Any) -> list[int]:
+        return positions(stores.log.list_entries(query, limit, **order))
+
+    assert found(EntryQuery()) == [0, 1, 2, 3, 4]
+    assert found(EntryQuery(), newest_first=True) == [4, 3, 2, 1, 0]
+    assert found(EntryQuery(), 2) == [0, 1]
+    assert found(EntryQuery(), 2, after=(log_id, 1)) == [2, 3]
+    assert found(EntryQuery(), 2, after=(log_id, 3), newest_first=True) == [2, 1]
+    assert found(EntryQuery(persons=("xu", "li"))) == [0, 4]
+    assert found(EntryQuery(persons=("xu",), until=NOW + timedelta(days=50))) == [0]
+    assert found(EntryQuery(verdict="accepted", since=NOW + SECOND)) == [3, 4]
+    assert found(EntryQuery(kinds=("trust",))) == [1]
+    assert found(EntryQuery(kinds=("verification",), verdict="rejected")) == [2]
+    assert found(EntryQuery(reason="replayed", matter="m", issuer=MEMBER, kid="k")) == [2]
+    assert found(EntryQuery(service="https://another.example")) == []
+    assert found(EntryQuery(verification_id="v3")) == [3]
 
 
-def test_a_replay_key_is_good_once_also_within_a_group(store: SqliteStore) -> None:
-    def once(number: int) -> LedgerEntry:
-        return LedgerEntry(
-            entry=entry(number),
-            otherwise=lambda _against: entry(number, verdict="rejected"),
-            replay_key="r",
-            replay_until=NOW + SECOND,
-        )
-
-    assert list(store.commit([once(1), once(2)])) == [Outcome.WRITTEN, Outcome.REPLAYED]
-    assert list(store.commit([once(3)])) == [Outcome.REPLAYED]
-    assert [each.verdict for each in store.audit_entries()] == ["accepted", "rejected", "rejected"]
-    assert store.forget_replays(NOW + 2 * SECOND) == 1
-    assert list(store.commit([once(4)])) == [Outcome.WRITTEN]
+def test_entries_of_a_hundred_days_are_read_in_order(stores: Stores) -> None:
+    # Clocks differ: days are not strictly one after the other.
+    days = [(number * 7) % 100 for number in range(100)]
+    log_id = fill(stores, [verification(day, at=NOW + timedelta(days=day)) for day in days])
+    assert [each.index.entry_id for each in stores.log.read_entries(log_id, 0, 100)] == [f"v{day}" for day in days]
+    assert positions(stores.log.list_entries(EntryQuery(), 100)) == list(range(100))
+    assert positions(stores.log.list_entries(EntryQuery(), 40, newest_first=True)) == list(range(99, 59, -1))
 
 
-# -- the file ---------------------------------------------------------------------------------------------------------
+def test_what_is_over_is_erased_and_said_to_be(stores: Stores) -> None:
+    old, new = NOW - timedelta(days=10), NOW
+    log_id = fill(
+        stores,
+        [
+            verification(0, at=old),
+            verification(1, at=old, verdict="rejected"),
+            TRUST,
+            verification(3, at=old, verdict="rejected"),
+            verification(4, at=old + timedelta(days=1), verdict="rejected"),
+            verification(5, at=new, verdict="rejected"),
+        ],
+    )
+    erasure = stores.log.erase(Keep.SECURITY, new, NOW)
+    assert erasure == Erasure(keep=Keep.SECURITY, before=new, positions=(range(1, 2), range(3, 5)))
+    assert positions(stores.log.read_entries(log_id, 0, 9)) == [0, 2, 5, 6]
+    assert stores.log.read_entries(log_id, 6, 7)[0].raw == seal(retention_entry(erasure, at=NOW)).raw
+    assert stores.log.erase(Keep.SECURITY, new, NOW) is None
+    assert stores.log.erase(Keep.PERMANENT, NOW - timedelta(days=1), NOW) is None
+    # There is room again for whoever comes late.
+    stores.log.append([verification(7, at=old, verdict="rejected")])
+    assert positions(stores.log.read_entries(log_id, 0, 9)) == [0, 2, 5, 6, 7]
 
 
-def test_a_file_of_a_newer_version_is_left_alone(store: SqliteStore) -> None:
-    store._connection.execute("PRAGMA user_version = 99")
+def test_what_is_over_within_a_day_is_erased_to_the_second(stores: Stores) -> None:
+    log_id = fill(stores, [verification(number, at=NOW + number * SECOND) for number in range(3)])
+    erasure = stores.log.erase(Keep.DISCLOSURE, NOW + SECOND, NOW)
+    assert erasure is not None
+    assert erasure.positions == (range(1),)
+    assert positions(stores.log.read_entries(log_id, 0, 3)) == [1, 2]
+
+
+def test_the_evidence_of_a_dispute_is_kept_as_long_as_the_dispute(stores: Stores) -> None:
+    fill(stores, [])
+    for number, at in ((0, NOW), (1, NOW + SECOND)):
+        opened = seal(Entry(kind=Kind.DISPUTE, at=at, entry_id=f"d{number}", body={"verification_id": "v"}))
+        stores.log.save_dispute(f"d{number}", b"evidence", opened)
+    (log,) = stores.log.logs()
+    stores.log.save_tree(log.log_id, log.size, {})
+    stores.log.erase(Keep.DISCLOSURE, NOW + SECOND, NOW)
+    assert [stores.log.load_evidence(f"d{number}") for number in (0, 1)] == [None, b"evidence"]
+
+
+def test_what_is_not_in_the_tree_is_not_erased(stores: Stores) -> None:
+    fill(stores, [verification(0)])
+    stores.log.append([verification(1)])
+    erasure = stores.log.erase(Keep.DISCLOSURE, NOW + SECOND, NOW)
+    assert erasure is not None
+    assert erasure.positions == (range(1),)
+    assert stores.log.erase(Keep.DISCLOSURE, NOW + SECOND, NOW) is None
+
+
+def test_a_log_begun_anew_goes_on_after_the_old_one(place: Place, stores: Stores) -> None:
+    old = fill(stores, [verification(0), verification(1)])
+    stores.log.begin_log(NOW, "another", 9)
+    first, second = place.open().log.logs()
+    assert (first.log_id, first.size) == (old, 2)
+    assert (second.first, second.size, second.tree_size) == (2, 1, 0)
+    assert first.log_id != second.log_id
+    (begun,) = stores.log.read_entries(second.log_id, 0, 9)
+    assert begun.raw == seal(log_entry(at=NOW, replaced=old, size=2, seen="another", seen_size=9)).raw
+    assert positions(stores.log.read_entries(old, 0, 9)) == [0, 1]
+    committed = stores.log.commit([decision(5)])
+    assert [(each.log_id, each.position) for each in committed] == [(second.log_id, 1)]
+    everything = stores.log.list_entries(EntryQuery(), 9)
+    assert [(each.log_id, each.position) for each in everything] == [
+        (old, 0), (old, 1), (second.log_id, 0), (second.log_id, 1)
+    ]  # fmt: skip
+    assert positions(stores.log.list_entries(EntryQuery(), 9, after=(old, 1))) == [0, 1]
+
+
+def test_a_log_begun_where_nothing_was_written_is_another_one(stores: Stores) -> None:
+    stores.log.begin_log(NOW, "another", 9)
+    first, second = stores.log.logs()
+    assert stores.log.read_entries(first.log_id, 0, 9) == []
+    assert positions(stores.log.read_entries(second.log_id, 0, 9)) == [0]
+
+
+def test_a_log_that_is_not_there_cannot_be_read(stores: Stores) -> None:
+    with pytest.raises(StorageError):
+        stores.log.read_entries("none", 0, 1)
+
+
+def test_tiles_are_there_as_long_as_the_tree(place: Place, stores: Stores) -> None:
+    log_id = fill(stores, [verification(0)])
+    stores.log.save_tree(log_id, 1, {(0, 0): b"one", (1, 0): b"\0"})
+    stores.log.save_tree(log_id, 1, {(0, 0): b"two"})
+    again = place.open()
+    assert [again.log.tile(log_id, *where) for where in ((0, 0), (1, 0), (0, 1))] == [b"two", b"\0", b""]
+    assert again.log.logs()[0].tree_size == 1
+
+
+def checkpoint(size: int, at: datetime = NOW, log_id: str = "log") -> HeldCheckpoint:
+    return HeldCheckpoint(log_id=log_id, size=size, issued_at=at, token=f"token {size}", cosignatures={})
+
+
+def test_checkpoints_gather_cosignatures(stores: Stores) -> None:
+    for size in (3, 1, 2):
+        stores.log.save_checkpoint(checkpoint(size))
+    assert stores.log.save_cosignature("log", 2, "js", "by js")
+    assert stores.log.save_cosignature("log", 2, "ah", "by ah")
+    assert stores.log.save_cosignature("log", 2, "js", "by js again")
+    assert not stores.log.save_cosignature("log", 9, "js", "by js")
+    assert stores.log.latest_checkpoint("log") == checkpoint(3)
+    assert stores.log.latest_checkpoint("none") is None
+    seen = replace(checkpoint(2), cosignatures={"ah": "by ah", "js": "by js again"})
+    assert stores.log.checkpoints_from("log", 2, 9) == [seen, checkpoint(3)]
+    assert stores.log.checkpoints_from("log", 0, 1) == [checkpoint(1)]
+    assert stores.log.checkpoints_before("log", 3, 9) == [seen, checkpoint(1)]
+    assert stores.log.checkpoints_before("log", 3, 1) == [seen]
+    signed_again = replace(checkpoint(2, NOW + SECOND), token="another")
+    stores.log.save_checkpoint(signed_again)
+    assert stores.log.checkpoints_from("log", 2, 1) == [replace(signed_again, cosignatures=seen.cosignatures)]
+
+
+def test_a_dispute_is_opened_with_its_evidence_or_not_at_all(place: Place, stores: Stores) -> None:
+    stores.log.save_dispute("d1", b"evidence", TRUST)
+    with pytest.raises(StorageError):
+        stores.log.save_dispute("d1", b"another", TRUST)
+    again = place.open()
+    assert again.log.load_evidence("d1") == b"evidence"
+    assert again.log.load_evidence("d2") is None
+    assert size_of(again) == 1
+
+
+def test_what_was_seen_of_others_only_grows(place: Place, stores: Stores) -> None:
+    for size in (2, 3, 1):
+        stores.log.save_seen("https://js.example", checkpoint(size))
+    stores.log.save_seen("https://js.example", checkpoint(1, log_id="next"))
+    stores.log.save_seen("https://sh.example", checkpoint(9))
+    assert place.open().log.load_seen("https://js.example") == [checkpoint(3), checkpoint(1, log_id="next")]
+
+
+def test_a_proof_is_kept_once_and_not_too_many_of_one_gateway(stores: Stores) -> None:
+    proofs = [
+        Fork(gateway="https://js.example", kind="forked", found_at=NOW, seen="a", shown=str(number))
+        for number in range(20)
+    ]
+    for proof in [*proofs, *proofs]:
+        stores.log.save_fork(proof)
+    assert stores.log.load_forks() == proofs[:16]
+    other = replace(proofs[0], gateway="https://sh.example")
+    stores.log.save_fork(other)
+    assert stores.log.load_forks() == [*proofs[:16], other]
+
+
+# -- status lists of others -------------------------------------------------------------------------------------------
+
+
+def test_of_a_status_list_the_newest_is_held(place: Place, stores: Stores) -> None:
+    held = HeldStatusList(uri="https://sh.example/1", issuer="https://sh.example", seq=1, issued_at=NOW)
+    stores.statuses.save_status_list(held, "one")
+    newer = replace(held, seq=2, issued_at=NOW + SECOND)
+    stores.statuses.save_status_list(newer, "two")
+    again = place.open()
+    assert again.statuses.load_status_lists() == [newer]
+    assert again.statuses.load_status_list(held.uri) == "two"
+    assert again.statuses.load_status_list("https://sh.example/2") is None
+
+
+# -- the SQLite file --------------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    place = SqlitePlace(tmp_path / "gateway.sqlite")
+    place.open()
+    place.ask("PRAGMA user_version = 99")
     with pytest.raises(StorageError, match="newer"):
-        reopened(store)
+        place.open()
+    place.close()
 
 
-def test_the_file_is_for_its_owner_only(store: SqliteStore) -> None:
-    assert store._path.stat().st_mode & 0o077 == 0
+def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    place = SqlitePlace(tmp_path / "gateway.sqlite")
+    place.open()
+    assert place.path.stat().st_mode & 0o077 == 0
+    place.close()
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
@@ -300,22 +665,24 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
         SqliteStore(file)
 
 
-def test_another_process_reads_while_this_one_writes(store: SqliteStore) -> None:
-    store.save_memory(FULL)
-    other = sqlite3.connect(store._path)
-    other.execute("BEGIN")
-    assert other.execute("SELECT count(*) FROM documents").fetchone() == (2,)
-    store.save_memory(TrustMemory(documents={(MEMBER, MEMBER): "new"}))
-    other.close()
-    assert len(store.load_memory().documents) == 3
+def test_another_process_reads_while_this_one_writes(place: Place, stores: Stores) -> None:
+    stores.trust.save_memory(FULL)
+    other = place.open()
+    assert len(other.trust.load_memory().documents) == 2
+    stores.trust.save_memory(TrustMemory(documents={(MEMBER, MEMBER): "new"}))
+    assert len(other.trust.load_memory().documents) == 3
 
 
-def test_views_that_are_too_old_or_too_many_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_module, "MAX_VIEWS", 3)
-    monkeypatch.setattr(sqlite_module, "_PRUNE_VIEWS_EVERY", 1)
+@pytest.mark.parametrize("module", [sqlite_module, postgres_module], ids=KINDS)
+def test_views_that_are_too_old_or_too_many_go(
+    module: ModuleType, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_VIEWS", 3)
+    monkeypatch.setattr(module, "_PRUNE_VIEWS_EVERY", 1)
     start, day = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1)
-    store = SqliteStore(tmp_path / "views.sqlite")
-    try:
+    kind = KINDS[[sqlite_module, postgres_module].index(module)]
+    with contextmanager(place_of)(kind, tmp_path, request) as place:
+        store = place.open().trust
         for days in (0, 1, 500):
             store.save_view(start + days * day, f"view {days}")
         store.save_view(start + 501 * day, "view 501")
@@ -326,5 +693,21 @@ def test_views_that_are_too_old_or_too_many_go(tmp_path: Path, monkeypatch: pyte
             store.save_view(start + days * day, f"view {days}")
         assert store.load_view(start + 503 * day) is None
         assert store.load_view(start + 509 * day) is not None
+
+
+def test_a_file_that_may_not_grow_cannot_be_written_and_the_store_says_so(tmp_path: Path) -> None:
+    place = SqlitePlace(tmp_path / "gateway.sqlite")
+    log = place.open().log
+    log.check_writable()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        with pytest.raises(StorageError):
+            log.check_writable()
+        with pytest.raises(StorageError):
+            log.commit([decision(1)])
     finally:
-        store.close()
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    log.check_writable()
+    assert log.commit([decision(1)])[0].position == 0
+    place.close()

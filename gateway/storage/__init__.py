@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Protocol
 
 from gateway.core.consent import Consent
+from gateway.core.entries import EntryIndex, Erasure, Keep, SealedEntry
 from gateway.core.key_schedule import KeyRecord
 from gateway.core.memory import Documents, TrustMemory
 from gateway.core.vouching import MemberRecord
@@ -20,25 +21,6 @@ from gateway.core.vouching import MemberRecord
 
 class StorageError(Exception):
     """The store could not do what was asked. Nothing was done."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEntry:
-    """What was decided, without a word about the person."""
-
-    verification_id: str
-    decided_at: datetime
-    service: str
-    matter: str
-    verdict: str
-    reason: str
-    issuer: str
-    kid: str
-    charter_version: int
-    view_id: str
-    request_id: str
-    findings: str = ""
-    """What was found out, as ``core.findings`` writes it."""
 
 
 class Outcome(Enum):
@@ -68,9 +50,9 @@ class ConsentUse:
 class LedgerEntry:
     """One decision to make durable."""
 
-    entry: AuditEntry
+    entry: SealedEntry
     """Written as long as nothing speaks against it at that moment."""
-    otherwise: Callable[[Outcome], AuditEntry] | None = None
+    otherwise: Callable[[Outcome], SealedEntry] | None = None
     """Gives what to write instead, by what speaks against it. Needed where a replay key or a consent is."""
     replay_key: str | None = None
     replay_until: datetime | None = None
@@ -78,41 +60,216 @@ class LedgerEntry:
     consent: ConsentUse | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """A decision that is durable."""
+
+    outcome: Outcome
+    log_id: str
+    position: int
+    """In that log."""
+
+
 class LedgerStore(Protocol):
     """Where decisions become durable."""
 
-    def commit(self, group: Sequence[LedgerEntry]) -> Sequence[Outcome]:
+    def commit(self, group: Sequence[LedgerEntry]) -> Sequence[Committed]:
         """Write a group in one durable transaction: all or nothing. Replay keys and consents are used up by it.
 
+        Entries stand in the log in the order in which transactions are committed, whichever process they are from, and
+        without a gap.
+
         Returns:
-            For each entry in order: what became of it, and so which of its audit entries was written.
+            For each entry in order: what became of it, and so which of its entries was written; and where it stands.
 
         Raises:
-            StorageError: nothing of the group was written.
+            StorageError: nothing of the group was written, or it cannot be known whether it was.
         """
 
     def forget_replays(self, before: datetime) -> int:
         """Drop replay keys that no presentation could use any more."""
 
+    def check_writable(self) -> None:
+        """Write something that changes nothing, durably.
 
-class AuditReader(Protocol):
-    """Where decisions are looked up."""
+        Raises:
+            StorageError: a group could not be written either.
+        """
 
-    def audit_entry(self, verification_id: str) -> AuditEntry | None:
-        """Load one entry; None: there is none."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """A log of this store. There is one after another only where a backup was put back."""
+
+    log_id: str
+    first: int
+    """Number of its first entry, where all entries of the store are counted through."""
+    size: int
+    """Entries that are durable."""
+    tree_size: int
+    """Entries whose hashes are in the tiles."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEntry:
+    """An entry as it is in the store."""
+
+    log_id: str
+    position: int
+    raw: bytes
+    index: EntryIndex
+    """The columns as they are: whoever edits the store by hand may have made them contradict ``raw``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryQuery:
+    """Which entries are wanted. What is empty or None does not matter."""
+
+    kinds: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    """Before this."""
+    about: str = ""
+    verification_id: str = ""
+    """The entry of that id, and those about it."""
+    service: str = ""
+    matter: str = ""
+    verdict: str = ""
+    reason: str = ""
+    issuer: str = ""
+    kid: str = ""
+    persons: tuple[str, ...] = ()
+    """Keyed references: entries about, or with which acted, any of these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldCheckpoint:
+    """A signed head of a log, and who else has seen it."""
+
+    log_id: str
+    size: int
+    issued_at: datetime
+    token: str
+    cosignatures: Mapping[str, str]
+    """By witness."""
+
+
+class LogStore(Protocol):
+    """The log: its entries, its tree, its checkpoints. Entries are added, and erased when their time is over.
+
+    Positions count from 0 in each log. Where no log is named, the one that is written to is meant.
+    """
+
+    def logs(self) -> Sequence[Log]:
+        """Load all logs, oldest first; the last is the one that is written to."""
+
+    def append(self, entries: Sequence[SealedEntry]) -> None:
+        """Write entries, in one durable transaction. For what changes nothing else."""
+
+    def read_entries(self, log_id: str, begin: int, end: int) -> Sequence[StoredEntry]:
+        """Load the entries from a position to before another, in order; those erased are not among them."""
+
+    def find_entry(self, entry_id: str) -> StoredEntry | None:
+        """Find an entry by its id; None: there is none."""
+
+    def list_entries(
+        self, query: EntryQuery, limit: int, after: tuple[str, int] | None = None, *, newest_first: bool = False
+    ) -> Sequence[StoredEntry]:
+        """Find entries, at most so many, after (log, position) in the order asked for."""
+
+    def tile(self, log_id: str, level: int, number: int) -> bytes:
+        """Load a tile of the tree (see ``core.merkle``); empty: there is none."""
+
+    def save_tree(self, log_id: str, tree_size: int, tiles: Mapping[tuple[int, int], bytes]) -> None:
+        """Write tiles, and that the tree has so many leaves now, in one durable transaction."""
+
+    def save_checkpoint(self, checkpoint: HeldCheckpoint) -> None:
+        """Write a checkpoint, in place of one of the same size. Old ones that nobody needs any more may go."""
+
+    def latest_checkpoint(self, log_id: str) -> HeldCheckpoint | None:
+        """Load the newest checkpoint of a log."""
+
+    def checkpoints_from(self, log_id: str, size: int, limit: int) -> Sequence[HeldCheckpoint]:
+        """Load checkpoints of at least so many entries, the smallest first."""
+
+    def checkpoints_before(self, log_id: str, size: int, limit: int) -> Sequence[HeldCheckpoint]:
+        """Load checkpoints of fewer entries, the largest first."""
+
+    def save_cosignature(self, log_id: str, size: int, witness: str, token: str) -> bool:
+        """Write a cosignature to a checkpoint, in place of the witness's before.
+
+        False: there is no such checkpoint, and nothing was written.
+        """
+
+    def begin_log(self, at: datetime, seen: str, seen_size: int) -> None:
+        """Begin a log in place of the one that is written to: others have seen of ours what is not here.
+
+        Args:
+            at: the time.
+            seen: the log of which they have.
+            seen_size: how many entries they have seen of it.
+        """
+
+    def erase(self, keep: Keep, before: datetime, at: datetime) -> Erasure | None:
+        """Erase the entries of a class that are older, in the log that is written to, and write down that it was done.
+
+        In one durable transaction, as many as can be done at once; the hashes stay, so that every proof holds. None:
+        there was nothing to erase.
+        """
+
+
+class DisputeStore(Protocol):
+    """Where the evidence of disputes is put by."""
+
+    def save_dispute(self, dispute_id: str, evidence: bytes, entry: SealedEntry) -> None:
+        """Write the evidence and the entry that opens the dispute, in one durable transaction."""
+
+    def load_evidence(self, dispute_id: str) -> bytes | None:
+        """Load it; None: there is none."""
+
+
+class WitnessStore(Protocol):
+    """What this gateway has seen of the logs of others. It is never forgotten."""
+
+    def load_seen(self, gateway: str) -> Sequence[HeldCheckpoint]:
+        """Load the newest checkpoint seen of each log of a gateway, oldest log first."""
+
+    def save_seen(self, gateway: str, checkpoint: HeldCheckpoint) -> None:
+        """Write what was seen, in place of what was before of that log."""
+
+    def save_fork(self, fork: Fork) -> None:
+        """Write the proof that a gateway contradicts itself. The same one is written once."""
+
+    def load_forks(self) -> Sequence[Fork]:
+        """Load all proofs, oldest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """Two signed heads that one log cannot have had both, or a log that took the place of another."""
+
+    gateway: str
+    kind: str
+    """forked, rolled_back, replaced or resumed."""
+    found_at: datetime
+    seen: str
+    """The checkpoint that was seen before."""
+    shown: str
 
 
 class ConsentStore(Protocol):
     """Where consents are on record."""
 
-    def save_consent(self, consent: Consent) -> None:
-        """Write a new consent."""
+    def save_consent(self, consent: Consent, log: Sequence[SealedEntry] = ()) -> None:
+        """Write a new consent, and entries of the log with it."""
 
     def load_consent(self, consent_id: str) -> Consent | None:
         """Load one; None: there is none."""
 
-    def withdraw_consent(self, consent_id: str, service: str, at: datetime) -> datetime | None:
-        """Note that a service's consent was withdrawn.
+    def withdraw_consent(
+        self, consent_id: str, service: str, at: datetime, log: Sequence[SealedEntry] = ()
+    ) -> datetime | None:
+        """Note that a service's consent was withdrawn, and write entries of the log with it, unless it was before.
 
         Returns:
             Since when it is, which may be before now; None: the service has no such consent.
@@ -120,15 +277,18 @@ class ConsentStore(Protocol):
 
 
 class TrustStore(Protocol):
-    """What a gateway must still know after a restart."""
+    """What a gateway must still know after a restart.
+
+    Every change of trust is in the log: its entries are written in the same transaction.
+    """
 
     def load_memory(self) -> TrustMemory:
         """Load all that is remembered of the federation."""
 
-    def save_memory(self, change: TrustMemory) -> None:
+    def save_memory(self, change: TrustMemory, log: Sequence[SealedEntry] = ()) -> None:
         """Add a change, in one durable transaction; see ``core.memory.merge`` for what adding means."""
 
-    def reset_clock_floor(self) -> None:
+    def reset_clock_floor(self, log: Sequence[SealedEntry] = ()) -> None:
         """Forget the clock floor: people have established that the clock had run ahead."""
 
     def load_charters(self) -> Mapping[int, str]:
@@ -137,8 +297,8 @@ class TrustStore(Protocol):
     def load_charter(self, version: int) -> str | None:
         """Load one charter; None: it is not held."""
 
-    def save_charter(self, version: int, document: str) -> None:
-        """Write a charter; a version once written stays as it is."""
+    def save_charter(self, version: int, document: str, log: Sequence[SealedEntry] = ()) -> None:
+        """Write a charter; a version once written stays as it is, and nothing more is logged of it."""
 
     def save_view(self, taken_at: datetime, summary: str) -> None:
         """Remember what the trust view was from a time on, for looking back. The same as the last is not repeated."""
@@ -170,6 +330,10 @@ class StatusStore(Protocol):
         """Write a list in place of the one before of its name, durably."""
 
 
+class LogBook(LedgerStore, LogStore, DisputeStore, WitnessStore, Protocol):
+    """All that is stored of logs."""
+
+
 class Lineage(Protocol):
     """Tells a store that was never lost from a backup that was put in its place."""
 
@@ -177,11 +341,33 @@ class Lineage(Protocol):
     def is_restored(self) -> bool:
         """Whether it lacks something that it had known, and nobody has made that good since."""
 
-    def settle_restored(self) -> None:
+    def settle_restored(self, at: datetime) -> None:
         """Note, durably, that what it lacked was learned again from others.
 
-        What no other can know does not survive: consents on record, some of which may have been withdrawn since.
+        What no other can know does not survive: consents on record, some of which may have been withdrawn since. Nor
+        does the log: others have seen entries that it lacks, so that nothing can be added to it. Another one is begun.
         """
+
+
+class Lead(Protocol):
+    """Tells one process from those that share its database: only it publishes, signs and changes keys.
+
+    Once lost, it is not found again: another one is asked for.
+    """
+
+    def close(self) -> None:
+        """Let another lead."""
+
+    def try_lead(self) -> bool:
+        """Lead if no other process does; who leads finds out whether it still does. To be called every second or so.
+
+        Raises:
+            StorageError: the database cannot be reached, and this process does not lead.
+        """
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process leads, and no other can. False as soon as that is not certain."""
 
 
 class AnchorStore(Protocol):
@@ -190,7 +376,9 @@ class AnchorStore(Protocol):
     def load_members(self) -> Mapping[str, MemberRecord]:
         """Load what is remembered of each member."""
 
-    def save_anchor(self, members: Mapping[str, MemberRecord], documents: Documents) -> None:
+    def save_anchor(
+        self, members: Mapping[str, MemberRecord], documents: Documents, log: Sequence[SealedEntry] = ()
+    ) -> None:
         """Write what is remembered of some members and the statements that go with it, together."""
 
 
@@ -225,7 +413,10 @@ class KeyStateStore(Protocol):
         """Load all keys that ever were, oldest first."""
 
     def save_keys(self, keys: Sequence[KeyRecord], events: Sequence[KeyEvent], request_id: str = "") -> None:
-        """Write keys, what happened to them, and that a request was carried out, in one durable transaction."""
+        """Write keys, what happened to them, and that a request was carried out, in one durable transaction.
+
+        What happened is written to the log as well.
+        """
 
     def raise_signed_until(self, kid: str, until: datetime) -> None:
         """Note that a key signs something valid until then. Never lowers what is noted."""
@@ -312,5 +503,5 @@ class RegisterStore(Protocol):
     def find_decoys(self, uri: str, status: int, limit: int) -> Sequence[OwnStatus]:
         """Find places of a list that have a status other than 0, and no credential."""
 
-    def write(self, statuses: Sequence[OwnStatus]) -> None:
+    def write(self, statuses: Sequence[OwnStatus], log: Sequence[SealedEntry] = ()) -> None:
         """Write what became of places, whether anybody had them or not, in one durable transaction."""

@@ -11,7 +11,6 @@ from gateway.core.jose import import_jwk
 from gateway.core.key_schedule import KeyPurpose, KeyRecord, KeyState
 from gateway.core.memory import RevocationReason, Withdrawal
 from gateway.core.vouching import MemberRecord, PendingChange, Suspension
-from gateway.storage import AuditEntry
 
 KEY_TIMES: Final = (
     "staged_at",
@@ -23,42 +22,6 @@ KEY_TIMES: Final = (
     "compromised_since",
     "signed_until",
 )
-
-
-def audit_row(entry: AuditEntry) -> tuple[object, ...]:
-    """Write an audit entry."""
-    return (
-        entry.verification_id,
-        int(entry.decided_at.timestamp() * 1000),
-        entry.service,
-        entry.matter,
-        entry.verdict,
-        entry.reason,
-        entry.issuer,
-        entry.kid,
-        entry.charter_version,
-        entry.view_id,
-        entry.request_id,
-        entry.findings,
-    )
-
-
-def read_audit(row: Sequence[Any]) -> AuditEntry:
-    """Read one."""
-    return AuditEntry(
-        verification_id=row[0],
-        decided_at=datetime.fromtimestamp(row[1] / 1000, UTC),
-        service=row[2],
-        matter=row[3],
-        verdict=row[4],
-        reason=row[5],
-        issuer=row[6],
-        kid=row[7],
-        charter_version=row[8],
-        view_id=row[9],
-        request_id=row[10],
-        findings=row[11],
-    )
 
 
 def seconds(at: datetime) -> int:

@@ -1,20 +1,63 @@
 """The tables of the SQLite store, as numbered steps from an empty file.
 
+A step is SQL, or a function where values have to be written anew.
+
 * ``status_lists``: the newest status list of every issuer, ours among them, as its issuer signed it; the floor under
   the next one.
 * ``own_lists``, ``own_statuses``: this province's own lists, and which place in them was given to which credential. A
   row without ``credential_id`` is a decoy. ``subject`` and ``actor`` are keyed references: nobody who reads the
   file learns whom they mean.
 * ``consents``: what a person consented to. ``subject`` is the keyed reference of whom it was first used for.
-* ``audit.findings``: what was found out about a presentation, as canonical JSON without a word about the person.
+* ``logs``, ``entries``: the log. ``entry`` is what counts; the other columns are for finding it. ``number`` counts all
+  entries of the store through; a log's own positions begin at its ``first``.
+* ``tiles``, ``checkpoints``, ``cosignatures``: the log's tree, its signed heads, and who has seen them.
+* ``evidence``: what proves the verifications that disputes are about, as it was when they were opened.
+* ``seen``, ``forks``: what was seen of the logs of other gateways, and what contradicts itself there.
 """
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from collections.abc import Callable
 from typing import Final
 
+from gateway.core.entries import Verification, instant, seal, verification_entry
+from gateway.storage.sqlite_entries import append
+
+
+def _audit_to_entries(db: sqlite3.Connection) -> None:
+    """Take over what was decided before there was a log."""
+    rows = db.execute(
+        "SELECT verification_id, decided_at, service, matter, verdict, reason, issuer, kid, charter_version, view_id,"
+        " request_id, findings FROM audit ORDER BY position"
+    )
+    while page := rows.fetchmany(1_000):
+        decisions = [
+            Verification(
+                verification_id=row[0],
+                decided_at=instant(row[1]),
+                service=row[2],
+                caller_certificate="",
+                matter=row[3],
+                verdict=row[4],
+                reason=row[5],
+                issuer=row[6],
+                kid=row[7],
+                charter_version=row[8],
+                charter_sha256="",
+                view_id=row[9],
+                request_id=row[10],
+                findings=json.loads(row[11]) if row[11] else {},
+            )
+            for row in page
+        ]
+        append(db, [seal(verification_entry(each)) for each in decisions])
+    db.execute("DROP TABLE audit")
+
+
 # Numbered, forward only. A version once released is never edited; changes are appended.
-MIGRATIONS: Final = (
+MIGRATIONS: Final[tuple[str | Callable[[sqlite3.Connection], None], ...]] = (
     """
     CREATE TABLE documents (
         issuer TEXT NOT NULL, subject TEXT NOT NULL, token TEXT NOT NULL, PRIMARY KEY (issuer, subject)
@@ -85,4 +128,43 @@ MIGRATIONS: Final = (
     ) WITHOUT ROWID;
     ALTER TABLE audit ADD COLUMN findings TEXT NOT NULL DEFAULT '';
     """,
+    """
+    CREATE TABLE logs (
+        log_id TEXT PRIMARY KEY, first INTEGER NOT NULL UNIQUE, size INTEGER NOT NULL, tree_size INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    INSERT INTO logs (log_id, first, size, tree_size) VALUES (lower(hex(randomblob(16))), 0, 0, 0);
+    CREATE TABLE entries (
+        number INTEGER PRIMARY KEY, entry BLOB NOT NULL, kind TEXT NOT NULL, at INTEGER NOT NULL, keep TEXT NOT NULL,
+        entry_id TEXT NOT NULL, about TEXT NOT NULL, service TEXT NOT NULL, matter TEXT NOT NULL, verdict TEXT NOT NULL,
+        reason TEXT NOT NULL, issuer TEXT NOT NULL, kid TEXT NOT NULL, person TEXT NOT NULL, actor TEXT NOT NULL
+    );
+    CREATE UNIQUE INDEX entries_id ON entries (entry_id) WHERE entry_id <> '';
+    CREATE INDEX entries_about ON entries (about) WHERE about <> '';
+    CREATE INDEX entries_at ON entries (at);
+    CREATE INDEX entries_kind ON entries (kind, number) WHERE kind <> 'verification';
+    CREATE INDEX entries_person ON entries (person) WHERE person <> '';
+    CREATE INDEX entries_actor ON entries (actor) WHERE actor <> '';
+    CREATE TABLE tiles (
+        log_id TEXT NOT NULL, level INTEGER NOT NULL, number INTEGER NOT NULL, hashes BLOB NOT NULL,
+        PRIMARY KEY (log_id, level, number)
+    );
+    CREATE TABLE checkpoints (
+        log_id TEXT NOT NULL, size INTEGER NOT NULL, issued_at INTEGER NOT NULL, token TEXT NOT NULL,
+        PRIMARY KEY (log_id, size)
+    ) WITHOUT ROWID;
+    CREATE TABLE cosignatures (
+        log_id TEXT NOT NULL, size INTEGER NOT NULL, witness TEXT NOT NULL, token TEXT NOT NULL,
+        PRIMARY KEY (log_id, size, witness)
+    ) WITHOUT ROWID;
+    CREATE TABLE seen (
+        position INTEGER PRIMARY KEY AUTOINCREMENT, gateway TEXT NOT NULL, log_id TEXT NOT NULL, size INTEGER NOT NULL,
+        issued_at INTEGER NOT NULL, token TEXT NOT NULL, UNIQUE (gateway, log_id)
+    );
+    CREATE TABLE evidence (dispute_id TEXT PRIMARY KEY, document BLOB NOT NULL);
+    CREATE TABLE forks (
+        position INTEGER PRIMARY KEY AUTOINCREMENT, gateway TEXT NOT NULL, kind TEXT NOT NULL,
+        found_at INTEGER NOT NULL, seen TEXT NOT NULL, shown TEXT NOT NULL, UNIQUE (gateway, kind, seen, shown)
+    );
+    """,
+    _audit_to_entries,
 )

@@ -1,7 +1,8 @@
 """SQLite: the default store. Needs nothing, loses nothing.
 
 Write-ahead log with ``synchronous=FULL``: a commit that was acknowledged survives ``kill -9`` and loss of power.
-Connections are not shared between threads: the ledger's writer has one, everything else shares another under a lock.
+The log has connections of its own (``sqlite_log``); everything here shares one, under a lock. What changes who is
+trusted is in the log as well: entries are written in the transaction that makes the change.
 Columns are always named, so that a database written by a newer version can still be read.
 
 A backup that was put back looks like any database. So what must not be forgotten counts its changes, and the highest
@@ -22,37 +23,28 @@ from pathlib import Path
 from typing import Final
 
 from gateway.core.consent import Consent
+from gateway.core.entries import SealedEntry, TrustChange, seal, trust_entry
 from gateway.core.key_schedule import KeyRecord
 from gateway.core.memory import Documents, Equivocation, Revocation, RevocationReason, TrustMemory, Withdrawal
 from gateway.core.vouching import MemberRecord
-from gateway.storage import AuditEntry, KeyEvent, LedgerEntry, Outcome, Override, StorageError
+from gateway.storage import KeyEvent, Override, StorageError
 from gateway.storage.connection import connect, transaction, wrapped
-from gateway.storage.mark import Mark
+from gateway.storage.mark import SUFFIX, Mark
 from gateway.storage.rows import (
     KEY_TIMES,
-    audit_row,
     instant,
     key_row,
     maybe_instant,
     maybe_seconds,
     member,
     milliseconds,
-    read_audit,
     read_key,
     read_member,
     seconds,
 )
 from gateway.storage.schema import MIGRATIONS
+from gateway.storage.sqlite_entries import append, begin_log
 
-_INSERT_AUDIT: Final = (
-    "INSERT INTO audit (verification_id, decided_at, service, matter, verdict, reason, issuer, kid, charter_version,"
-    " view_id, request_id, findings) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
-)
-_SELECT_AUDIT: Final = (
-    "SELECT verification_id, decided_at, service, matter, verdict, reason, issuer, kid, charter_version, view_id,"
-    " request_id, findings FROM audit"
-)
-_PAGE: Final = 1_000
 _KEY_COLUMNS: Final = ("kid", "purpose", "jwk", "state", "reason", *KEY_TIMES)
 _SELECT_KEYS: Final = f"SELECT {', '.join(_KEY_COLUMNS)} FROM keys ORDER BY position"  # noqa: S608 - our own names
 # What signing wrote meanwhile is not undone by whoever read the record before.
@@ -70,7 +62,7 @@ _PRUNE_VIEWS_EVERY: Final = 500
 
 
 class SqliteStore:
-    """One SQLite file; implements all storage protocols."""
+    """One SQLite file; implements what is neither the log nor about status lists."""
 
     def __init__(self, path: Path) -> None:
         """Open or create the file and bring it to the newest schema.
@@ -79,10 +71,9 @@ class SqliteStore:
             StorageError: the file cannot be opened, is not ours, or was written by a newer version.
         """
         self._path = path
-        self._mark = Mark(path)
+        self._mark = Mark(path.with_name(path.name + SUFFIX), path)
         self._views_until_pruned = 0
         self._lock = threading.Lock()
-        self._ledger_lock = threading.Lock()
         with ExitStack() as opened:
             self._open(path, opened)
             self._opened = opened.pop_all()
@@ -94,13 +85,12 @@ class SqliteStore:
             self._connection = opened.enter_context(closing(connect(self._path)))
             self._migrate()
             self._restored = self._compare_with_mark()
-            self._ledger = opened.enter_context(closing(connect(self._path)))
         except (sqlite3.Error, OSError) as error:
             raise StorageError(f"{path.name}: {error}") from error
 
     def close(self) -> None:
-        """Close both connections."""
-        with self._lock, self._ledger_lock:
+        """Close the connection."""
+        with self._lock:
             self._opened.close()
 
     # -- lineage -------------------------------------------------------------------------------------------------------
@@ -110,7 +100,7 @@ class SqliteStore:
         """Whether it is a backup put back; see ``Lineage``."""
         return self._restored
 
-    def settle_restored(self) -> None:
+    def settle_restored(self, at: datetime) -> None:
         """Be whole again; see ``Lineage``."""
         with self._lock:
             with transaction(self._connection) as db:
@@ -121,6 +111,7 @@ class SqliteStore:
                 (generation,) = db.execute("SELECT generation FROM lineage").fetchone()
                 # Nobody can say which were withdrawn since: those that stand are signed, and can be recorded anew.
                 db.execute("DELETE FROM consents")
+                begin_log(db, at)
             self._restored = False
             self._mark.write(generation)
 
@@ -157,57 +148,12 @@ class SqliteStore:
         """Raise the mark beside the file to a count that was committed."""
         self._mark.write(generation)
 
-    # -- ledger --------------------------------------------------------------------------------------------------------
-
-    def commit(self, group: Sequence[LedgerEntry]) -> Sequence[Outcome]:
-        """Write a group of decisions; see ``LedgerStore``."""
-        outcomes: list[Outcome] = []
-        with self._ledger_lock, transaction(self._ledger) as db:
-            for item in group:
-                outcome = _use(db, item)
-                against = None if outcome is Outcome.WRITTEN else item.otherwise
-                db.execute(_INSERT_AUDIT, audit_row(item.entry if against is None else against(outcome)))
-                outcomes.append(outcome)
-        return outcomes
-
-    def forget_replays(self, before: datetime) -> int:
-        """Drop lapsed replay keys; see ``LedgerStore``."""
-        with self._ledger_lock, transaction(self._ledger) as db:
-            return db.execute("DELETE FROM replays WHERE until < ?", (int(before.timestamp()),)).rowcount
-
-    def audit_entries(self) -> Iterator[AuditEntry]:
-        """Read all audit entries, oldest first."""
-        with self._lock, wrapped():
-            rows = self._connection.execute(f"{_SELECT_AUDIT} ORDER BY position").fetchall()
-        yield from map(read_audit, rows)
-
-    def decisions(self, since: datetime) -> Iterator[AuditEntry]:
-        """Read what was decided from a time on, oldest first, a page at a time: there may be millions."""
-        position = 0
-        while True:
-            with self._lock, wrapped():
-                rows = self._connection.execute(
-                    f"{_SELECT_AUDIT.replace(' FROM', ', position FROM')} WHERE position > ? AND decided_at >= ?"
-                    " ORDER BY position LIMIT ?",
-                    (position, milliseconds(since), _PAGE),
-                ).fetchall()
-            if not rows:
-                return
-            position = rows[-1][-1]
-            yield from map(read_audit, rows)
-
-    def audit_entry(self, verification_id: str) -> AuditEntry | None:
-        """Load one audit entry; see ``AuditReader``."""
-        with self._lock, wrapped():
-            query = f"{_SELECT_AUDIT} WHERE verification_id = ?"
-            row = self._connection.execute(query, (verification_id,)).fetchone()
-        return None if row is None else read_audit(row)
-
     # -- consents ------------------------------------------------------------------------------------------------------
 
-    def save_consent(self, consent: Consent) -> None:
+    def save_consent(self, consent: Consent, log: Sequence[SealedEntry] = ()) -> None:
         """Write a consent; see ``ConsentStore``."""
         with self._lock, transaction(self._connection) as db:
+            append(db, log)
             db.execute(
                 "INSERT INTO consents (consent_id, service, matter, claims, recorded_at, expires_at, subject)"
                 " VALUES (?, ?, ?, ?, ?, ?, '')",
@@ -241,13 +187,17 @@ class SqliteStore:
             withdrawn_at=maybe_instant(row[5]),
         )
 
-    def withdraw_consent(self, consent_id: str, service: str, at: datetime) -> datetime | None:
+    def withdraw_consent(
+        self, consent_id: str, service: str, at: datetime, log: Sequence[SealedEntry] = ()
+    ) -> datetime | None:
         """Note that a consent was withdrawn; see ``ConsentStore``."""
         with self._lock, self._durable_change() as db:
-            db.execute(
-                "UPDATE consents SET withdrawn_at = coalesce(withdrawn_at, ?) WHERE consent_id = ? AND service = ?",
+            cursor = db.execute(
+                "UPDATE consents SET withdrawn_at = ? WHERE consent_id = ? AND service = ? AND withdrawn_at IS NULL",
                 (seconds(at), consent_id, service),
             )
+            if cursor.rowcount:
+                append(db, log)
             row = db.execute(
                 "SELECT withdrawn_at FROM consents WHERE consent_id = ? AND service = ?", (consent_id, service)
             ).fetchone()
@@ -290,9 +240,10 @@ class SqliteStore:
                 clock_floor=None if floor is None else instant(floor[0]),
             )
 
-    def save_memory(self, change: TrustMemory) -> None:
+    def save_memory(self, change: TrustMemory, log: Sequence[SealedEntry] = ()) -> None:
         """Add to what is remembered; see ``TrustStore``."""
         with self._lock, self._durable_change() as db:
+            append(db, log)
             _save_documents(db, change.documents)
             db.executemany(
                 "INSERT INTO events (member, token) VALUES (?, ?)"
@@ -332,9 +283,10 @@ class SqliteStore:
                     (seconds(change.clock_floor),),
                 )
 
-    def reset_clock_floor(self) -> None:
+    def reset_clock_floor(self, log: Sequence[SealedEntry] = ()) -> None:
         """Forget the clock floor; see ``TrustStore``."""
         with self._lock, transaction(self._connection) as db:
+            append(db, log)
             db.execute("DELETE FROM clock_floor")
 
     def load_charters(self) -> Mapping[int, str]:
@@ -349,14 +301,16 @@ class SqliteStore:
             row = self._connection.execute("SELECT document FROM charters WHERE version = ?", (version,)).fetchone()
         return None if row is None else str(row[0])
 
-    def save_charter(self, version: int, document: str) -> None:
+    def save_charter(self, version: int, document: str, log: Sequence[SealedEntry] = ()) -> None:
         """Write a charter; see ``TrustStore``."""
         if self.load_charter(version) is not None:
             return  # as at each start: nothing changes
         with self._lock, self._durable_change() as db:
-            db.execute(
+            cursor = db.execute(
                 "INSERT INTO charters (version, document) VALUES (?, ?) ON CONFLICT DO NOTHING", (version, document)
             )
+            if cursor.rowcount:
+                append(db, log)
 
     def save_view(self, taken_at: datetime, summary: str) -> None:
         """Remember a view; see ``TrustStore``. What is too old, or too much, goes."""
@@ -390,9 +344,12 @@ class SqliteStore:
             rows = self._connection.execute("SELECT member, record FROM members").fetchall()
         return {name: read_member(json.loads(record)) for name, record in rows}
 
-    def save_anchor(self, members: Mapping[str, MemberRecord], documents: Documents) -> None:
+    def save_anchor(
+        self, members: Mapping[str, MemberRecord], documents: Documents, log: Sequence[SealedEntry] = ()
+    ) -> None:
         """Write what the anchor remembers and says; see ``AnchorStore``."""
         with self._lock, self._durable_change() as db:
+            append(db, log)
             db.executemany(
                 "INSERT INTO members (member, record) VALUES (?, ?)"
                 " ON CONFLICT (member) DO UPDATE SET record = excluded.record",
@@ -411,6 +368,7 @@ class SqliteStore:
     def save_keys(self, keys: Sequence[KeyRecord], events: Sequence[KeyEvent], request_id: str = "") -> None:
         """Write keys and what happened to them; see ``KeyStateStore``."""
         with self._lock, self._durable_change() as db:
+            append(db, [_key_entry(each) for each in events])
             db.executemany(_UPSERT_KEY, [key_row(key) for key in keys])
             db.executemany(
                 "INSERT INTO key_events (at, kid, purpose, event, administrator, detail) VALUES (?, ?, ?, ?, ?, ?)",
@@ -475,7 +433,7 @@ class SqliteStore:
         """Count what was accepted; see ``KeyStateStore``."""
         with self._lock, wrapped():
             row = self._connection.execute(
-                "SELECT count(*) FROM audit WHERE verdict = 'accepted' AND issuer = ? AND kid = ? AND decided_at >= ?",
+                "SELECT count(*) FROM entries WHERE verdict = 'accepted' AND issuer = ? AND kid = ? AND at >= ?",
                 (issuer, kid, 0 if since is None else milliseconds(since)),
             ).fetchone()
         count: int = row[0]
@@ -487,31 +445,26 @@ class SqliteStore:
         version: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if version > len(MIGRATIONS):
             raise StorageError(f"{self._path.name}: written by a newer version of this program (schema {version})")
-        for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-            self._connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+        for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
+            if isinstance(step, str):
+                self._connection.executescript(f"BEGIN IMMEDIATE;\n{step}\nPRAGMA user_version = {number};\nCOMMIT;")
+                continue
+            with transaction(self._connection) as db:
+                step(db)
+                db.execute(f"PRAGMA user_version = {number}")
 
 
-def _use(db: sqlite3.Connection, item: LedgerEntry) -> Outcome:
-    """Use up what a decision uses up, and say what speaks against it."""
-    if item.replay_key is not None and item.replay_until is not None:
-        cursor = db.execute(
-            "INSERT INTO replays (replay_key, until) VALUES (?, ?) ON CONFLICT DO NOTHING",
-            (item.replay_key, int(item.replay_until.timestamp())),
+def _key_entry(event: KeyEvent) -> SealedEntry:
+    return seal(
+        trust_entry(
+            TrustChange.KEY,
+            at=event.at,
+            subject=f"{event.purpose}.{event.kid}",
+            event=event.event,
+            administrator=event.administrator,
+            detail=event.detail,
         )
-        if cursor.rowcount == 0:
-            return Outcome.REPLAYED
-    if item.consent is None:
-        return Outcome.WRITTEN
-    cursor = db.execute(
-        "UPDATE consents SET subject = ?1 WHERE consent_id = ?2 AND withdrawn_at IS NULL AND subject IN ('', ?1, ?3)",
-        (item.consent.subject, item.consent.consent_id, item.consent.previous_subject),
     )
-    if cursor.rowcount == 1:
-        return Outcome.WRITTEN
-    row = db.execute(
-        "SELECT 1 FROM consents WHERE consent_id = ? AND withdrawn_at IS NULL", (item.consent.consent_id,)
-    ).fetchone()
-    return Outcome.CONSENT_WITHDRAWN if row is None else Outcome.CONSENT_OF_ANOTHER
 
 
 def _save_documents(db: sqlite3.Connection, documents: Documents) -> None:

@@ -14,9 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.core.entries import SealedEntry
 from gateway.storage import OwnList, OwnStatus, StorageError
 from gateway.storage.connection import connect, transaction, wrapped
 from gateway.storage.sqlite import SqliteStore
+from gateway.storage.sqlite_entries import append
 
 _COLUMNS: Final = "uri, place, credential_id, subject, actor, expires_at, status, changed_at"
 _INSERT: Final = f"INSERT INTO own_statuses ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own names
@@ -127,9 +129,10 @@ class SqliteRegister:
             ).fetchall()
         return [_read(row) for row in rows]
 
-    def write(self, statuses: Sequence[OwnStatus]) -> None:
+    def write(self, statuses: Sequence[OwnStatus], log: Sequence[SealedEntry] = ()) -> None:
         """Write what became of places; see ``RegisterStore``."""
         with self._durable_change() as db:
+            append(db, log)
             db.executemany(
                 f"{_INSERT} ON CONFLICT (uri, place) DO UPDATE SET status = excluded.status,"
                 " changed_at = excluded.changed_at",

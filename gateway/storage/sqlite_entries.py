@@ -1,0 +1,73 @@
+"""Entries of the log in the SQLite file, for everybody who writes some together with a change of their own.
+
+Randomness for the name of a log is SQLite's: it names, and guards nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from gateway.core.entries import INDEX_COLUMNS, EntryIndex, SealedEntry, log_entry, seal
+from gateway.storage import Log, StoredEntry
+
+COLUMNS: Final = f"number, entry, {', '.join(INDEX_COLUMNS)}"
+_INSERT: Final = f"INSERT INTO entries ({COLUMNS}) VALUES ({', '.join('?' * (2 + len(INDEX_COLUMNS)))})"  # noqa: S608
+
+
+def append(db: sqlite3.Connection, entries: Sequence[SealedEntry]) -> tuple[str, int]:
+    """Add entries to the log that is written to, in the transaction that is running; gives it and the first position.
+
+    SQLite lets one transaction write at a time, so entries are numbered in the order in which they are committed.
+    """
+    log_id, first, size = db.execute("SELECT log_id, first, size FROM logs ORDER BY first DESC LIMIT 1").fetchone()
+    if entries:
+        db.executemany(_INSERT, [_row(first + size + offset, each) for offset, each in enumerate(entries)])
+        db.execute("UPDATE logs SET size = size + ? WHERE log_id = ?", (len(entries), log_id))
+    return log_id, size
+
+
+def begin_log(db: sqlite3.Connection, at: datetime, seen: str = "", seen_size: int = 0) -> None:
+    """Begin a log in place of the one that is written to, and say so in its first entry."""
+    log_id, first, size = db.execute("SELECT log_id, first, size FROM logs ORDER BY first DESC LIMIT 1").fetchone()
+    db.execute(
+        "INSERT INTO logs (log_id, first, size, tree_size) VALUES (lower(hex(randomblob(16))), ?, 0, 0)",
+        (first + max(size, 1),),
+    )
+    append(db, [seal(log_entry(at=at, replaced=log_id, size=size, seen=seen, seen_size=seen_size))])
+
+
+def _row(number: int, sealed: SealedEntry) -> tuple[object, ...]:
+    each = sealed.index
+    return (
+        number,
+        sealed.raw,
+        each.kind,
+        each.at,
+        each.keep,
+        each.entry_id,
+        each.about,
+        each.service,
+        each.matter,
+        each.verdict,
+        each.reason,
+        each.issuer,
+        each.kid,
+        each.person,
+        each.actor,
+    )
+
+
+def read_entry(row: Sequence[Any], logs: Sequence[Log]) -> StoredEntry:
+    """Read a row of ``COLUMNS``."""
+    number, raw, *columns = row
+    log = next((each for each in reversed(logs) if each.first <= number), logs[0])
+    # Somebody may have put anything there by hand; SQLite holds what it is given.
+    return StoredEntry(
+        log_id=log.log_id,
+        position=number - log.first,
+        raw=raw if isinstance(raw, bytes) else str(raw).encode("utf-8", "surrogatepass"),
+        index=EntryIndex(**dict(zip(INDEX_COLUMNS, columns, strict=True))),
+    )
