@@ -15,6 +15,7 @@ from gateway.config import RelyingService
 from gateway.core.agreement import Agreement
 from gateway.core.consent import MAX_CONSENT_LIFETIME, Consent
 from gateway.core.encoding import new_name
+from gateway.core.entries import SealedEntry, consent_entry, seal
 from gateway.core.predicates import asked_about
 from gateway.core.reasons import InvalidRequest, NotHeld, NotPermitted, Unavailable
 from gateway.storage import ConsentStore, StorageError
@@ -75,7 +76,7 @@ class Consents:
             expires_at=now + lifetime,
         )
         try:
-            self._store.save_consent(consent)
+            self._store.save_consent(consent, [_entry(consent, "recorded", now)])
         except StorageError as error:
             raise Unavailable("the consent could not be recorded") from error
         return consent
@@ -88,9 +89,11 @@ class Consents:
             NotHeld: it recorded no such consent.
             Unavailable: it could not be written; nothing is withdrawn yet.
         """
-        service = self._registered(caller)
+        service, now = self._registered(caller), self._world.now()
         try:
-            since = self._store.withdraw_consent(consent_id, service.identity, self._world.now())
+            consent = self._store.load_consent(consent_id)
+            log = [] if consent is None else [_entry(consent, "withdrawn", now)]
+            since = self._store.withdraw_consent(consent_id, service.identity, now, log)
         except StorageError as error:
             raise Unavailable("the withdrawal could not be recorded") from error
         if since is None:
@@ -102,3 +105,11 @@ class Consents:
         if service is None:
             raise NotPermitted("caller is not a registered relying service")
         return service
+
+
+def _entry(consent: Consent, event: str, now: datetime) -> SealedEntry:
+    return seal(
+        consent_entry(
+            at=now, consent_id=consent.consent_id, service=consent.service, matter=consent.matter, event=event
+        )
+    )

@@ -1,4 +1,4 @@
-"""Explains decisions that were made, from what the audit log keeps of them.
+"""Explains decisions that were made, from what the log keeps of them.
 
 A relying service is told of its own decisions, where its registration says that it may be; an administrator who may
 explain, of all. Whoever may not see a decision is told the same as of one that there never was.
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from gateway.config import RelyingService
+from gateway.core.entries import Kind, Verification, read, read_verification
 from gateway.core.explanation import Decision, ExplainedStep, explain
 from gateway.core.findings import Findings
-from gateway.core.reasons import NotHeld, NotPermitted, Reason, Unavailable
-from gateway.storage import AuditReader, StorageError
+from gateway.core.reasons import NotHeld, NotPermitted, Reason, Rejected, Unavailable
+from gateway.storage import LogStore, StorageError
 from gateway.tls import Caller
 
 
@@ -32,18 +33,18 @@ class Explainer:
     """Explains decisions. Thread-safe."""
 
     def __init__(
-        self, *, services: Mapping[str, RelyingService], administrators: Collection[str], audit: AuditReader
+        self, *, services: Mapping[str, RelyingService], administrators: Collection[str], log: LogStore
     ) -> None:
         """Prepare.
 
         Args:
             services: relying services by the identity in their certificate.
             administrators: identities of those who may have any decision explained.
-            audit: where decisions are looked up.
+            log: where decisions are looked up.
         """
         self._services = services
         self._administrators = administrators
-        self._audit = audit
+        self._log = log
 
     def explain(self, caller: Caller, verification_id: str) -> Explanation:
         """Tell how a decision came about.
@@ -51,16 +52,13 @@ class Explainer:
         Raises:
             NotPermitted: the caller may not have decisions explained.
             NotHeld: there is no such decision, or it is another service's.
-            Unavailable: the audit log could not be read.
+            Unavailable: the log could not be read.
         """
         service = self._services.get(caller.identity)
         sees_all = caller.identity in self._administrators
         if not sees_all and (service is None or not service.explain):
             raise NotPermitted("caller may not have decisions explained")
-        try:
-            entry = self._audit.audit_entry(verification_id)
-        except StorageError as error:
-            raise Unavailable("the audit log could not be read") from error
+        entry = self._find(verification_id)
         if entry is None or not (sees_all or entry.service == caller.identity):
             raise NotHeld("no decision under that number, or none that the caller may see")
         decision = Decision(
@@ -70,7 +68,7 @@ class Explainer:
             reason=Reason(entry.reason) if entry.reason else None,
             charter_version=entry.charter_version,
             view_id=entry.view_id,
-            findings=Findings.from_json(entry.findings) if entry.findings else Findings(),
+            findings=Findings.from_members(entry.findings) if entry.findings else Findings(),
         )
         return Explanation(
             verification_id=verification_id,
@@ -78,3 +76,14 @@ class Explainer:
             decision=decision,
             steps=explain(decision),
         )
+
+    def _find(self, verification_id: str) -> Verification | None:
+        try:
+            stored = self._log.find_entry(verification_id)
+            if stored is None or stored.index.kind != Kind.VERIFICATION:
+                return None
+            return read_verification(read(stored.raw))
+        except StorageError as error:
+            raise Unavailable("the log could not be read") from error
+        except Rejected as rejection:
+            raise Unavailable("the log's entry is damaged; mrg audit verify tells more") from rejection

@@ -7,6 +7,9 @@ is shared (one fsync for dozens of decisions instead of one each).
 A replay key is forgotten when both our clock and the anchors' say that its presentation has lapsed. Our own alone may
 have run ahead; once it is put right, the presentation would be good again and its key gone.
 
+When a group could not be written, nothing is known to be writable until something has been: the ledger says so, and
+tries by itself, because a gateway that says so is asked nothing more.
+
 The queue is bounded. When it is full the caller is told so at once; waiting without bound would turn a slow disk into a
 pile of blocked threads.
 """
@@ -15,24 +18,36 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from gateway.clock import World
 from gateway.core.reasons import Overloaded, Unavailable
 from gateway.logs import get_logger
-from gateway.storage import LedgerEntry, LedgerStore, Outcome, StorageError
+from gateway.storage import Committed, LedgerEntry, LedgerStore, StorageError
 
 MAX_QUEUE: Final = 4_096
 MAX_GROUP: Final = 256
+"""Decisions, once as many are waiting; those of one caller stay together, so that there may be twice as many."""
 WAIT_SECONDS: Final = 10.0
 """How long a caller waits for its group. A disk that needs longer is down for our purposes."""
 FORGET_EVERY: Final = timedelta(minutes=1)
+TRY_AGAIN_SECONDS: Final = 1.0
+"""How soon to try whether anything can be written, after something could not."""
 
 _log = get_logger("ledger")
-_Waiting = tuple[LedgerEntry, "Future[Outcome]"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Decisions of one caller. They are told together: to wake a thread for each would cost more than to write it."""
+
+    items: Sequence[LedgerEntry]
+    """At most ``MAX_GROUP``."""
+    done: Future[Sequence[Committed]] = field(default_factory=Future)
 
 
 class Ledger:
@@ -48,42 +63,62 @@ class Ledger:
         """
         self._store = store
         self._world = world
-        self._queue: queue.Queue[_Waiting | None] = queue.Queue(MAX_QUEUE)
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._queued = 0
+        """Decisions in it."""
+        self._lock = threading.Lock()
         self._closed = False
+        self._failing = False
+        """Whether the last that was tried could not be written."""
         self._clock_floor = clock_floor
         self._forgot_at = world.now()
         self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._writer.start()
 
-    def record(self, item: LedgerEntry) -> Outcome:
+    def record(self, item: LedgerEntry) -> Committed:
         """Make one decision durable, and wait until it is.
 
         Returns:
-            What became of it: whether its replay key was used before, or its consent does not carry it any more. The
-            entry for that case was written then.
+            Where it stands in the log, and what became of it: whether its replay key was used before, or its consent
+            does not carry it any more. The entry for that case was written then.
 
         Raises:
             Overloaded: the queue is full.
             Unavailable: it could not be written. Nothing of it was.
         """
-        if self._closed:
-            raise Unavailable("the ledger is closed")
-        done: Future[Outcome] = Future()
-        try:
-            self._queue.put_nowait((item, done))
-        except queue.Full as error:
-            raise Overloaded("the ledger's queue is full", retry_after_seconds=1.0) from error
-        return _outcome(done)
+        (committed,) = _committed(self._enqueue([item]))
+        return committed
+
+    def record_all(self, items: Sequence[LedgerEntry]) -> Sequence[Committed]:
+        """Make several decisions durable, and wait until all are; raises as ``record``.
+
+        Where it raises, some of them may be durable: each is one that nobody was told of.
+        """
+        parts = [items[begin : begin + MAX_GROUP] for begin in range(0, len(items), MAX_GROUP)]
+        waiting = [self._enqueue(part) for part in parts]
+        return [committed for each in waiting for committed in _committed(each)]
+
+    def _enqueue(self, items: Sequence[LedgerEntry]) -> Future[Sequence[Committed]]:
+        waiting = _Waiting(items)
+        with self._lock:
+            if self._closed:
+                raise Unavailable("the ledger is closed")
+            if self._queued + len(items) > MAX_QUEUE:
+                raise Overloaded("the ledger's queue is full", retry_after_seconds=1.0)
+            self._queued += len(items)
+            self._queue.put(waiting)
+        return waiting.done
 
     @property
     def is_open(self) -> bool:
         """Whether decisions can be recorded, as far as is known."""
-        return not self._closed
+        return not self._closed and not self._failing
 
     def close(self) -> None:
         """Write what is queued, then stop."""
-        self._closed = True
-        self._queue.put(None)
+        with self._lock:
+            self._closed = True
+            self._queue.put(None)
         self._writer.join()
 
     def _write(self) -> None:
@@ -91,17 +126,21 @@ class Ledger:
             self._write_groups()
         finally:
             # Also when the writer dies of a bug: whoever asks next is refused at once instead of waiting for nobody.
-            self._closed = True
+            with self._lock:
+                self._closed = True
             self._refuse_rest()
 
     def _write_groups(self) -> None:
         while True:
-            first = self._queue.get()
+            try:
+                first = self._queue.get(timeout=TRY_AGAIN_SECONDS if self._failing else None)
+            except queue.Empty:
+                self._try_again()
+                continue
             if first is None:
                 return
-            group = [first]
-            stop = False
-            while len(group) < MAX_GROUP:
+            group, count, stop = [first], len(first.items), False
+            while count < MAX_GROUP:
                 try:
                     waiting = self._queue.get_nowait()
                 except queue.Empty:
@@ -110,23 +149,45 @@ class Ledger:
                     stop = True
                     break
                 group.append(waiting)
+                count += len(waiting.items)
+            with self._lock:
+                self._queued -= count
             self._commit(group)
             if stop:
                 return
 
-    def _commit(self, waiting: list[_Waiting]) -> None:
+    def _commit(self, waiting: Sequence[_Waiting]) -> None:
         # From here on an entry cannot be taken back; those whose callers gave up are not written.
-        group = [(item, done) for item, done in waiting if done.set_running_or_notify_cancel()]
+        group = [each for each in waiting if each.done.set_running_or_notify_cancel()]
+        items = [item for each in group for item in each.items]
         try:
-            outcomes = self._store.commit([item for item, _ in group])
+            committed = self._store.commit(items)
         except Exception as error:  # noqa: BLE001 - whatever it is, this group fails and the next is tried
-            _log.error("ledger_write_failed", entries=len(group), exc_info=error)
-            for _, done in group:
-                done.set_exception(StorageError("the group was not written"))
+            if not self._failing:
+                _log.error("ledger_write_failed", entries=len(items), exc_info=error)
+            self._failing = True
+            for each in group:
+                each.done.set_exception(StorageError("the group was not written"))
             return
-        for (_, done), outcome in zip(group, outcomes, strict=True):
-            done.set_result(outcome)
+        self._note_success()
+        begin = 0
+        for each in group:
+            end = begin + len(each.items)
+            each.done.set_result(committed[begin:end])
+            begin = end
         self._forget()
+
+    def _try_again(self) -> None:
+        try:
+            self._store.check_writable()
+        except Exception:  # noqa: BLE001 - whatever it is, it is tried again
+            return
+        self._note_success()
+
+    def _note_success(self) -> None:
+        if self._failing:
+            _log.warning("ledger_writes_again")
+        self._failing = False
 
     def _forget(self) -> None:
         now, floor = self._world.now(), self._clock_floor()
@@ -145,12 +206,12 @@ class Ledger:
                 waiting = self._queue.get_nowait()
             except queue.Empty:
                 return
-            if waiting is not None and waiting[1].set_running_or_notify_cancel():
-                waiting[1].set_exception(StorageError("the ledger is closed"))
+            if waiting is not None and waiting.done.set_running_or_notify_cancel():
+                waiting.done.set_exception(StorageError("the ledger is closed"))
 
 
-def _outcome(done: Future[Outcome]) -> Outcome:
-    """Wait for an entry's group. Who stops waiting takes the entry back, so that asking again is safe."""
+def _committed(done: Future[Sequence[Committed]]) -> Sequence[Committed]:
+    """Wait for a group. Who stops waiting takes the entries back, so that asking again is safe."""
     for _attempt in range(2):
         try:
             return done.result(timeout=WAIT_SECONDS)

@@ -29,6 +29,7 @@ import sys
 import threading
 import unicodedata
 from collections.abc import Hashable
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from enum import Enum
 from pathlib import PurePath
@@ -48,10 +49,12 @@ MAX_ITEMS: Final = 50
 MAX_FRAMES: Final = 20
 MAX_CAUSES: Final = 5
 
-ENTITY_KEYS: Final = frozenset({"anchor", "audience", "caller", "entity", "issuer", "member", "service", "subject"})
+ENTITY_KEYS: Final = frozenset(
+    {"anchor", "audience", "caller", "entity", "gateway", "issuer", "member", "service", "subject"}
+)
 """Hold entity identifiers (``subject`` that of a statement, never a person's)."""
 DIGEST_KEYS: Final = frozenset(
-    {"certificate_sha256", "kid", "request_id", "rpc_id", "sha256", "verification_id", "view_id"}
+    {"certificate_sha256", "kid", "log", "request_id", "rpc_id", "sha256", "verification_id", "view_id"}
 )
 """Hold digests and random identifiers: base64url, where any other key would have it redacted."""
 PLAIN_KEYS: Final = frozenset(
@@ -167,8 +170,24 @@ def _set_up(level: str, renderer: structlog.typing.Processor) -> None:
     )
 
 
+class _StderrLogger(structlog.WriteLogger):
+    """Writes lines to standard error, as long as that takes any.
+
+    A line that cannot be written, because the disk that it goes to is full, is lost. Whoever writes one does so because
+    something else went wrong, and has that to see to.
+    """
+
+    def msg(self, message: str) -> None:
+        """Write a line."""
+        with suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+
 def _stderr_logger(*_arguments: object) -> structlog.WriteLogger:
-    return structlog.WriteLogger(sys.stderr)
+    return _StderrLogger(sys.stderr)
 
 
 # -- exceptions -------------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@
  7  holder binding, audience, nonce
  8  status
  9  the matter's policy; only what the matter may have is released
-10  replay key, consent and audit entry, in one durable transaction; a used key turns the verdict into REPLAYED
-11  the answer
+10  replay key, consent and log entry, in one durable transaction; a used key turns the verdict into REPLAYED
+11  the answer, with a signed receipt where one was asked for
 
 Steps 2 to 9 are ``core.credential.verify_presentation``: a pure function of presentation, request, view, status lists
 and now. This module gathers what it needs, and records what it decided. The first failed step decides; whatever the
@@ -20,6 +20,7 @@ what is held may lack something that was known here before, the verdict is indet
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -31,17 +32,20 @@ from gateway.core.agreement import Assurance, Matter, Party, SubjectType
 from gateway.core.challenge import make_nonce
 from gateway.core.consent import Consent
 from gateway.core.credential import PresentationRequest, VerifiedPresentation, verify_presentation
-from gateway.core.encoding import keyed_digest, new_name
+from gateway.core.encoding import new_name
+from gateway.core.entries import SealedEntry, Verification, blinded, seal, verification_entry
 from gateway.core.findings import Findings, Step
 from gateway.core.pairwise import PairwiseKey
 from gateway.core.predicates import Predicate, may_ask
 from gateway.core.reasons import Indeterminate, NotPermitted, Reason, Rejected, Unavailable
+from gateway.core.references import References
 from gateway.core.status_list import StatusList
 from gateway.core.texts import NextStep, next_step
 from gateway.core.trust import TrustView
 from gateway.ledger import Ledger
+from gateway.receipts import Receipts
 from gateway.resolver import Resolver
-from gateway.storage import AuditEntry, ConsentStore, ConsentUse, LedgerEntry, Outcome, StorageError
+from gateway.storage import Committed, ConsentStore, ConsentUse, LedgerEntry, Outcome, StorageError
 from gateway.tls import Caller
 
 CHALLENGE_LIFETIME: Final = timedelta(minutes=5)
@@ -146,6 +150,8 @@ class Answer:
     decided_at: datetime
     basis: TrustBasis
     status: StatusBasis | None
+    receipt: str = ""
+    """Compact JWS, typ verification-receipt+jwt; empty: none was asked for."""
 
     @property
     def next_step(self) -> NextStep:
@@ -175,9 +181,10 @@ class Verifier:
         lists: Callable[[], Mapping[str, StatusList]],
         consents: ConsentStore,
         ledger: Ledger,
+        receipts: Receipts,
         world: World,
         nonce_key: bytes,
-        reference_key: bytes,
+        references: References,
         pairwise_key: PairwiseKey,
     ) -> None:
         """Prepare the verifier.
@@ -190,10 +197,10 @@ class Verifier:
             lists: gives the status lists held, by their URIs.
             consents: where consents are on record.
             ledger: records decisions.
+            receipts: signs receipts.
             world: clock and randomness.
             nonce_key: secret behind challenges, shared by the province's processes.
-            reference_key: secret behind replay keys and references to people in the ledger, likewise shared. It is
-                never replaced, and is no version of the next: what was used up must stay so.
+            references: makes replay keys and references to people in the log.
             pairwise_key: secret behind the subjects given out, likewise shared.
         """
         self._gateway_id = gateway_id
@@ -203,9 +210,10 @@ class Verifier:
         self._lists = lists
         self._consents = consents
         self._ledger = ledger
+        self._receipts = receipts
         self._world = world
         self._nonce_key = nonce_key
-        self._reference_key = reference_key
+        self._references = references
         self._pairwise_key = pairwise_key
 
     def create_challenge(self, caller: Caller, matter_code: str) -> Challenge:
@@ -235,6 +243,8 @@ class Verifier:
         request_id: str,
         consent_id: str = "",
         predicates: Sequence[Predicate] = (),
+        terminal: str = "",
+        receipt: bool = False,
     ) -> Answer:
         """Verify one presentation for one matter, record the decision, answer.
 
@@ -242,6 +252,9 @@ class Verifier:
             NotPermitted: the caller is not registered for the matter, or the matter may not ask a predicate.
             Unavailable, Overloaded: the decision could not be recorded, so there is none.
         """
+        began = time.monotonic_ns()
+        if receipt:
+            self._receipts.require_signer()  # rather than after a nonce was used up
         is_whole = self._is_whole()  # before the view is taken: what made it whole is in the view, then
         view = self._resolver.view
         service, matter = self._registered(caller, matter_code, view, predicates)  # 1
@@ -258,7 +271,15 @@ class Verifier:
             consent=self._consent(consent_id),
         )
         now = self._world.now()
-        case = _Case(request=request, view=view, now=now, findings=Findings(step=Step.KEY))
+        case = _Case(
+            request=request,
+            view=view,
+            now=now,
+            findings=Findings(step=Step.KEY),
+            began=began,
+            request_id=request_id,
+            terminal=terminal,
+        )
         decided: _Decided = Undecided(reason=Reason.TRUST_STALE, retry_after=RETRY_AFTER)
         if is_whole:
             decided = self._decide(caller, case)  # 2 to 9
@@ -270,7 +291,10 @@ class Verifier:
             basis=self._basis(case.view, decided, now),
             status=_status_basis(case.findings, now),
         )
-        return self._record(answer, decided, case, request_id)  # 10, 11
+        answer, written, committed = self._record(answer, decided, case)  # 10
+        if not receipt:
+            return answer  # 11
+        return replace(answer, receipt=self._receipts.sign(written, committed))
 
     def _registered(
         self, caller: Caller, matter_code: str, view: TrustView, predicates: Sequence[Predicate] = ()
@@ -360,54 +384,86 @@ class Verifier:
             legal_basis="" if matter.legal_basis is None else matter.legal_basis.zh,
         )
 
-    def _record(self, answer: Answer, decided: _Decided, case: _Case, request_id: str) -> Answer:
-        findings = case.findings
-        if isinstance(decided, VerifiedPresentation):
-            findings.step = Step.LEDGER
-        found = findings.to_json()
-
-        def entry(verdict: Acceptance | Rejection | Undecided) -> AuditEntry:
-            return AuditEntry(
-                verification_id=answer.verification_id,
-                decided_at=answer.decided_at,
-                service=case.request.service,
-                matter=case.request.matter.code,
-                verdict=_VERDICTS[type(verdict)],
-                reason="" if isinstance(verdict, Acceptance) else verdict.reason.value,
-                issuer=findings.issuer,
-                kid=findings.kid,
-                charter_version=answer.basis.charter_version,
-                view_id=answer.basis.view_id,
-                request_id=request_id,
-                findings=found,
-            )
-
+    def _record(self, answer: Answer, decided: _Decided, case: _Case) -> tuple[Answer, SealedEntry, Committed]:
         if not isinstance(decided, VerifiedPresentation):
-            self._ledger.record(LedgerEntry(entry=entry(answer.verdict)))
-            return answer
-        outcome = self._ledger.record(
+            refused = self._entry(answer, answer.verdict, case)
+            return answer, refused, self._ledger.record(LedgerEntry(entry=refused))
+        case.findings.step = Step.LEDGER
+        case.replay = self._references.replay(*decided.replay.parts)
+        accepted = self._entry(answer, answer.verdict, case, decided)
+        committed = self._ledger.record(
             LedgerEntry(
-                entry=entry(answer.verdict),
-                otherwise=lambda against: entry(_AGAINST[against]),
-                replay_key=self._reference("replay", *decided.replay.parts),
+                entry=accepted,
+                otherwise=lambda against: self._entry(answer, _AGAINST[against], case),
+                replay_key=case.replay,
                 replay_until=decided.replay.until + REPLAY_MARGIN,
                 consent=self._consent_use(decided, case),
             )
         )
-        return answer if outcome is Outcome.WRITTEN else replace(answer, verdict=_AGAINST[outcome])
+        if committed.outcome is Outcome.WRITTEN:
+            return answer, accepted, committed
+        answer = replace(answer, verdict=_AGAINST[committed.outcome])
+        return answer, self._entry(answer, answer.verdict, case), committed
+
+    def _entry(
+        self,
+        answer: Answer,
+        verdict: Acceptance | Rejection | Undecided,
+        case: _Case,
+        presented: VerifiedPresentation | None = None,
+    ) -> SealedEntry:
+        """Write the entry for a verdict. Who it was about is told only of what was accepted: nothing was disclosed."""
+        findings, person, actor = case.findings, "", ""
+        released: tuple[str, ...] = ()
+        actor_released: tuple[str, ...] = ()
+        if presented is not None:
+            person = self._references.person(presented.issuer, presented.subject)
+            released = tuple(sorted(presented.attributes))
+            if presented.actor is not None:
+                actor = self._references.person(presented.issuer, presented.actor.subject)
+                actor_released = tuple(sorted(presented.actor.attributes))
+        if not case.duration:
+            case.duration = (time.monotonic_ns() - case.began) // 1_000
+        return seal(
+            verification_entry(
+                Verification(
+                    verification_id=answer.verification_id,
+                    decided_at=answer.decided_at,
+                    service=case.request.service,
+                    caller_certificate=case.request.certificate_sha256,
+                    matter=case.request.matter.code,
+                    verdict=_VERDICTS[type(verdict)],
+                    reason="" if isinstance(verdict, Acceptance) else verdict.reason.value,
+                    issuer=findings.issuer,
+                    kid=findings.kid,
+                    charter_version=answer.basis.charter_version,
+                    charter_sha256=case.view.charter.sha256,
+                    view_id=answer.basis.view_id,
+                    request_id=case.request_id,
+                    terminal=case.terminal,
+                    consent_id=case.request.consent_id if case.request.consent is not None else "",
+                    person=blinded(person, answer.verification_id),
+                    actor=blinded(actor, answer.verification_id),
+                    replay=case.replay,
+                    released=released,
+                    actor_released=actor_released,
+                    duration=case.duration,
+                    findings=findings.to_members(),
+                )
+            ),
+            person=person,
+            actor=actor,
+        )
 
     def _consent_use(self, presented: VerifiedPresentation, case: _Case) -> ConsentUse | None:
         if case.request.consent is None:
             return None
         # While the issuer's key is replaced, a person is still who they were when the consent was first used.
         subject, previous = (
-            self._reference("consent", presented.issuer, each) if each else ""
+            self._references.consent(presented.issuer, each) if each else ""
             for each in (presented.subject, presented.previous_subject)
         )
         return ConsentUse(consent_id=case.request.consent.consent_id, subject=subject, previous_subject=previous)
-
-    def _reference(self, purpose: str, *parts: str) -> str:
-        return keyed_digest(self._reference_key, purpose, *parts)
 
     def _basis(self, view: TrustView, decided: _Decided, now: datetime) -> TrustBasis:
         confirmed_at = view.confirmed_at()
@@ -427,6 +483,12 @@ class _Case:
     view: TrustView
     now: datetime
     findings: Findings
+    began: int
+    """By the monotonic clock, nanoseconds."""
+    request_id: str
+    terminal: str
+    replay: str = ""
+    duration: int = 0
 
 
 def _status_basis(findings: Findings, now: datetime) -> StatusBasis | None:

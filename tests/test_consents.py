@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +12,11 @@ import pytest
 
 from gateway.consents import Consents
 from gateway.core.consent import MAX_CONSENT_LIFETIME
+from gateway.core.entries import SealedEntry, Verification, seal, verification_entry
 from gateway.core.predicates import ClaimMatches
 from gateway.core.reasons import InvalidRequest, NotHeld, NotPermitted, Reason
 from gateway.issuer import Subject
-from gateway.storage import AuditEntry, ConsentUse, LedgerEntry, Outcome
+from gateway.storage import ConsentUse, LedgerEntry, Outcome
 from gateway.tls import Caller
 from gateway.verifier import Acceptance
 from tests.federation import AH, XU_CLAIMS, Federation
@@ -150,20 +151,29 @@ def test_a_matter_that_rests_on_a_duty_takes_no_consent(federation: Federation) 
 # -- in the transaction that records the decision ---------------------------------------------------------------------
 
 
-def entry(federation: Federation, number: int, verdict: str = "accepted") -> AuditEntry:
-    return AuditEntry(
-        verification_id=f"v-{number}",
-        decided_at=federation.clock.now,
-        service="s",
-        matter=MATTER,
-        verdict=verdict,
-        reason="",
-        issuer="",
-        kid="",
-        charter_version=1,
-        view_id="",
-        request_id="",
+def entry(federation: Federation, number: int, verdict: str = "accepted") -> SealedEntry:
+    return seal(
+        verification_entry(
+            Verification(
+                verification_id=f"v-{number}",
+                decided_at=federation.clock.now,
+                service="s",
+                caller_certificate="",
+                matter=MATTER,
+                verdict=verdict,
+                reason="",
+                issuer="",
+                kid="",
+                charter_version=1,
+                charter_sha256="",
+                view_id="",
+            )
+        )
     )
+
+
+def outcomes(federation: Federation, group: Sequence[LedgerEntry]) -> list[Outcome]:
+    return [each.outcome for each in federation[AH].log.commit(group)]
 
 
 def test_a_withdrawal_that_came_while_it_was_judged_still_counts(consenting: Federation) -> None:
@@ -177,14 +187,14 @@ def test_a_withdrawal_that_came_while_it_was_judged_still_counts(consenting: Fed
         )
 
     # In one group, too: the second person comes after the first.
-    assert list(store.commit([decision(1, "one"), decision(2, "two"), decision(3, "one")])) == [
+    assert outcomes(consenting, [decision(1, "one"), decision(2, "two"), decision(3, "one")]) == [
         Outcome.WRITTEN,
         Outcome.CONSENT_OF_ANOTHER,
         Outcome.WRITTEN,
     ]
     assert store.withdraw_consent(consent_id, consenting[AH].service.identity, consenting.clock.now) is not None
-    assert list(store.commit([decision(4, "one"), decision(5, "two")])) == [Outcome.CONSENT_WITHDRAWN] * 2
-    assert [each.verdict for each in store.audit_entries()] == [
+    assert outcomes(consenting, [decision(4, "one"), decision(5, "two")]) == [Outcome.CONSENT_WITHDRAWN] * 2
+    assert [each.verdict for each in consenting[AH].decisions()] == [
         "accepted",
         "CONSENT_OF_ANOTHER",
         "accepted",
@@ -194,7 +204,7 @@ def test_a_withdrawal_that_came_while_it_was_judged_still_counts(consenting: Fed
 
 
 def test_it_stays_with_the_person_when_the_issuer_replaces_its_key(consenting: Federation) -> None:
-    store, consent_id = consenting[AH].store, record(consenting)
+    consent_id = record(consenting)
 
     def use(number: int, subject: str, previous: str = "") -> Outcome:
         decision = LedgerEntry(
@@ -202,7 +212,7 @@ def test_it_stays_with_the_person_when_the_issuer_replaces_its_key(consenting: F
             otherwise=lambda against: entry(consenting, number, against.name),
             consent=ConsentUse(consent_id=consent_id, subject=subject, previous_subject=previous),
         )
-        (outcome,) = store.commit([decision])
+        (outcome,) = outcomes(consenting, [decision])
         return outcome
 
     # The window in which both are known ends; the same person remains.

@@ -126,6 +126,15 @@ def test_lines_are_safe_before_anything_is_set_up() -> None:
     assert json.loads(process.stderr)["detail"] == REDACTED
 
 
+def test_a_line_that_cannot_be_written_is_lost_and_nothing_else() -> None:
+    writing = "from gateway.logs import get_logger; get_logger('x').error('disk_filled_up'); print('went on')"
+
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.run([sys.executable, "-c", writing], stdout=subprocess.PIPE, stderr=full, check=True)
+
+    assert process.stdout == b"went on\n"
+
+
 # -- canaries ---------------------------------------------------------------------------------------------------------
 
 CANARIES = {
