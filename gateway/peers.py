@@ -10,17 +10,21 @@ calls that run end on the old one, and a stream moves over without whoever liste
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final, Protocol, Self
 
 import grpc
-from recognition.v1 import federation_pb2, federation_pb2_grpc
+from recognition.v1 import audit_pb2, audit_pb2_grpc, federation_pb2, federation_pb2_grpc
 
 from gateway.certificates import ChannelMaterial
 from gateway.core.admission import MAX_EVENT_STATEMENTS, MAX_OFFERED
 from gateway.core.charter import MAX_DOCUMENT_CHARS
+from gateway.core.checkpoint import MAX_CHARS as MAX_HEAD_CHARS
+from gateway.core.merkle import HASH_BYTES, MAX_PROOF_HASHES
+from gateway.core.receipt import MAX_BUNDLE_BYTES
 from gateway.core.statements import PROFILE
 from gateway.core.status_list import MAX_HEADS, MAX_TOKEN_CHARS, MAX_URI_CHARS
 
@@ -31,6 +35,10 @@ LIST_SECONDS: Final = 15.0
 MAX_STATE_BYTES: Final = 64 * 1024 * 1024
 """All documents of 400 members and 4 anchors are under 10 MiB. Were each as long as admission lets it be, they would
 just fit: nobody can make what honest gateways hand on too long for each other."""
+MAX_DISCLOSURES: Final = 1_000
+MAX_AUDIENCES: Final = 1_000
+MAX_NAME_CHARS: Final = 512
+MAX_CLAIMS_TOLD: Final = 100
 _KEEPALIVE_MS: Final = 30_000
 _KEEPALIVE_TIMEOUT_MS: Final = 10_000
 _ANSWERS: Final = (
@@ -51,6 +59,42 @@ class TrustOffer:
     events: tuple[str, ...]
     status_lists: Mapping[str, int] = field(default_factory=dict)
     """The number of each status list it holds, by uri. Nobody's word: a hint at what is worth asking for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """A head of a gateway's log, and what it has seen of ours."""
+
+    checkpoint: str
+    """Empty: it has signed none."""
+    consistency: tuple[bytes, ...] = ()
+    """That the head continues the one asked about."""
+    witnessed: str = ""
+    """The last head of our log that it has seen; empty: none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disclosed:
+    """A verification by another gateway, as it tells of it."""
+
+    verification_id: str
+    verified_at: datetime
+    service: str
+    service_name: str
+    matter: str
+    claims: tuple[str, ...]
+    as_actor: bool
+    consent_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disclosures:
+    """What a gateway tells of the verifications of one person."""
+
+    found: tuple[Disclosed, ...]
+    truncated: bool
+    audiences: tuple[str, ...]
+    """Services there that an issuer gives subjects of their own."""
 
 
 class PeerError(Exception):
@@ -100,6 +144,20 @@ class Peer(Protocol):
 
     def acknowledge(self, token: str) -> None:
         """Tell it which trust we enforce. Raises PeerError."""
+
+    def head(self, seen_log: str, seen_size: int) -> Head:
+        """Fetch the newest head of its log, proven to continue one that was seen. Raises PeerError."""
+
+    def cosign(self, token: str) -> None:
+        """Tell it that we have seen a head of its log. Raises PeerError."""
+
+    def evidence(self, verification_id: str) -> str:
+        """Fetch the evidence of a verification of a person of ours. Raises PeerError."""
+
+    def disclosures(
+        self, issuer: str, subjects: Sequence[str], since: datetime | None, until: datetime | None
+    ) -> Disclosures:
+        """Ask for the verifications of a person to whom an issuer of ours gave these subjects. Raises PeerError."""
 
 
 class GrpcPeer:
@@ -163,6 +221,44 @@ class GrpcPeer:
         with self._links.call() as stub:
             stub.AcknowledgeTrust(request, timeout=FETCH_SECONDS)
 
+    def head(self, seen_log: str, seen_size: int) -> Head:
+        """Fetch the newest head of its log; see ``Peer``."""
+        request = audit_pb2.GetCheckpointRequest(seen_log=seen_log, seen_size=seen_size)
+        with self._links.audit() as stub:
+            answer = stub.GetCheckpoint(request, timeout=FETCH_SECONDS)
+        if max(len(answer.checkpoint), len(answer.witnessed)) > MAX_HEAD_CHARS:
+            raise PeerError("a head is over the size limit", reachable=True)
+        if len(answer.consistency) > MAX_PROOF_HASHES or any(len(each) != HASH_BYTES for each in answer.consistency):
+            raise PeerError("a proof is over the size limit, or of no hashes", reachable=True)
+        return Head(checkpoint=answer.checkpoint, consistency=tuple(answer.consistency), witnessed=answer.witnessed)
+
+    def cosign(self, token: str) -> None:
+        """Tell it that we have seen a head of its log; see ``Peer``."""
+        with self._links.audit() as stub:
+            stub.CosignCheckpoint(audit_pb2.CosignCheckpointRequest(cosignature=token), timeout=FETCH_SECONDS)
+
+    def evidence(self, verification_id: str) -> str:
+        """Fetch the evidence of a verification; see ``Peer``."""
+        request = audit_pb2.GetEvidenceRequest(verification_id=verification_id)
+        with self._links.audit() as stub:
+            answer = stub.GetEvidence(request, timeout=LIST_SECONDS)
+        if not answer.evidence or len(answer.evidence) > MAX_BUNDLE_BYTES:
+            raise PeerError("evidence is empty or over the size limit", reachable=True)
+        return answer.evidence
+
+    def disclosures(
+        self, issuer: str, subjects: Sequence[str], since: datetime | None, until: datetime | None
+    ) -> Disclosures:
+        """Ask for the verifications of a person; see ``Peer``."""
+        request = audit_pb2.ListDisclosuresRequest(subjects=audit_pb2.IssuedSubjects(issuer=issuer, subjects=subjects))
+        if since is not None:
+            request.since_time.FromDatetime(since)
+        if until is not None:
+            request.until_time.FromDatetime(until)
+        with self._links.audit() as stub:
+            answer = stub.ListDisclosures(request, timeout=LIST_SECONDS)
+        return _disclosures(answer)
+
 
 class _StreamCall(Protocol):
     """What gRPC gives for a stream."""
@@ -181,6 +277,7 @@ class _Link:
         self.material = material
         self.channel = _open_channel(address, material)
         self.stub = federation_pb2_grpc.FederationServiceStub(self.channel)
+        self.audit = audit_pb2_grpc.AuditServiceStub(self.channel)
         self.calls = 0
         self.streams: set[_StreamCall] = set()
         self.replaced = False
@@ -215,12 +312,23 @@ class _Links:
     @contextmanager
     def call(self) -> Iterator[federation_pb2_grpc.FederationServiceStub]:
         """Give what to make one call with. What gRPC raises becomes a PeerError."""
+        with self._used() as link:
+            yield link.stub
+
+    @contextmanager
+    def audit(self) -> Iterator[audit_pb2_grpc.AuditServiceStub]:
+        """Give what to ask about its log with; see ``call``."""
+        with self._used() as link:
+            yield link.audit
+
+    @contextmanager
+    def _used(self) -> Iterator[_Link]:
         self.renew()
         with self._lock:
             link = self._link
             link.calls += 1
         try:
-            yield link.stub
+            yield link
         except grpc.RpcError as error:
             raise _peer_error(error) from error
         finally:
@@ -325,6 +433,28 @@ def _offer(state: federation_pb2.TrustState) -> TrustOffer:
         events=tuple(state.events),
         status_lists={head.uri: head.seq for head in state.status_lists},
     )
+
+
+def _disclosures(answer: audit_pb2.ListDisclosuresResponse) -> Disclosures:
+    if len(answer.disclosures) > MAX_DISCLOSURES or len(answer.audiences) > MAX_AUDIENCES:
+        raise PeerError("more disclosures than were asked for", reachable=True)
+    try:
+        found = tuple(
+            Disclosed(
+                verification_id=each.verification_id[:MAX_NAME_CHARS],
+                verified_at=each.verify_time.ToDatetime(tzinfo=UTC),
+                service=each.service[:MAX_NAME_CHARS],
+                service_name=each.service_name[:MAX_NAME_CHARS],
+                matter=each.matter[:MAX_NAME_CHARS],
+                claims=tuple(name[:MAX_NAME_CHARS] for name in each.claims[:MAX_CLAIMS_TOLD]),
+                as_actor=each.as_actor,
+                consent_id=each.consent_id[:MAX_NAME_CHARS],
+            )
+            for each in answer.disclosures
+        )
+    except (ValueError, OverflowError) as error:
+        raise PeerError("a time is none", reachable=True) from error
+    return Disclosures(found=found, truncated=answer.truncated, audiences=tuple(answer.audiences))
 
 
 def _peer_error(error: grpc.RpcError) -> PeerError:
