@@ -13,13 +13,14 @@ What may be said is decided in ``core.vouching``; this module remembers, signs a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from gateway.core import vouching
 from gateway.core.charter import Charter, Member
+from gateway.core.entries import SealedEntry, TrustChange, seal, trust_entry
 from gateway.core.jose import PublicKey, Signer, sign_compact
 from gateway.core.memory import Documents, Place, TrustMemory
 from gateway.core.publication import KEY_PARAMETERS, listed_keys, next_seq
@@ -277,7 +278,10 @@ class Anchor:
             self._judged.update(round_.judged)
             return
         documents: dict[Place, str] = {(own_id, member): statement.token for member, statement in made.items()}
-        self._store.save_anchor(changed, {**documents, (own_id, own_id): configuration})
+        log = [
+            entry for member, record in changed.items() for entry in _key_entries(member, self._records, record, now)
+        ]
+        self._store.save_anchor(changed, {**documents, (own_id, own_id): configuration}, log)
         # Only now: what was judged and could not be said is judged again.
         self._judged.update(round_.judged)
         self._records, self._statements, self._configuration = records, statements, configuration
@@ -351,7 +355,9 @@ class Anchor:
             changes = [(member, record.pending) for member, record in self._records.items() if record.pending]
         return sorted(changes, key=lambda change: (change[1].seen_at, change[0]))
 
-    def approve(self, charter: Charter, change_id: str, *, validate_only: bool = False) -> MemberStanding:
+    def approve(
+        self, charter: Charter, change_id: str, *, now: datetime, administrator: str, validate_only: bool = False
+    ) -> MemberStanding:
         """Attest the keys of a change from the next statement on.
 
         Every act of an operator is on disk when it returns; ``Resolver.publish_own`` has to follow. With
@@ -363,14 +369,28 @@ class Anchor:
         with self._lock:
             member = self._member_of(change_id)
             record = vouching.approve_change(self._records[member], change_id)
-            return self._decide(charter, member, record, validate_only=validate_only)
+            return self._decide(
+                charter,
+                member,
+                record,
+                deed=_Deed("change approved", administrator, now, detail=change_id),
+                validate_only=validate_only,
+            )
 
-    def reject(self, charter: Charter, change_id: str, *, validate_only: bool = False) -> MemberStanding:
+    def reject(
+        self, charter: Charter, change_id: str, *, now: datetime, administrator: str, validate_only: bool = False
+    ) -> MemberStanding:
         """Leave the keys of a change out for good; see ``approve``."""
         with self._lock:
             member = self._member_of(change_id)
             record = vouching.reject_change(self._records[member], change_id)
-            return self._decide(charter, member, record, validate_only=validate_only)
+            return self._decide(
+                charter,
+                member,
+                record,
+                deed=_Deed("change rejected", administrator, now, detail=change_id),
+                validate_only=validate_only,
+            )
 
     def enrol(
         self,
@@ -380,6 +400,7 @@ class Anchor:
         *,
         now: datetime,
         replace_keys: bool = False,
+        administrator: str,
         validate_only: bool = False,
     ) -> MemberStanding:
         """Take a member's federation key that people compared; see ``approve``.
@@ -395,10 +416,29 @@ class Anchor:
                 raise InvalidRequest("entity_id", "is not a member that the charter names")
             replaced_at = now if replace_keys else None
             record = vouching.enrol(self._records.get(member), thumbprint, replaced_at=replaced_at)
-            return self._decide(charter, member, record, validate_only=validate_only)
+            return self._decide(
+                charter,
+                member,
+                record,
+                deed=_Deed(
+                    "enrolled",
+                    administrator,
+                    now,
+                    detail=f"{thumbprint}{' in place of all others' if replace_keys else ''}",
+                ),
+                validate_only=validate_only,
+            )
 
     def suspend(
-        self, charter: Charter, member: str, *, until: datetime, reason: str, now: datetime, validate_only: bool = False
+        self,
+        charter: Charter,
+        member: str,
+        *,
+        until: datetime,
+        reason: str,
+        now: datetime,
+        administrator: str,
+        validate_only: bool = False,
     ) -> MemberStanding:
         """Say nothing for a member until a time; see ``approve``.
 
@@ -408,28 +448,53 @@ class Anchor:
         """
         with self._lock:
             record = vouching.suspend(self._enrolled(member), until=until, reason=reason, now=now)
-            return self._decide(charter, member, record, validate_only=validate_only)
+            return self._decide(
+                charter,
+                member,
+                record,
+                deed=_Deed("suspended", administrator, now, detail=reason),
+                validate_only=validate_only,
+            )
 
-    def resume(self, charter: Charter, member: str, *, now: datetime, validate_only: bool = False) -> MemberStanding:
+    def resume(
+        self, charter: Charter, member: str, *, now: datetime, administrator: str, validate_only: bool = False
+    ) -> MemberStanding:
         """End a suspension; see ``approve`` and ``core.vouching.resume``."""
         with self._lock:
             record = vouching.resume(self._enrolled(member), now=now)
-            return self._decide(charter, member, record, validate_only=validate_only)
+            return self._decide(
+                charter, member, record, deed=_Deed("resumed", administrator, now), validate_only=validate_only
+            )
 
     def revoke(
-        self, charter: Charter, member: str, *, reason: str, now: datetime, validate_only: bool = False
+        self,
+        charter: Charter,
+        member: str,
+        *,
+        reason: str,
+        now: datetime,
+        administrator: str,
+        validate_only: bool = False,
     ) -> MemberStanding:
         """Never say anything for a member again; see ``approve`` and ``core.vouching.revoke``."""
         with self._lock:
             record = vouching.revoke(self._enrolled(member), reason=reason, now=now)
-            return self._decide(charter, member, record, validate_only=validate_only)
+            return self._decide(
+                charter,
+                member,
+                record,
+                deed=_Deed("revoked", administrator, now, detail=reason),
+                validate_only=validate_only,
+            )
 
-    def _decide(self, charter: Charter, entity_id: str, record: MemberRecord, *, validate_only: bool) -> MemberStanding:
+    def _decide(
+        self, charter: Charter, entity_id: str, record: MemberRecord, *, deed: _Deed, validate_only: bool
+    ) -> MemberStanding:
         member = charter.member(entity_id)
         if member is None:
             raise NotHeld("the charter does not name the member any more")
         if not validate_only:
-            self._store.save_anchor({entity_id: record}, {})
+            self._store.save_anchor({entity_id: record}, {}, [_member_entry(entity_id, deed)])
             self._records[entity_id] = record
             self._judged.pop(entity_id, None)
         return replace(self._standing(member), record=record)
@@ -453,6 +518,41 @@ class Anchor:
             if record.pending is not None and record.pending.change_id == change_id:
                 return member
         raise NotHeld("no such change waits")
+
+
+@dataclass(frozen=True, slots=True)
+class _Deed:
+    """What an operator did, for the log."""
+
+    event: str
+    administrator: str
+    at: datetime
+    detail: str = ""
+
+
+def _member_entry(entity_id: str, deed: _Deed) -> SealedEntry:
+    return seal(
+        trust_entry(
+            TrustChange.MEMBER,
+            at=deed.at,
+            subject=entity_id,
+            event=deed.event,
+            administrator=deed.administrator,
+            detail=deed.detail,
+        )
+    )
+
+
+def _key_entries(
+    member: str, before: Mapping[str, MemberRecord], record: MemberRecord, now: datetime
+) -> Iterator[SealedEntry]:
+    """Write down which keys of a member this anchor attests from now on, and which no more."""
+    known = before.get(member)
+    held = frozenset[str]() if known is None else known.federation_keys | known.credential_keys
+    attested = record.federation_keys | record.credential_keys
+    for event, keys in (("keys attested", attested - held), ("keys no longer attested", held - attested)):
+        if keys:
+            yield _member_entry(member, _Deed(event, "", now, " ".join(sorted(keys))))
 
 
 def _names(entry: Entry | None, statement: UnverifiedStatement) -> bool:

@@ -26,10 +26,12 @@ from typing import Final
 
 from gateway.clock import World
 from gateway.core.admission import MAX_EVENT_STATEMENTS, MAX_PER_PLACE, Admission, Offer, admit
+from gateway.core.changes import charter_entry, memory_entries
 from gateway.core.charter import Charter
+from gateway.core.entries import seal
 from gateway.core.events import read_events
 from gateway.core.jose import parse_compact
-from gateway.core.memory import Documents, Place, Revocation, TrustMemory
+from gateway.core.memory import Documents, Place, Revocation, TrustMemory, merge
 from gateway.core.reasons import Reason, Rejected
 from gateway.core.snapshot import MAX_CONFIGURATION_CHARS
 from gateway.core.statements import PROFILE
@@ -58,6 +60,9 @@ VIEWS_EVERY: Final = timedelta(minutes=1)
 _USUAL: Final = frozenset({Reason.ROLLED_BACK, Reason.CLOCK_REGRESSED})
 """Refusals that are no news: relays lag behind all day, and the clock has an alarm of its own."""
 _NOTHING: Final = TrustMemory()
+
+STORE: Final = "store"
+"""In the log, where the name of a peer would be."""
 
 _log = get_logger("custody")
 
@@ -203,7 +208,8 @@ class Custody:
             for charter in successors:
                 if charter.version != self._held.charter.version + 1:
                     return  # another thread was here first; there will be another round
-                self._store.save_charter(charter.version, charter.document)
+                entry = charter_entry(charter, "followed", self._world.now())
+                self._store.save_charter(charter.version, charter.document, [seal(entry)])
                 self._held = replace(self._held, charter=charter)
             held, now = self._held, self._world.now()
             view = build_view(held.charter, held.memory, now, self._reader)
@@ -212,6 +218,24 @@ class Custody:
             self._swap(_held(held.charter, held.memory, view, self._own, version=version, urgent=version))
             self._remember_view(now)
         _log.info("charter_followed", version=self._held.charter.version)
+
+    def follow_store(self) -> None:
+        """Take over what another process of this gateway has written. What is held already stays."""
+        stored = self._store.load_memory()
+        lasting = replace(stored, documents={}, events={})
+        with self._lock:
+            held = self._held
+            memory = merge(held.memory, lasting)
+            if memory != held.memory:
+                view = build_view(held.charter, memory, self._world.now(), self._reader)
+                self._swap(replace(held, memory=memory, view=view))
+        self.absorb(
+            Offer(
+                statements=tuple(token for token in stored.documents.values() if token not in held.tokens),
+                events=tuple(token for token in stored.events.values() if token not in held.tokens),
+            ),
+            STORE,
+        )
 
     def renew(self) -> None:
         """Build the view again when it is old: what was fresh may have become stale."""
@@ -282,7 +306,7 @@ class Custody:
             if not timedelta(0) <= now - held.view.built_at < VIEW_AGE:
                 self._rebuild(now)
             return False
-        self._store.save_memory(change)
+        self._store.save_memory(change, [seal(entry) for entry in memory_entries(held.memory, change, now)])
         view = build_view(held.charter, admission.memory, now, self._reader)
         version = held.version + bool(change.documents or change.events or change.equivocations)
         pressing = change.revocations or change.withdrawals or change.equivocations

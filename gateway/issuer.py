@@ -92,6 +92,7 @@ class Issuer:
         entity_id: str,
         keys: KeyRing,
         pairwise_key: PairwiseKey,
+        former_keys: Sequence[PairwiseKey] = (),
         world: World,
         agreement: Callable[[], Agreement],
         credential_types: Sequence[str],
@@ -103,6 +104,7 @@ class Issuer:
             entity_id: its entity identifier, the ``iss`` of what it signs.
             keys: those of its purposes: for credentials and assertions, for status lists, for its configuration.
             pairwise_key: secret behind pairwise subjects.
+            former_keys: those before, as far as they were kept.
             world: clock and randomness.
             agreement: gives the recognition agreement in force.
             credential_types: what it issues.
@@ -116,6 +118,7 @@ class Issuer:
         self._entity_id = entity_id
         self._keys = keys
         self._pairwise_key = pairwise_key
+        self._former_keys = tuple(former_keys)
         self._world = world
         self._agreement = agreement
         self._types = frozenset(credential_types)
@@ -216,6 +219,18 @@ class Issuer:
     def _parameters(self) -> Mapping[str, Any]:
         """What the configuration says of this issuer beside its keys, whenever it is signed."""
         return {"credential_types": sorted(self._types), STATUS_LISTS: list(self._register().metadata())}
+
+    def subjects(self, local_subject: str, audience: str) -> Sequence[str]:
+        """Give the subjects by which a person is known in what was signed here.
+
+        Those by former keys are among them as long as these were kept.
+
+        Args:
+            local_subject: the person, by the identity authority's own name.
+            audience: of assertions to it; empty: of credentials.
+        """
+        sector = audience or _EVERYWHERE
+        return [key.subject(sector, local_subject) for key in (self._pairwise_key, *self._former_keys)]
 
     def _common(
         self, subject: Subject, sector: str, authentication: Authentication, agreement: Agreement

@@ -28,6 +28,7 @@ from gateway.core.memory import Revocation, RevocationReason
 from gateway.core.reasons import Unavailable
 from gateway.core.vouching import SUBORDINATE_LIFETIME
 from gateway.keystore import KeyRole, KeyStore
+from gateway.leading import ALONE, Leading
 from gateway.logs import get_logger
 from gateway.storage import KeyEvent, KeyStateStore, StorageError
 
@@ -50,6 +51,8 @@ _MARK_EVERY: Final = {KeyPurpose.CREDENTIAL: timedelta(days=1), KeyPurpose.STATU
 What a key drains longer for it costs nothing."""
 _MARK_STATEMENTS_EVERY: Final = timedelta(hours=1)
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
+_FOLLOWERS_SIGN: Final = frozenset({KeyPurpose.RECEIPT})
+"""A receipt says what this process has decided itself. All else is the province's one word."""
 _MAY_SIGN: Final = frozenset({KeyState.ACTIVE, KeyState.DRAINING})
 """A draining key finishes what was begun while it was active."""
 
@@ -83,8 +86,15 @@ class _RingSigner:
 class KeyRing:
     """The keys of all purposes. Thread-safe."""
 
-    def __init__(self, store: KeyStateStore, keystore: KeyStore, world: World) -> None:
+    def __init__(self, store: KeyStateStore, keystore: KeyStore, world: World, *, leading: Leading = ALONE) -> None:
         """Load what is written down, and take in keys that are not.
+
+        Args:
+            store: where their lives are written down.
+            keystore: where private keys are.
+            world: the time.
+            leading: whether this process leads. Who follows only reads, and signs nothing
+                but receipts of its own verdicts.
 
         Raises:
             KeyStoreError: a key that is published is not in the key store, or none of several can be told to be the
@@ -96,16 +106,38 @@ class KeyRing:
         self._lock = threading.Lock()
         self._listeners: list[Callable[[], object]] = []
         self._signers: dict[str, Signer] = {}
-        self._records: dict[KeyPurpose, tuple[KeyRecord, ...]] = dict.fromkeys(KeyPurpose, ())
-        for record in store.load_keys():
-            self._records[record.purpose] += (record,)
-        for purpose, role in ROLES.items():
+        self._leading = leading
+        self._records = self._load()
+        for role in ROLES.values():
             self._signers.update(keystore.keys(role))
+        if not leading.is_leader:
+            return
+        for purpose in ROLES:
             if not self._records[purpose]:
                 self._adopt_first(purpose)
             else:
                 self._adopt_orphans(purpose)
                 self._check_present(purpose)
+
+    def _load(self) -> dict[KeyPurpose, tuple[KeyRecord, ...]]:
+        records: dict[KeyPurpose, tuple[KeyRecord, ...]] = dict.fromkeys(KeyPurpose, ())
+        for record in self._store.load_keys():
+            records[record.purpose] += (record,)
+        return records
+
+    def follow(self) -> None:
+        """Take over what the leader has written down since.
+
+        Raises:
+            StorageError: it cannot be read.
+            KeyStoreError: a new key cannot be.
+        """
+        with self._lock:
+            self._records = self._load()
+            for purpose in _FOLLOWERS_SIGN:
+                record = key_schedule.active(self._records[purpose])
+                if record is not None and record.key.kid not in self._signers:
+                    self._signers.update(self._keystore.keys(ROLES[purpose]))
 
     def _adopt_first(self, purpose: KeyPurpose) -> None:
         role = ROLES[purpose]
@@ -152,7 +184,7 @@ class KeyRing:
             StorageError: it could not be written down; the next start takes the same key.
         """
         with self._lock:
-            if self._records[purpose]:
+            if self._records[purpose] or not self._leading.is_leader:
                 return  # one that is recorded and gone was missed by now
             signer = self._keystore.generate(ROLES[purpose])
             self._signers[signer.public.kid] = signer
@@ -188,13 +220,17 @@ class KeyRing:
         return self._signer(purpose, lambda: expires_at)
 
     def _signer(self, purpose: KeyPurpose, until: Callable[[], datetime]) -> Signer:
+        if purpose not in _FOLLOWERS_SIGN:
+            self._leading.require()
         record = key_schedule.active(self._records[purpose])
-        if record is None:
+        if record is None or record.key.kid not in self._signers:
             raise Unavailable(f"no {purpose} key may sign now: the last is revoked, the next not held by everybody yet")
         key = record.key
         raw = self._signers[key.kid]
 
         def sign(message: bytes) -> bytes:
+            if purpose not in _FOLLOWERS_SIGN:
+                self._leading.require()
             self._note_use(purpose, key.kid, until())
             return raw.sign(message)
 
@@ -257,7 +293,9 @@ class KeyRing:
         Raises:
             KeyStoreError: the key store cannot make one.
             StorageError: it could not be written down; the next attempt takes the same key.
+            Unavailable: another process leads.
         """
+        self._leading.require()
         with self._lock:
             orphans = self._orphans(purpose)
             if orphans:
@@ -280,7 +318,9 @@ class KeyRing:
         Raises:
             WrongState: what the transition raises; nothing was changed.
             StorageError: it could not be written; nothing was changed.
+            Unavailable: another process leads.
         """
+        self._leading.require()
         with self._lock:
             now = self._now()
             change = transition(self._records[purpose], now)

@@ -30,7 +30,9 @@ from gateway.clock import World
 from gateway.core import acknowledgement
 from gateway.core.acknowledgement import Acknowledgement
 from gateway.core.admission import Offer
-from gateway.core.charter import Charter, verify_pinned, verify_successor
+from gateway.core.changes import charter_entry
+from gateway.core.charter import Charter, parse_charter, verify_pinned, verify_successor
+from gateway.core.entries import seal
 from gateway.core.events import read_events
 from gateway.core.memory import Documents, Revocation
 from gateway.core.reasons import Indeterminate, Reason, Rejected, Unavailable
@@ -86,6 +88,7 @@ class Resolver:
         anchor: Anchor | None,
         status_store: StatusStore,
         on_own_revocations: Callable[[Revocations], object] = dict,
+        leads: bool = True,
     ) -> None:
         """Load what the store holds and build the first view from it.
 
@@ -101,9 +104,12 @@ class Resolver:
             on_own_revocations: told of all revocations of our keys that are held, by (entity, kid), whenever they have
                 changed and before anything more is signed. After a backup was put back, peers know some that it does
                 not. It may call ``publish_own``, and must not wait for anybody who does.
+            leads: whether this process publishes and acknowledges; else another one does, and this one takes over from
+                the store what that one has written.
         """
         self._world = world
         self._store = store
+        self._leads = leads
         self._own = tuple(own_entities)
         self._gateway = gateway
         self._anchor = anchor
@@ -183,6 +189,16 @@ class Resolver:
             return charter.document
         return self._store.load_charter(version)
 
+    def charters_from(self, pinned: Charter) -> Sequence[Charter]:
+        """Give the charters from one on to the one in force, as far as they are held."""
+        current = self._custody.held.charter
+        charters = [pinned] if pinned.version < current.version else []
+        for version in range(pinned.version + 1, current.version):
+            document = self._store.load_charter(version)
+            if document is not None:
+                charters.append(parse_charter(document).unverified)
+        return [*charters, current]
+
     def revocations(self) -> Revocations:
         """Give every revocation known, by (entity, kid)."""
         return self._custody.held.memory.revocations
@@ -243,6 +259,8 @@ class Resolver:
 
     def publish_own(self) -> None:
         """Sign what is ours anew where due, and take it in. To be called when anything of ours changed."""
+        if not self._leads:
+            return
         if self._custody.is_regressed:
             self._custody.absorb(Offer(), OWN)  # looks whether people have put it right
             if self._custody.is_regressed:
@@ -350,7 +368,7 @@ class Resolver:
 
     def acknowledge(self) -> None:
         """Have every peer told which trust is in force now. Never waits."""
-        if self._custody.is_regressed or self._is_clock_ahead():
+        if not self._leads or self._custody.is_regressed or self._is_clock_ahead():
             return
         claims = acknowledgement.make(self.view, self._gateway.entity_id, self._world.now())
         token = self._gateway.sign(acknowledgement.ACKNOWLEDGEMENT_TYPE, claims)
@@ -422,6 +440,9 @@ class Resolver:
         try:
             self._follow_store()
             self.publish_own()
+            if not self._leads:
+                self._custody.follow_store()
+                self.statuses.follow_store()
             self._custody.renew()
         except Exception as error:  # noqa: BLE001 - a thread that dies of one blip never publishes again
             _log.error("publication_failed", exc_info=error)
@@ -557,7 +578,7 @@ def _reached(seq: int, now: datetime) -> int:
     return seq if is_within_reach(seq, now) else 0
 
 
-def load_charter(store: TrustStore, document: str, pin: str) -> Charter:
+def load_charter(store: TrustStore, document: str, pin: str, now: datetime) -> Charter:
     """Establish the charter in force: the pinned one, then every successor the store holds.
 
     An expired charter is still the charter (its successor is checked against it); verification answers indeterminate
@@ -567,7 +588,7 @@ def load_charter(store: TrustStore, document: str, pin: str) -> Charter:
         Rejected: the document is not the pinned charter, or lacks its quorum.
     """
     charter = verify_pinned(document, pin)
-    store.save_charter(charter.version, charter.document)
+    store.save_charter(charter.version, charter.document, [seal(charter_entry(charter, "pinned", now))])
     for version, held in store.load_charters().items():
         if version > charter.version:
             try:

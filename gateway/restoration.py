@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Final
 
 from gateway.logs import get_logger
@@ -31,6 +32,7 @@ class Restoration:
         resolver: Resolver,
         peers: Sequence[str],
         *,
+        now: Callable[[], datetime],
         recover: Callable[[], object] = lambda: None,
     ) -> None:
         """Look whether the store was put back.
@@ -39,6 +41,7 @@ class Restoration:
             store: tells whether it was, and remembers when that is made good.
             resolver: hears from the peers; made at this start.
             peers: their provinces.
+            now: the time.
             recover: writes down, of what the others have told, what nobody else keeps for us; called before the store
                 is taken at its word again. Raises StorageError.
         """
@@ -46,6 +49,7 @@ class Restoration:
         self._resolver = resolver
         self._peers = frozenset(peers)
         self._recover = recover
+        self._now = now
         self._lock = threading.Lock()
         self._incomplete = store.is_restored
         if self._incomplete:
@@ -77,7 +81,7 @@ class Restoration:
             _log.error("restoration_not_completed", exc_info=error)
             return
         try:
-            self._store.settle_restored()
+            self._store.settle_restored(self._now())
         except StorageError as error:
             # What was learned is on disk. The next start asks once more, that is all.
             _log.error("restoration_not_noted", exc_info=error)

@@ -27,6 +27,7 @@ from gateway.clock import World
 from gateway.core.agreement import MAX_CREDENTIAL_LIFETIME
 from gateway.core.credential_status import graver
 from gateway.core.encoding import b64url_encode, new_name
+from gateway.core.entries import SealedEntry
 from gateway.core.reasons import Unavailable
 from gateway.core.status_list import BITS, MAX_LISTS, Status, StatusReference, list_uri
 from gateway.logs import get_logger
@@ -260,12 +261,15 @@ class Places:
 
     # -- changes -------------------------------------------------------------------------------------------------------
 
-    def change(self, changes: Sequence[tuple[OwnStatus, Status]], now: datetime) -> None:
+    def change(
+        self, changes: Sequence[tuple[OwnStatus, Status]], now: datetime, log: Sequence[SealedEntry] = ()
+    ) -> None:
         """Let credentials change, decoys among them, in one durable transaction.
 
         Args:
             changes: each place as it is, and what becomes of it.
             now: the time.
+            log: entries of the log to write with it.
 
         Raises:
             StorageError: nothing was changed.
@@ -274,7 +278,7 @@ class Places:
         for change in changes:
             batch.setdefault(change[0].uri, []).append(change)
         decoys = [decoy for uri, each in batch.items() for decoy in self._decoys(self._lists[uri], each)]
-        self._write([(replace(place, changed_at=now), status) for place, status in (*changes, *decoys)])
+        self._write([(replace(place, changed_at=now), status) for place, status in (*changes, *decoys)], log)
 
     def cover(self, uri: str, now: datetime) -> None:
         """Now and then let a decoy change alone.
@@ -314,7 +318,7 @@ class Places:
         self._write(changes)
         return len(changes)
 
-    def _write(self, changes: Sequence[tuple[OwnStatus, Status]]) -> None:
+    def _write(self, changes: Sequence[tuple[OwnStatus, Status]], log: Sequence[SealedEntry] = ()) -> None:
         if not changes:
             return
         new = {
@@ -322,7 +326,7 @@ class Places:
             for place, _ in changes
             if place.credential_id is None and not self._store.is_taken(place.uri, place.place)
         }
-        self._store.write([replace(place, status=int(status)) for place, status in changes])
+        self._store.write([replace(place, status=int(status)) for place, status in changes], log)
         for place, status in changes:
             self._lists[place.uri].set(place.place, status)
         for uri, _ in new:

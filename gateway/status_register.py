@@ -24,6 +24,7 @@ from typing import Final
 from gateway.clock import World
 from gateway.core.credential_status import MAX_TARGETS, Change, SubjectTarget, Target, judge
 from gateway.core.encoding import keyed_digest
+from gateway.core.entries import credential_entries, seal
 from gateway.core.jose import Signer, sign_compact
 from gateway.core.key_schedule import KeyPurpose
 from gateway.core.reasons import InvalidRequest, Unavailable
@@ -172,8 +173,13 @@ class StatusRegister:
         except StorageError as error:
             raise Unavailable("what is issued cannot be written down, so nothing is issued") from error
 
-    def set_status(self, targets: Sequence[Target], status: Status) -> Sequence[TargetResult]:
+    def set_status(self, targets: Sequence[Target], status: Status, system: str = "") -> Sequence[TargetResult]:
         """Set what became of credentials, and hand it out.
+
+        Args:
+            targets: which ones.
+            status: what became of them.
+            system: identity of the system that says so; empty: nobody's.
 
         Returns:
             One result for each target.
@@ -187,7 +193,7 @@ class StatusRegister:
             raise InvalidRequest("targets", f"must be at most {MAX_TARGETS}")
         try:
             with self._lock:
-                results, changed = self._set(targets, status, self._world.now())
+                results, changed = self._set(targets, status, self._world.now(), system)
                 mine = self._changes
         except StorageError as error:
             raise Unavailable("the change cannot be written down; nothing was changed") from error
@@ -196,7 +202,9 @@ class StatusRegister:
         self._publish(mine)
         return results
 
-    def _set(self, targets: Sequence[Target], status: Status, now: datetime) -> tuple[Sequence[TargetResult], int]:
+    def _set(
+        self, targets: Sequence[Target], status: Status, now: datetime, system: str
+    ) -> tuple[Sequence[TargetResult], int]:
         changes: dict[str, tuple[OwnStatus, Status]] = {}
         results = []
         for target in targets:
@@ -220,7 +228,8 @@ class StatusRegister:
                 )
             )
         if changes:
-            self._places.change(list(changes.values()), now)
+            log = [seal(entry) for entry in credential_entries(sorted(changes), status.name, at=now, system=system)]
+            self._places.change(list(changes.values()), now, log)
             self._changes += 1
         return results, len(changes)
 

@@ -170,6 +170,14 @@ class Statuses:
         self._on_change()
         return Outcome.TAKEN
 
+    def follow_store(self) -> None:
+        """Take over the lists that another process of this gateway has written. Raises StorageError."""
+        for held in self._store.load_status_lists():
+            if self.wants(held.uri, held.seq):
+                token = self._store.load_status_list(held.uri)
+                if token is not None:
+                    self.absorb(held.uri, token, "store")
+
     def renew(self) -> None:
         """Look at all lists again: to be called when the view or the time has changed.
 

@@ -81,6 +81,8 @@ class VerifyRequest:
     request_id: str
     consent_id: str
     predicates: tuple[Predicate, ...]
+    terminal: str
+    want_receipt: bool
 
 
 def matter_code(text: str) -> str:
@@ -118,6 +120,7 @@ def verify_request(message: verification_pb2.VerifyCredentialRequest) -> VerifyR
     if _NONCE.fullmatch(message.nonce) is None:
         raise InvalidRequest("nonce", "must be a nonce as CreateChallenge gave it, or absent")
     request_id(message.request_id)
+    request_id(message.terminal, "terminal")
     return VerifyRequest(
         matter=matter_code(message.matter),
         presentation=message.presentation,
@@ -125,6 +128,8 @@ def verify_request(message: verification_pb2.VerifyCredentialRequest) -> VerifyR
         request_id=message.request_id,
         consent_id=reference("consent_id", message.consent_id) if message.consent_id else "",
         predicates=_predicates(message.predicates),
+        terminal=message.terminal,
+        want_receipt=message.want_receipt,
     )
 
 
@@ -171,15 +176,15 @@ def _predicate(field: str, message: verification_pb2.Predicate) -> Predicate:
             raise InvalidRequest(field, "must ask something")
 
 
-def request_id(text: str) -> str:
-    """Check the form of the name a caller gives to a request; it may be empty."""
+def request_id(text: str, field: str = "request_id") -> str:
+    """Check the form of the name a caller gives to a request, or of its place; it may be empty."""
     if _REQUEST_ID.fullmatch(text) is None:
-        raise InvalidRequest("request_id", "must be at most 64 characters of A-Z a-z 0-9 . _ -")
+        raise InvalidRequest(field, "must be at most 64 characters of A-Z a-z 0-9 . _ -")
     joined = _WITHIN_NUMBER.sub("", text)
     # Both: joining may also glue another number to it.
     if any(map(_is_id_number, [*_ID_NUMBER.findall(text), *_ID_NUMBER.findall(joined)])):
         # It goes into the audit log as it is.
-        raise InvalidRequest("request_id", "must not hold the ID number of a person")
+        raise InvalidRequest(field, "must not hold the ID number of a person")
     return text
 
 
@@ -194,6 +199,21 @@ def _is_id_number(text: str) -> bool:
 def reason_number(reason: Reason) -> reason_pb2.Reason.ValueType:
     """Give the number a reason has on the wire."""
     return _REASON_NUMBERS[reason]
+
+
+def reason_name(field: str, number: reason_pb2.Reason.ValueType) -> str:
+    """Read a reason asked for."""
+    for reason, known in _REASON_NUMBERS.items():
+        if known == number:
+            return reason.value
+    raise InvalidRequest(field, "is no reason")
+
+
+def local_subject(text: str) -> str:
+    """Check the form of the name that an identity authority has for a person."""
+    if not 1 <= len(text) <= _MAX_LOCAL_SUBJECT:
+        raise InvalidRequest("local_subject", f"must be 1 to {_MAX_LOCAL_SUBJECT} characters")
+    return text
 
 
 def next_step_number(step: NextStep) -> verification_pb2.NextStep.ValueType:

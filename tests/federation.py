@@ -7,7 +7,7 @@ the clock, which the test sets. A peer can be taken down, and can be made to han
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,18 +16,22 @@ from typing import Any, Self
 
 from gateway.anchor import Anchor
 from gateway.clock import World, system_world
-from gateway.config import RelyingService
+from gateway.config import RelyingService, Retention
 from gateway.core import key_schedule
 from gateway.core.charter import GATEWAY_TYPE, add_signature, draft, parse_charter, unsigned, verify_pinned
 from gateway.core.claims import Authentication
 from gateway.core.encoding import b64url_decode, parse_json_object, write_json
+from gateway.core.entries import Kind as EntryKind
+from gateway.core.entries import Verification, read, read_verification
 from gateway.core.identifiers import Province
 from gateway.core.jose import Algorithm, Signer, SoftwareKey, generate_key
-from gateway.core.key_schedule import Change, KeyPurpose, KeyState, Records
+from gateway.core.key_schedule import Change, KeyPurpose, KeyState
+from gateway.core.key_schedule import Records as KeyRecords
 from gateway.core.memory import Revocation, RevocationReason
 from gateway.core.pairwise import PairwiseKey
 from gateway.core.predicates import Predicate
-from gateway.core.reasons import Rejected
+from gateway.core.reasons import NotHeld, Rejected
+from gateway.core.references import References
 from gateway.core.sd_jwt import Path as ClaimPath
 from gateway.core.sd_jwt import present
 from gateway.core.vouching import Approval
@@ -45,12 +49,15 @@ from gateway.lab.charter import (
 )
 from gateway.ledger import Ledger
 from gateway.member import member_entity
-from gateway.peers import PeerError, TrustOffer
+from gateway.peers import Disclosures, Head, PeerError, TrustOffer
+from gateway.records import Records
 from gateway.resolver import Resolver, load_charter
 from gateway.restoration import Restoration
 from gateway.status_register import StatusRegister
 from gateway.statuses import Statuses
+from gateway.storage import EntryQuery
 from gateway.storage.sqlite import SqliteStore
+from gateway.storage.sqlite_log import SqliteLog
 from gateway.storage.sqlite_register import SqliteRegister
 from gateway.storage.sqlite_statuses import SqliteStatuses
 from gateway.tls import Caller
@@ -96,6 +103,9 @@ class MemoryKeyStore:
         self._keys.setdefault(role, {})[key.public.kid] = key
         return key
 
+    def versions(self, name: SecretName) -> Collection[int]:
+        return {1}
+
     def secret(self, name: SecretName, version: int = 1) -> bytes:
         return f"{name} {version}".encode().ljust(32)
 
@@ -136,6 +146,8 @@ class MemoryPeer:
 
     province: Province
     node: Callable[[], Node]
+    asked_by: str = ""
+    """The gateway whose neighbour it is."""
     down: bool = False
     deaf: bool = False
     """Streams are cut; single calls go through."""
@@ -147,6 +159,10 @@ class MemoryPeer:
     """Statements handed out beside the true ones."""
     charters: dict[int, str] = field(default_factory=dict)
     """Charters handed out beside the true ones."""
+    heads: list[Head] = field(default_factory=list)
+    """Heads of the log shown instead of the true ones."""
+    cosigned: list[str] = field(default_factory=list)
+    """Cosignatures it was given."""
     asked: int = 0
     promised: dict[str, int] = field(default_factory=dict)
     """Numbers of status lists told instead of the true ones."""
@@ -189,6 +205,39 @@ class MemoryPeer:
         if self.deaf:
             raise PeerError("UNIMPLEMENTED", reachable=True)
         return MemoryStream(self)
+
+    def head(self, seen_log: str, seen_size: int) -> Head:
+        self._reach()
+        if self.heads:
+            return self.heads[0]
+        node = self.node()
+        seen = node.records.witness.seen_of(self.asked_by)
+        held = node.records.notary.checkpoint()
+        if held is None:
+            return Head(checkpoint="", witnessed=seen[-1].token if seen else "")
+        proof: tuple[bytes, ...] = ()
+        if seen_size and seen_log == held.log_id and seen_size <= held.size:
+            proof = node.records.notary.consistency(held.log_id, seen_size, held.size)
+        return Head(checkpoint=held.token, consistency=proof, witnessed=seen[-1].token if seen else "")
+
+    def cosign(self, token: str) -> None:
+        self._reach()
+        self.cosigned.append(token)
+        self.node().records.notary.take_cosignature(token)
+
+    def evidence(self, verification_id: str) -> str:
+        self._reach()
+        try:
+            return self.node().records.receipts.evidence(verification_id).document.decode()
+        except NotHeld as error:
+            raise PeerError("NOT_FOUND", reachable=True) from error
+
+    def disclosures(
+        self, issuer: str, subjects: Sequence[str], since: datetime | None, until: datetime | None
+    ) -> Disclosures:
+        self._reach()
+        caller = Caller(identity=self.asked_by, certificate_sha256="A" * 43)
+        return self.node().records.disclosures.of_subjects(caller, issuer, subjects, since, until)
 
     def acknowledge(self, token: str) -> None:
         self._reach()
@@ -247,6 +296,8 @@ class Node:
     anchor: Anchor
     resolver: Resolver
     ledger: Ledger
+    log: SqliteLog
+    records: Records
     verifier: Verifier
     peers: Mapping[Province, MemoryPeer]
     service: RelyingService
@@ -255,6 +306,11 @@ class Node:
     def caller(self) -> Caller:
         return Caller(identity=self.service.identity, certificate_sha256="A" * 43)
 
+    def decisions(self) -> list[Verification]:
+        """What is on record of decisions, oldest first."""
+        stored = self.log.list_entries(EntryQuery(kinds=(EntryKind.VERIFICATION.value,)), 10_000)
+        return [read_verification(read(each.raw)) for each in stored]
+
     @property
     def statuses(self) -> Statuses:
         return self.resolver.statuses
@@ -262,6 +318,7 @@ class Node:
     def close(self) -> None:
         self.resolver.stop()
         self.ledger.close()
+        self.log.close()
         self.register_store.close()
         self.status_store.close()
         self.store.close()
@@ -310,6 +367,7 @@ class Federation:
         approve: Approval = Approval.AUTO,
     ) -> None:
         self.approve = approve
+        self.retention = Retention()
         self.clock = Clock()
         self.world = World(now=lambda: self.clock.now, random_bytes=system_world().random_bytes)
         self.directory = directory
@@ -350,7 +408,11 @@ class Federation:
         store = SqliteStore(self.directory / f"{province.code}.sqlite")
         status_store = SqliteStatuses(self.directory / f"{province.code}.sqlite", store)
         peers = {
-            other: MemoryPeer(province=other, node=lambda other=other: self.nodes[other])  # type: ignore[misc]
+            other: MemoryPeer(
+                province=other,
+                node=lambda other=other: self.nodes[other],  # type: ignore[misc]
+                asked_by=ids.gateway,
+            )
             for other in Province
             if other is not province
         }
@@ -389,7 +451,7 @@ class Federation:
         resolver = Resolver(
             world=self.world,
             store=store,
-            charter=load_charter(store, self.document, self.charter.sha256),
+            charter=load_charter(store, self.document, self.charter.sha256, self.clock.now),
             peers=list(peers.values()),
             own_entities=[issuer.entity, gateway],
             gateway=gateway,
@@ -410,13 +472,31 @@ class Federation:
             may_sign=lambda: resolver.is_ready and restoration.is_whole and not resolver.is_clock_regressed,
             restored=store.is_restored,
         )
-        restoration = Restoration(store, resolver, list(peers), recover=register.recover)
-        ledger = Ledger(store, self.world, lambda: resolver.view.clock_floor)
+        restoration = Restoration(store, resolver, list(peers), now=self.world.now, recover=register.recover)
+        log = SqliteLog(self.directory / f"{province.code}.sqlite")
+        ledger = Ledger(log, self.world, lambda: resolver.view.clock_floor)
         service = RelyingService(
             identity=f"{ids.gateway}/services/counter",
             name="counter",
             sector="household",
             matters=self.matters,
+        )
+        references = References(b"r" * 32)
+        records = Records(
+            province=province.code,
+            gateway=ids.gateway,
+            issuer=ids.issuer,
+            log=log,
+            keys=ring,
+            resolver=resolver,
+            is_whole=lambda: restoration.is_whole,
+            pinned=self.charter,
+            peers=list(peers.values()),
+            services={service.identity: service},
+            references=references,
+            subjects=issuer.subjects,
+            retention=self.retention,
+            world=self.world,
         )
         verifier = Verifier(
             gateway_id=ids.gateway,
@@ -426,9 +506,10 @@ class Federation:
             lists=lambda: resolver.statuses.current,
             consents=store,
             ledger=ledger,
+            receipts=records.receipts,
             world=self.world,
             nonce_key=b"n" * 32,
-            reference_key=b"r" * 32,
+            references=references,
             pairwise_key=self.pairwise[province, "pairwise"],
         )
         return Node(
@@ -445,6 +526,8 @@ class Federation:
             anchor=anchor,
             resolver=resolver,
             ledger=ledger,
+            log=log,
+            records=records,
             verifier=verifier,
             peers=peers,
             service=service,
@@ -470,6 +553,14 @@ class Federation:
         if any(node.statuses.heads != nodes[0].statuses.heads for node in nodes):
             for node in nodes:
                 node.resolver.refresh()
+
+    def witness(self) -> None:
+        """Let every province sign the head of its log, and cosign what the others show it."""
+        for node in self.nodes.values():
+            node.records.notary.tick()
+        for node in self.nodes.values():
+            for peer in node.peers.values():
+                node.records.witness.look(peer)
 
     def restart(self, province: Province) -> Node:
         """Stop a province and start it again from its file."""
@@ -611,5 +702,5 @@ def _take_revocations(ring: KeyRing, ids: EntityIds, known: Mapping[tuple[str, s
                 ring.change(purpose, partial(_revoke, kid, revocation), Author())
 
 
-def _revoke(kid: str, revocation: Revocation, records: Records, now: datetime) -> Change:
+def _revoke(kid: str, revocation: Revocation, records: KeyRecords, now: datetime) -> Change:
     return key_schedule.revoke(records, kid, revocation, now)

@@ -26,6 +26,7 @@ from gateway.config import (
     PairwiseOptions,
     Peer,
     Pkcs11,
+    PostgresUrl,
     Refresh,
     RelyingService,
     Role,
@@ -262,6 +263,19 @@ MISTAKES = {
     "province not text": ('"ah"', "34", "province"),
     "province missing": ('province = "ah"\n', "", "province"),
     "database empty": ('"data/gateway.sqlite"', '""', "database"),
+    "database with a password": ('"data/gateway.sqlite"', '"postgresql://mrg:hunter2@db/gateway"', "database"),
+    "database without a name": ('"data/gateway.sqlite"', '"postgresql://mrg@db/"', "database"),
+    "database with another parameter": (
+        '"data/gateway.sqlite"',
+        '"postgresql://mrg@db/g?password=hunter2"',
+        "database",
+    ),
+    "database with an option of its own": (
+        '"data/gateway.sqlite"',
+        '"postgresql://mrg@db/g?options=-cfsync%3Doff"',
+        "database",
+    ),
+    "database that is no URL": ('"data/gateway.sqlite"', '"postgresql:"', "database"),
     "keys not a path": ('"keys"', "false", "keys"),
     "unknown key at the top": ('keys = "keys"', 'keys = "keys"\nkey = "x"', "key"),
     "unknown key that needs quotes": ('keys = "keys"', 'keys = "keys"\n"a b" = 1', '"a b"'),
@@ -541,6 +555,30 @@ def test_paths_are_written_relative_to_the_file_so_that_a_folder_can_move(folder
 
     assert str(folder) not in render_config(config)
     assert 'database = "/var/lib/gateway.sqlite"' in render_config(elsewhere)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://mrg@db.ah.example/gateway",
+        "postgres://mrg@one,two:5433/gateway?sslmode=verify-full&target_session_attrs=read-write",
+        "postgresql:///gateway?host=/run/postgresql&passfile=/etc/mrg/pgpass",
+    ],
+)
+def test_a_database_may_be_one_of_a_server(folder: Path, url: str) -> None:
+    config = replace(expected(folder), database=PostgresUrl(url))
+    config.file.write_text(render_config(config), "utf-8")
+    assert load_config(config.file).database == PostgresUrl(url)
+
+
+@pytest.mark.parametrize("url", ["postgresql://mrg:hunter2@db/gateway", "postgresql://mrg@db/g?password=hunter2"])
+def test_a_password_in_the_wrong_place_is_not_shown(folder: Path, url: str) -> None:
+    config = expected(folder)
+    config.file.write_text(render_config(config).replace('"data/gateway.sqlite"', f'"{url}"'), "utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(config.file)
+    assert caught.value.key == "database"
+    assert "hunter2" not in str(caught.value)
 
 
 # -- the key store ----------------------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ def test_many_people_at_once_while_trust_is_refreshed_are_each_accepted_once(
     reasons = {answer.verdict.reason for answer in refused if not isinstance(answer.verdict, Acceptance)}
     assert not any(isinstance(answer.verdict, Acceptance) for answer in refused)
     assert reasons <= {Reason.KEY_UNKNOWN, Reason.TRUST_STALE}
-    assert len(list(federation[AH].store.audit_entries())) == len(answers) + len(refused)
+    assert len(federation[AH].decisions()) == len(answers) + len(refused)
 
 
 def test_a_rejected_presentation_does_not_spend_the_nonce(federation: Federation) -> None:
@@ -179,7 +179,7 @@ def test_a_lapsed_replay_key_is_forgotten_when_the_anchors_clocks_say_so_too(fed
     federation.verify(*federation.present(federation.issue()))
     node = federation[AH]
     node.ledger.close()  # what it does after an answer is done
-    assert len(node.store._ledger.execute("SELECT 1 FROM replays").fetchall()) == 1
+    assert len(node.log._ledger.execute("SELECT 1 FROM replays").fetchall()) == 1
 
 
 def test_a_replay_is_refused_after_a_restart(federation: Federation) -> None:
@@ -455,7 +455,7 @@ def test_a_followed_charter_survives_a_restart(federation: Federation) -> None:
 def test_every_decision_is_recorded_once_with_its_reason(federation: Federation) -> None:
     presentation, nonce = federation.present(federation.issue())
     answers = [federation.verify(presentation, nonce), federation.verify(presentation, nonce)]
-    entries = list(federation[AH].store.audit_entries())
+    entries = federation[AH].decisions()
     assert [entry.verification_id for entry in entries] == [answer.verification_id for answer in answers]
     assert [(entry.verdict, entry.reason) for entry in entries] == [("accepted", ""), ("rejected", "REPLAYED")]
     assert entries[0].issuer == entity_ids(SH).issuer
@@ -469,7 +469,7 @@ def test_what_cannot_be_recorded_is_not_answered(federation: Federation, monkeyp
         raise StorageError("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(federation[AH].store, "commit", full)
+        patched.setattr(federation[AH].log, "commit", full)
         with pytest.raises(Unavailable):
             federation.verify(presentation, nonce)
     accepted(federation.verify(presentation, nonce))

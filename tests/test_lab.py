@@ -154,6 +154,7 @@ def test_every_cheat_is_turned_away_for_its_own_reason(demo: Played) -> None:
         "revoked": "CREDENTIAL_REVOKED",
         "suspended": "CREDENTIAL_SUSPENDED",
         "residence-moved": "ATTRIBUTES_STALE",
+        "evidence-of-another-verdict": "LOG_ENTRY_INVALID",
     }
     (refused,) = (step for step in demo.steps if step["verdict"] == "not_permitted")
     assert refused["step"] == "matter-not-registered"
@@ -229,7 +230,7 @@ def up(demo: Played, folder: Path) -> Iterator[Up]:
 
 
 def test_a_lab_can_be_started_again(up: Up) -> None:
-    assert "56 steps, 56 as expected.\n" in up.said
+    assert "59 steps, 59 as expected.\n" in up.said
     assert len(processes(up.folder)) == 4
 
 

@@ -82,7 +82,7 @@ def court(federation: Federation) -> Federation:
     return federation
 
 
-@pytest.mark.parametrize("show", [by_credential, by_assertion])
+@pytest.mark.parametrize("show", [by_credential, pytest.param(by_assertion, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "places",
     [[AT_THE_ISSUER], [AT_THE_GATEWAY], [AT_THE_ISSUER, AT_THE_GATEWAY]],

@@ -58,7 +58,7 @@ def answers(province: Province, **changes: Any) -> Answers:
     )
 
 
-CLIENTS = ("counter", "identity", "admin-1", "admin-2")
+CLIENTS = ("counter", "identity", "admin-1", "admin-2", "auditor-1")
 
 
 class Delta:

@@ -22,11 +22,13 @@ from gateway.cli.console import ExitCode
 from gateway.config import (
     MAX_CONCURRENT_CALLS,
     MAX_REFRESH_SECONDS,
+    MAX_RETENTION_DAYS,
     MAX_ROTATION_DAYS,
     MAX_THREADS,
     Administrator,
     AdminListener,
     AnchorEnrolment,
+    Auditor,
     CharterPin,
     Config,
     ConfigError,
@@ -41,6 +43,7 @@ from gateway.config import (
     Pkcs11,
     Refresh,
     RelyingService,
+    Retention,
     Role,
     SecretSource,
     TlsFiles,
@@ -78,7 +81,14 @@ DEPLOY, DEPLOY_ZH = ROOT / "docs" / "deploy.md", ROOT / "docs" / "deploy.zh-CN.m
 KEYS, KEYS_ZH = ROOT / "docs" / "keys.md", ROOT / "docs" / "keys.zh-CN.md"
 VERDICTS, VERDICTS_ZH = ROOT / "docs" / "verdicts.md", ROOT / "docs" / "verdicts.zh-CN.md"
 READMES = {Language.EN: README, Language.ZH: README_ZH}
-PAIRS = ((README, README_ZH), (DEPLOY, DEPLOY_ZH), (KEYS, KEYS_ZH), (VERDICTS, VERDICTS_ZH))
+EVIDENCE, EVIDENCE_ZH = ROOT / "docs" / "evidence.md", ROOT / "docs" / "evidence.zh-CN.md"
+PAIRS = (
+    (README, README_ZH),
+    (DEPLOY, DEPLOY_ZH),
+    (KEYS, KEYS_ZH),
+    (VERDICTS, VERDICTS_ZH),
+    (EVIDENCE, EVIDENCE_ZH),
+)
 DOCUMENTS = tuple(document for pair in PAIRS for document in pair)
 MAX_LINE = 120
 
@@ -462,6 +472,7 @@ def whole(tmp_path: Path) -> str:
                     identity="https://gateway.ah.mrg.example/administrators/admin-1", roles=frozenset({Role.KEYS})
                 ),
             ),
+            auditors=(Auditor(identity="https://gateway.ah.mrg.example/auditors/auditor-1"),),
             anchor_enrolments=(AnchorEnrolment(entity_id="https://issuer.sh.mrg.example", federation_key=digest),),
             key_store=KeyStoreOptions(
                 passphrase=SecretSource(file=tmp_path / "passphrase"),
@@ -469,6 +480,7 @@ def whole(tmp_path: Path) -> str:
             ),
             pairwise=PairwiseOptions(version=2, mapped_until=datetime(2027, 3, 1, tzinfo=UTC)),
             pairwise_issuer=PairwiseOptions(version=2, mapped_until=datetime(2027, 3, 1, tzinfo=UTC)),
+            retention=Retention(security_days=185, disclosure_days=1_097),
             refresh=Refresh(interval_seconds=61),
             limits=Limits(threads=33, max_concurrent_calls=65),
         )
@@ -482,6 +494,8 @@ def test_bounds_of_the_configuration_are_the_documented_ones(path: Path) -> None
         "rotation.credential_days": MAX_ROTATION_DAYS,
         "rotation.status_days": MAX_ROTATION_DAYS,
         "rotation.federation_days": MAX_ROTATION_DAYS,
+        "retention.security_days": MAX_RETENTION_DAYS,
+        "retention.disclosure_days": MAX_RETENTION_DAYS,
         "refresh.interval_seconds": MAX_REFRESH_SECONDS,
         "limits.threads": MAX_THREADS,
         "limits.max_concurrent_calls": MAX_CONCURRENT_CALLS,

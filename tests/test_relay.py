@@ -196,7 +196,7 @@ def test_one_anchor_alone_withdraws_one_vote_and_two_of_four_the_issuer(federati
     for count, province in enumerate((JS, ZJ), start=1):
         node = federation[province]
         charter, now = node.resolver.view.charter, federation.clock.now
-        node.anchor.revoke(charter, entity_ids(SH).issuer, reason="test", now=now)
+        node.anchor.revoke(charter, entity_ids(SH).issuer, reason="test", now=now, administrator="")
         node.resolver.publish_own()
         federation[AH].resolver.refresh()
         answer = federation.verify(*federation.present(wallet))
@@ -210,7 +210,9 @@ def test_a_suspension_ends_by_itself_and_with_the_keys_of_that_day(federation: F
     node, shanghai = federation[JS], entity_ids(SH)
     until = federation.clock.now + timedelta(minutes=30)
     charter = node.resolver.view.charter
-    node.anchor.suspend(charter, shanghai.issuer, until=until, reason="test", now=federation.clock.now)
+    node.anchor.suspend(
+        charter, shanghai.issuer, until=until, reason="test", now=federation.clock.now, administrator=""
+    )
     node.resolver.publish_own()
     federation[AH].resolver.refresh()
     assert node.ids.anchor not in anchors_of(federation, sole_kid(federation, SH))
@@ -236,8 +238,16 @@ def test_keys_wait_for_a_person_where_the_anchors_approve_by_hand(tmp_path: Path
             for province, pending in changes.items():
                 node = federation[province]
                 for _, change in pending:
-                    node.anchor.approve(node.resolver.view.charter, change.change_id, validate_only=True)
-                    node.anchor.approve(node.resolver.view.charter, change.change_id)
+                    node.anchor.approve(
+                        node.resolver.view.charter,
+                        change.change_id,
+                        now=federation.clock.now,
+                        administrator="",
+                        validate_only=True,
+                    )
+                    node.anchor.approve(
+                        node.resolver.view.charter, change.change_id, now=federation.clock.now, administrator=""
+                    )
             federation.settle()
             federation.settle()
             accepted(federation.verify(*federation.present(federation.issue(SH))))
@@ -351,7 +361,9 @@ def restored(federation: Federation) -> Federation:
     federation.activate(AH, federation.new_key(AH))
     federation.revoke(AH, sole_kid(federation, AH))
     node = federation[AH]
-    node.anchor.revoke(node.resolver.view.charter, entity_ids(ZJ).gateway, reason="test", now=federation.clock.now)
+    node.anchor.revoke(
+        node.resolver.view.charter, entity_ids(ZJ).gateway, reason="test", now=federation.clock.now, administrator=""
+    )
     federation.settle()
     federation[AH].close()
     for path in federation.directory.glob("ah.sqlite*"):
@@ -749,7 +761,9 @@ def enrol_everywhere(federation: Federation, thumbprint: str, *provinces: Provin
         node = federation[province]
         assert node.anchor is not None
         issuer = entity_ids(SH).issuer
-        node.anchor.enrol(federation.charter, issuer, thumbprint, replace_keys=True, now=federation.clock.now)
+        node.anchor.enrol(
+            federation.charter, issuer, thumbprint, replace_keys=True, now=federation.clock.now, administrator=""
+        )
         node.resolver.publish_own()
 
 
@@ -849,7 +863,7 @@ def test_lifting_the_suspension_of_a_silent_member_keeps_the_anchors_word_on_all
     anchor, silent = federation[AH].anchor, entity_ids(ZJ).issuer
     assert anchor is not None
     now = federation.clock.now
-    anchor.suspend(federation.charter, silent, until=now + 72 * HOUR, reason="looked into", now=now)
+    anchor.suspend(federation.charter, silent, until=now + 72 * HOUR, reason="looked into", now=now, administrator="")
     federation[AH].resolver.publish_own()
     federation.clock.advance(MINUTE)
     federation.new_key(ZJ)  # it is still listened to
@@ -860,7 +874,7 @@ def test_lifting_the_suspension_of_a_silent_member_keeps_the_anchors_word_on_all
         for _ in range(2):
             federation.settle(*others)
 
-    anchor.resume(federation.charter, silent, now=federation.clock.now)
+    anchor.resume(federation.charter, silent, now=federation.clock.now, administrator="")
     for _ in range(4):
         federation.clock.advance(4 * MINUTE)
         federation.settle(*others)

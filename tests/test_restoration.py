@@ -30,10 +30,10 @@ from gateway.core.vouching import MemberRecord
 from gateway.lab.folder import prepare_lab
 from gateway.server.listener import FEDERATION_SERVICE, VERIFICATION_SERVICE
 from gateway.storage import HeldStatusList
-from gateway.storage.sqlite import SqliteStore
-from gateway.storage.sqlite_statuses import SqliteStatuses
+from gateway.storage.stores import Stores
 from gateway.verifier import Acceptance, Answer, Rejection, Undecided
 from tests.federation import AH, JS, SH, ZJ, Federation, Wallet
+from tests.stores import Place
 
 NOW = datetime(2026, 11, 23, 1, 0, 0, tzinfo=UTC)
 MEMBER = "https://issuer.sh.example"
@@ -42,21 +42,132 @@ CHANGE = TrustMemory(clock_floor=NOW)
 # -- the store --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """A database in which something happened."""
-    path = tmp_path / "gateway.sqlite"
-    write(path, CHANGE)
-    return path
-
-
-def write(path: Path, *changes: TrustMemory) -> bool:
+def write(place: Place, *changes: TrustMemory) -> bool:
     """Open a store, write, and say whether it says that it was put back."""
-    store = SqliteStore(path)
+    stores = place.open()
     for change in changes:
-        store.save_memory(change)
-    store.close()
-    return store.is_restored
+        stores.trust.save_memory(change)
+    is_restored = stores.lineage.is_restored
+    place.close()
+    return is_restored
+
+
+@pytest.fixture
+def used(place: Place) -> Place:
+    """A database in which something happened."""
+    write(place, CHANGE)
+    return place
+
+
+def test_an_intact_database_is_taken_at_its_word(used: Place) -> None:
+    assert not write(used, CHANGE)
+    assert not write(used)
+
+
+def test_a_database_from_before_there_were_marks_is_intact(place: Place) -> None:
+    write(place)
+    place.mark.unlink()
+    assert not write(place)
+
+
+def key_change(stores: Stores) -> None:
+    key = KeyRecord(key=generate_key().public, purpose=KeyPurpose.CREDENTIAL, state=KeyState.STAGED, staged_at=NOW)
+    stores.keys.save_keys([key], [])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda stores: stores.trust.save_memory(CHANGE),
+        key_change,
+        lambda stores: stores.trust.save_charter(2, "two"),
+        lambda stores: stores.anchor.save_anchor({MEMBER: MemberRecord(federation_keys=frozenset({"f"}))}, {}),
+        lambda stores: stores.register.close_list("uri"),
+        lambda stores: stores.consents.withdraw_consent("c", "service", NOW),
+        lambda stores: stores.statuses.save_status_list(
+            HeldStatusList(uri=f"{MEMBER}/status/one", issuer=MEMBER, seq=2, issued_at=NOW), "token"
+        ),
+    ],
+    ids=["memory", "keys", "charter", "anchor", "register", "consent", "status list"],
+)
+def test_a_backup_from_before_one_change_is_found_out(used: Place, change: Callable[[Stores], object]) -> None:
+    backup = used.back_up()
+    change(used.open())
+    used.put_back(backup)
+    assert write(used)
+
+
+def test_a_backup_put_where_there_is_no_mark_is_found_out(used: Place) -> None:
+    backup = used.back_up()
+    used.put_back(backup)
+    used.mark.unlink()
+    assert write(used)
+
+
+def test_a_backup_that_goes_on_past_the_mark_stays_a_backup_until_it_is_made_good(used: Place) -> None:
+    backup = used.back_up()
+    write(used, CHANGE, CHANGE)
+    used.put_back(backup)
+    assert write(used, *[CHANGE] * 5)
+    assert write(used)
+    stores = used.open()
+    stores.lineage.settle_restored(NOW)
+    assert not stores.lineage.is_restored
+    used.close()
+    assert not write(used)
+
+
+def test_a_backup_made_good_is_ahead_of_the_one_that_was_lost(used: Place) -> None:
+    backup = used.back_up()
+    write(used, *[CHANGE] * 5)
+    lost = used.back_up()
+    used.put_back(backup)
+    used.open().lineage.settle_restored(NOW)
+    used.put_back(lost)
+    assert write(used)
+
+
+def test_a_backup_made_good_begins_another_log(used: Place) -> None:
+    backup = used.back_up()
+    write(used, CHANGE)
+    used.put_back(backup)
+    stores = used.open()
+    (old,) = stores.log.logs()
+    stores.lineage.settle_restored(NOW)
+    assert [log.log_id == old.log_id for log in stores.log.logs()] == [True, False]
+
+
+def test_a_mark_that_cannot_be_written_loses_nothing(used: Place) -> None:
+    used.mark.with_name(f"{used.mark.name}.new").mkdir()
+    assert not write(used, replace(CHANGE, clock_floor=NOW + timedelta(days=1)))
+    stores = used.open()
+    assert stores.trust.load_memory().clock_floor == NOW + timedelta(days=1)
+    assert not stores.lineage.is_restored
+
+
+def test_a_backup_forgets_the_consents_of_which_it_cannot_know_the_withdrawal(used: Place) -> None:
+    used.open().consents.save_consent(
+        Consent(
+            consent_id="c",
+            service="service",
+            matter="HK-QY",
+            claims=frozenset({"name"}),
+            recorded_at=NOW,
+            expires_at=NOW + timedelta(days=1),
+        )
+    )
+    backup = used.back_up()
+    stores = used.open()
+    stores.trust.save_memory(CHANGE)
+    assert stores.consents.withdraw_consent("c", "service", NOW) == NOW
+    used.put_back(backup)
+    stores = used.open()
+    assert stores.lineage.is_restored
+    stores.lineage.settle_restored(NOW)
+    assert stores.consents.load_consent("c") is None
+
+
+# -- what is decided --------------------------------------------------------------------------------------------------
 
 
 def back_up(path: Path) -> Path:
@@ -72,95 +183,6 @@ def put_back(backup: Path, path: Path) -> None:
     for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
         path.with_name(name).unlink(missing_ok=True)
     shutil.copy(backup, path)
-
-
-def test_an_intact_database_is_taken_at_its_word(file: Path) -> None:
-    assert not write(file, CHANGE)
-    assert not write(file)
-
-
-def test_a_database_from_before_there_were_marks_is_intact(tmp_path: Path) -> None:
-    path = tmp_path / "gateway.sqlite"
-    write(path)
-    path.with_name("gateway.sqlite.mark").unlink()
-    assert not write(path)
-
-
-def key_change(store: SqliteStore) -> None:
-    key = KeyRecord(key=generate_key().public, purpose=KeyPurpose.CREDENTIAL, state=KeyState.STAGED, staged_at=NOW)
-    store.save_keys([key], [])
-
-
-def status_list_change(store: SqliteStore) -> None:
-    statuses = SqliteStatuses(store._path, store)
-    held = HeldStatusList(uri=f"{MEMBER}/status/one", issuer=MEMBER, seq=2, issued_at=NOW)
-    statuses.save_status_list(held, "token")
-    statuses.close()
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda store: store.save_memory(CHANGE),
-        key_change,
-        lambda store: store.save_charter(2, "two"),
-        lambda store: store.save_anchor({MEMBER: MemberRecord(federation_keys=frozenset({"f"}))}, {}),
-        status_list_change,
-    ],
-    ids=["memory", "keys", "charter", "anchor", "status list"],
-)
-def test_a_backup_from_before_one_change_is_found_out(file: Path, change: Callable[[SqliteStore], None]) -> None:
-    backup = back_up(file)
-    store = SqliteStore(file)
-    change(store)
-    store.close()
-    put_back(backup, file)
-    assert write(file)
-
-
-def test_a_backup_put_where_there_is_no_mark_is_found_out(file: Path) -> None:
-    elsewhere = file.parent / "other" / file.name
-    elsewhere.parent.mkdir()
-    put_back(back_up(file), elsewhere)
-    assert write(elsewhere)
-
-
-def test_a_backup_that_goes_on_past_the_mark_stays_a_backup_until_it_is_made_good(file: Path) -> None:
-    backup = back_up(file)
-    write(file, CHANGE, CHANGE)
-    put_back(backup, file)
-    assert write(file, *[CHANGE] * 5)
-    assert write(file)
-    store = SqliteStore(file)
-    store.settle_restored()
-    assert not store.is_restored
-    store.close()
-    assert not write(file)
-
-
-def test_a_backup_made_good_is_ahead_of_the_one_that_was_lost(file: Path) -> None:
-    backup = back_up(file)
-    write(file, *[CHANGE] * 5)
-    lost = file.with_name("lost.sqlite")
-    shutil.copy(file, lost)
-    put_back(backup, file)
-    store = SqliteStore(file)
-    store.settle_restored()
-    store.close()
-    put_back(lost, file)
-    assert write(file)
-
-
-def test_a_mark_that_cannot_be_written_loses_nothing(file: Path) -> None:
-    file.with_name("gateway.sqlite.mark.new").mkdir()
-    assert not write(file, replace(CHANGE, clock_floor=NOW + timedelta(days=1)))
-    store = SqliteStore(file)
-    assert store.load_memory().clock_floor == NOW + timedelta(days=1)
-    assert not store.is_restored
-    store.close()
-
-
-# -- what is decided --------------------------------------------------------------------------------------------------
 
 
 def reason(answer: Answer) -> Reason | None:
@@ -234,37 +256,6 @@ def test_a_backup_waits_for_the_status_lists_too(federation: Federation) -> None
     assert reason(federation.verify(*federation.present(wallet))) is Reason.CREDENTIAL_REVOKED
 
 
-def test_a_backup_forgets_the_consents_of_which_it_cannot_know_the_withdrawal(file: Path) -> None:
-    backup = back_up(file)
-    with_consent(backup)
-    put_back(backup, file)
-    store = SqliteStore(file)
-    store.save_memory(CHANGE)
-    assert store.withdraw_consent("c", "service", NOW) == NOW
-    store.close()
-    put_back(backup, file)
-    store = SqliteStore(file)
-    assert store.is_restored
-    store.settle_restored()
-    assert store.load_consent("c") is None
-    store.close()
-
-
-def with_consent(path: Path) -> None:
-    store = SqliteStore(path)
-    store.save_consent(
-        Consent(
-            consent_id="c",
-            service="service",
-            matter="HK-QY",
-            claims=frozenset({"name"}),
-            recorded_at=NOW,
-            expires_at=NOW + timedelta(days=1),
-        )
-    )
-    store.close()
-
-
 def test_an_intact_gateway_verifies_at_once_after_a_restart_alone(federation: Federation) -> None:
     wallet = federation.issue(SH)
     federation.restart(AH)
@@ -302,12 +293,14 @@ def health(config: Config) -> dict[str, int]:
 def test_a_gateway_on_a_backup_says_so_and_is_not_fit_to_be_asked(
     config: Config, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    database = config.database
+    assert isinstance(database, Path)
     status = health_pb2.HealthCheckResponse
     assert set(health(config).values()) == {status.SERVING}
-    backup = back_up(config.database)
+    backup = back_up(database)
     assert set(health(config).values()) == {status.SERVING}
     assert "database_restored" not in capfd.readouterr().err
-    put_back(backup, config.database)
+    put_back(backup, database)
     assert health(config) == {
         "": status.NOT_SERVING,
         VERIFICATION_SERVICE: status.NOT_SERVING,

@@ -37,6 +37,8 @@ ISSUER, GATEWAY, ANCHOR = KeyPurpose.ISSUER_FEDERATION, KeyPurpose.GATEWAY_FEDER
 RECEIPT, AUDIT = KeyPurpose.RECEIPT, KeyPurpose.AUDIT
 APPLICATION = (CREDENTIAL, STATUS, RECEIPT, AUDIT)
 MEMBERS = (*APPLICATION, ISSUER, GATEWAY)
+LIKE_AUDIT = pytest.param(RECEIPT, marks=pytest.mark.long)
+"""Its keys go the way of those for the log, which every run of the tests follows."""
 BY_HAND = RotationPolicy(credential_days=0, status_days=0, federation_days=0, standby=False)
 
 
@@ -624,7 +626,7 @@ def test_a_standby_key_can_be_taken_back_after_a_start_that_forgot_nothing(offic
 # -- a gateway's keys -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("purpose", [RECEIPT, AUDIT])
+@pytest.mark.parametrize("purpose", [LIKE_AUDIT, AUDIT])
 def test_a_gateways_key_that_a_witness_lacks_does_not_sign(office: Office, purpose: KeyPurpose) -> None:
     for peer in office.federation[ZJ].peers.values():
         peer.freeze()  # it hears nothing new, and can be reached
@@ -634,7 +636,7 @@ def test_a_gateways_key_that_a_witness_lacks_does_not_sign(office: Office, purpo
     assert any(office.federation[ZJ].ids.gateway in line for line in office.blockers(new))
 
 
-@pytest.mark.parametrize("purpose", [RECEIPT, AUDIT])
+@pytest.mark.parametrize("purpose", [LIKE_AUDIT, AUDIT])
 def test_what_a_gateway_signed_is_looked_up_for_an_hour_and_in_its_history_from_then_on(
     office: Office, purpose: KeyPurpose
 ) -> None:
@@ -658,7 +660,7 @@ def test_what_a_gateway_signed_is_looked_up_for_an_hour_and_in_its_history_from_
     assert check_as_of(past, old, signed_at).kid == old
 
 
-@pytest.mark.parametrize("purpose", [RECEIPT, AUDIT])
+@pytest.mark.parametrize("purpose", [LIKE_AUDIT, AUDIT])
 def test_a_gateways_key_that_is_revoked_is_refused_everywhere_and_its_standby_takes_over(
     office: Office, purpose: KeyPurpose
 ) -> None:
@@ -684,7 +686,15 @@ def test_a_gateways_key_that_is_revoked_is_refused_everywhere_and_its_standby_ta
 # -- crashes ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("purpose", MEMBERS)
+@pytest.mark.parametrize(
+    "purpose",
+    [
+        CREDENTIAL,
+        GATEWAY,
+        LIKE_AUDIT,
+        *(pytest.param(each, marks=pytest.mark.long) for each in (STATUS, AUDIT, ISSUER)),
+    ],
+)
 def test_a_rotation_goes_on_after_a_crash_at_each_step(office: Office, purpose: KeyPurpose) -> None:
     office.watch()
     new = office.apply(purpose)

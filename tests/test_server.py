@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -43,7 +44,7 @@ from gateway.server.federation import FederationServicer
 from gateway.server.issuance import IssuanceServicer
 from gateway.server.listener import MAX_REQUEST_BYTES, Listener
 from gateway.server.verification import VerificationServicer
-from gateway.storage import LedgerEntry, Outcome
+from gateway.storage import Committed, LedgerEntry
 from gateway.tls import CallerReader, create_ca, issue_certificate
 from tests.federation import AH, JS, SH, START, XU_ID_NUMBER, ZJ, Federation, payload
 
@@ -91,6 +92,21 @@ def client_certificate(ca: tuple[bytes, bytes], identity: str) -> tuple[bytes, b
 
 @pytest.fixture
 def edge(federation: Federation) -> Iterator[Edge]:
+    with opened(federation) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """One for all who ask what is refused, and change nothing."""
+    federation = Federation(tmp_path_factory.mktemp("standing"))
+    with opened(federation) as made:
+        yield made
+    federation.close()
+
+
+@contextmanager
+def opened(federation: Federation) -> Iterator[Edge]:
     node = federation[AH]
     now = WORLD.now() - timedelta(minutes=1)
     ca = create_ca("Anhui test CA", now)
@@ -121,9 +137,9 @@ def edge(federation: Federation) -> Iterator[Edge]:
         store=node.store,
         world=federation.world,
     )
-    explainer = Explainer(services=services, administrators=(), audit=node.store)
+    explainer = Explainer(services=services, administrators=(), log=node.log)
     listener.add_verification(VerificationServicer(node.verifier, consents, explainer, callers, WORLD))
-    listener.add_issuance(IssuanceServicer(node.issuer, node.register, [SYSTEM], callers, WORLD))
+    listener.add_issuance(IssuanceServicer(node.issuer, lambda: node.register, [SYSTEM], callers, WORLD))
     own = {node.issuer.entity.entity_id: node.issuer.entity}
     listener.add_federation(FederationServicer(node.resolver, own, callers, WORLD))
     listener.set_health({"": True})
@@ -187,7 +203,7 @@ def test_an_accepted_credential_travels_whole(edge: Edge) -> None:
     assert (accepted.assurance.identity, accepted.assurance.acr) == (3, "urn:yrd:loa:4")
     assert response.trust_basis.charter_version == 1
     assert not response.trust_basis.stale
-    assert [entry.request_id for entry in edge.federation[AH].store.audit_entries()] == ["case-1"]
+    assert [entry.request_id for entry in edge.federation[AH].decisions()] == ["case-1"]
 
 
 def test_a_rejection_is_an_answer_and_carries_a_reason_and_nothing_else(edge: Edge) -> None:
@@ -240,9 +256,9 @@ def test_a_certificate_of_a_foreign_ca_makes_no_call(edge: Edge) -> None:
         SYSTEM,
     ],
 )
-def test_a_caller_that_is_not_registered_is_not_permitted(edge: Edge, identity: str) -> None:
-    with edge.channel(identity) as channel:
-        code, details = failure(challenge_as(edge, channel))
+def test_a_caller_that_is_not_registered_is_not_permitted(standing: Edge, identity: str) -> None:
+    with standing.channel(identity) as channel:
+        code, details = failure(challenge_as(standing, channel))
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert info(details).reason == "NOT_PERMITTED"
 
@@ -278,8 +294,8 @@ def raw_call(edge: Edge, body: bytes) -> Callable[[], object]:
     ],
     ids=["not UTF-8", "not a message", "empty", "length beyond the end", "4 MiB and more", "over our limit"],
 )
-def test_case_110_a_malformed_message_is_the_callers_error(edge: Edge, body: bytes, code: grpc.StatusCode) -> None:
-    assert failure(raw_call(edge, body))[0] is code
+def test_case_110_a_malformed_message_is_the_callers_error(standing: Edge, body: bytes, code: grpc.StatusCode) -> None:
+    assert failure(raw_call(standing, body))[0] is code
 
 
 def test_random_bytes_never_cause_an_internal_error(edge: Edge) -> None:
@@ -318,9 +334,9 @@ def test_random_bytes_never_cause_an_internal_error(edge: Edge) -> None:
         ({"predicates": [{"claim_matches": {"claim": "name", "value": ""}}]}, "predicates[0].claim_matches.value"),
     ],
 )
-def test_a_field_out_of_form_is_named(edge: Edge, change: dict[str, Any], field: str) -> None:
+def test_a_field_out_of_form_is_named(standing: Edge, change: dict[str, Any], field: str) -> None:
     fields: dict[str, Any] = {"matter": HUKOU_MIGRATION, "presentation": "x", **change}
-    with edge.service() as channel:
+    with standing.service() as channel:
         stub = verification_pb2_grpc.VerificationServiceStub(channel)
         code, details = failure(
             lambda: stub.VerifyCredential(verification_pb2.VerifyCredentialRequest(**fields), timeout=10)
@@ -494,8 +510,8 @@ def test_a_credential_issued_over_the_wire_is_recognised(edge: Edge) -> None:
     ],
     ids=str,
 )
-def test_what_would_not_be_recognised_is_not_issued(edge: Edge, change: dict[str, Any]) -> None:
-    with edge.channel(SYSTEM) as channel:
+def test_what_would_not_be_recognised_is_not_issued(standing: Edge, change: dict[str, Any]) -> None:
+    with standing.channel(SYSTEM) as channel:
         stub = issuance_pb2_grpc.IssuanceServiceStub(channel)
         code, details = failure(lambda: stub.IssueCredential(issue_request(**change), timeout=10))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
@@ -564,8 +580,8 @@ def test_an_old_charter_is_given_without_reading_all(edge: Edge, monkeypatch: py
 
 
 @pytest.mark.parametrize("entity", ["https://issuer.gd.mrg.example", entity_ids(SH).gateway + "/other"])
-def test_case_114_what_is_not_held_is_not_found_and_says_no_more(edge: Edge, entity: str) -> None:
-    with edge.service() as channel:
+def test_case_114_what_is_not_held_is_not_found_and_says_no_more(standing: Edge, entity: str) -> None:
+    with standing.service() as channel:
         stub = federation_pb2_grpc.FederationServiceStub(channel)
         code, details = failure(
             lambda: stub.GetEntityConfiguration(
@@ -875,11 +891,11 @@ def test_an_assertion_may_be_shown_at_the_gateway_it_names(edge: Edge) -> None:
 
 def test_draining_lets_a_running_call_end_and_refuses_new_ones(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     presentation, nonce = edge.federation.present(edge.federation.issue())
-    store = edge.federation[AH].store
+    store = edge.federation[AH].log
     commit = store.commit
     running, release = threading.Event(), threading.Event()
 
-    def slow(group: Sequence[LedgerEntry]) -> Sequence[Outcome]:
+    def slow(group: Sequence[LedgerEntry]) -> Sequence[Committed]:
         running.set()
         release.wait(60)
         return commit(group)

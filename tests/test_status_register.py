@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -40,10 +39,10 @@ from gateway.core.status_list import (
 from gateway.issuer import ActingFor, Subject
 from gateway.status_places import Places
 from gateway.status_register import LIFETIME, TTL, StatusRegister
-from gateway.storage.sqlite import SqliteStore
-from gateway.storage.sqlite_register import SqliteRegister
+from gateway.storage import RegisterStore
 from gateway.verifier import Acceptance
 from tests.federation import AH, JS, SH, START, XU_CLAIMS, Federation, payload
+from tests.stores import Place
 
 DAY = timedelta(days=1)
 STATUSES = st.sampled_from(list(Status))
@@ -79,26 +78,21 @@ def test_of_two_the_graver_is_the_same_from_both_sides(one: Status, other: Statu
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteRegister]:
-    path = tmp_path / "gateway.sqlite"
-    whole = SqliteStore(path)
-    register = SqliteRegister(path, whole)
-    yield register
-    register.close()
-    whole.close()
+def store(place: Place) -> RegisterStore:
+    return place.open().register
 
 
-def places_of(store: SqliteRegister, size: int = 64, *, restored: bool = False) -> Places:
+def places_of(store: RegisterStore, size: int = 64, *, restored: bool = False) -> Places:
     return Places(store=store, issuer="https://issuer.example", size=size, world=system_world(), restored=restored)
 
 
-def test_no_credentials_name_begins_with_a_dash(store: SqliteRegister) -> None:
+def test_no_credentials_name_begins_with_a_dash(store: RegisterStore) -> None:
     world = replace(system_world(), random_bytes=lambda count: b"\xff" * count)
     places = Places(store=store, issuer="https://issuer.example", size=64, world=world, restored=False)
     assert not places.allocate("p", "", START + DAY, START).credential_id.startswith("-")
 
 
-def test_no_place_is_given_twice_and_none_in_order(store: SqliteRegister) -> None:
+def test_no_place_is_given_twice_and_none_in_order(store: RegisterStore) -> None:
     places = places_of(store, 256)
     given_out = [places.allocate("p", "", START + DAY, START) for _ in range(100)]
     taken = [(each.reference.uri, each.reference.index) for each in given_out]
@@ -108,7 +102,7 @@ def test_no_place_is_given_twice_and_none_in_order(store: SqliteRegister) -> Non
     assert order != sorted(order)
 
 
-def test_the_next_list_is_opened_early_and_used_when_half_of_the_first_is_taken(store: SqliteRegister) -> None:
+def test_the_next_list_is_opened_early_and_used_when_half_of_the_first_is_taken(store: RegisterStore) -> None:
     places = places_of(store)
     uris = []
     for number in range(40):
@@ -120,14 +114,14 @@ def test_the_next_list_is_opened_early_and_used_when_half_of_the_first_is_taken(
     assert uris[0] != uris[-1]
 
 
-def test_a_list_stays_registered_until_its_last_credential_has_expired(store: SqliteRegister) -> None:
+def test_a_list_stays_registered_until_its_last_credential_has_expired(store: RegisterStore) -> None:
     places = places_of(store)
     first, *_ = [places.allocate("p", "", START + DAY, START).reference.uri for _ in range(33)]
     assert first in {each.uri for each in places.kept(START + DAY - timedelta(seconds=1))}
     assert first not in {each.uri for each in places.kept(START + DAY)}
 
 
-def test_a_place_is_not_given_again_after_a_restart_or_an_expiry(store: SqliteRegister) -> None:
+def test_a_place_is_not_given_again_after_a_restart_or_an_expiry(store: RegisterStore) -> None:
     taken = {places_of(store, 256).allocate("p", "", START + DAY, START).reference.index for _ in range(60)}
     assert len(taken) == 60
     later = places_of(store, 256).allocate("p", "", START + 9 * DAY, START + 8 * DAY).reference.index

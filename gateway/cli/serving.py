@@ -1,5 +1,8 @@
 """``mrg serve``: one province's process, from its configuration to its last answer.
 
+Where several processes share a database, one leads. Each looks every second whether that is still so, and is put
+together anew when it changes.
+
 Everything that can be wrong with the configuration is found before a port is opened, and told in one message. Once it
 serves, SIGTERM or SIGINT make it drain: new calls are refused, running ones end, what was decided is on disk. A second
 signal ends it at once.
@@ -9,9 +12,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
@@ -19,15 +24,22 @@ from typing import Annotated, Final
 import typer
 
 from gateway import logs
-from gateway.app import App
+from gateway.app import App, at_ports
 from gateway.cli import options
 from gateway.cli.console import ExitCode, Failure, exit_codes, stdout, write_line
+from gateway.clock import World
 from gateway.config import Config, ConfigError
 from gateway.keystore import KeyStoreError
+from gateway.storage import Lead, StorageError
+from gateway.storage.opening import open_lead
 
 EXIT_CODES: Final = exit_codes(
     {ExitCode.OK: "served, and stopped when told to", ExitCode.BUG: "a fault of this program"}
 )
+LOOK_SECONDS: Final = 1.0
+CHANGE_GRACE_SECONDS: Final = 5.0
+"""How long running calls may take to end when a follower becomes the leader: nobody leads meanwhile. A call that was
+under way when the database went is answered UNAVAILABLE, which takes a moment; cut off, it would be CANCELLED."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _KILLED: Final = 128
 """A process ended by signal n gives 128 + n, by the custom of shells."""
@@ -54,8 +66,10 @@ def serve(
     except ValueError as error:
         raise Failure(f"--log-level: {error}", fix="give one of them") from error
     loaded = options.configuration(config)
+    world = options.world(lab_clock)
+    lead = _first_lead(loaded)
     try:
-        app = App(loaded, options.world(lab_clock))
+        app = App(loaded, world, lead)
     except (ConfigError, KeyStoreError) as error:
         raise Failure(str(error), fix=options.CONFIG_FIX) from error
     if lab_clock is not None:
@@ -63,9 +77,74 @@ def serve(
     requests = _stop_requests(exit_with_parent=exit_with_parent)
     app.start()
     _announce(loaded, app.ports, lab_clock, as_json=as_json)
-    os.read(requests, 1)
+    loaded = at_ports(loaded, app.ports)  # where it stays, however often it is put together anew
+    while (changed := _watch(loaded, lead, requests, led=app.is_leader)) is not None:
+        lead = changed
+        app.stop(CHANGE_GRACE_SECONDS)
+        anew = _put_together(loaded, world, lead, requests)
+        if anew is None:
+            return
+        app = anew
+        app.start()
     _exit_when_asked_again(requests)
     app.stop(grace)
+
+
+def _first_lead(config: Config) -> Lead:
+    """Wait for the database: after a power cut, its server may need longer than we do. A signal ends this at once."""
+    is_told = False
+    while True:
+        try:
+            lead = open_lead(config)
+            lead.try_lead()
+        except StorageError as error:
+            if not is_told:
+                logs.get_logger("serving").error("database_unreachable", detail=str(error))
+            is_told = True
+            time.sleep(LOOK_SECONDS)
+        else:
+            return lead
+
+
+def _watch(config: Config, lead: Lead, requests: int, *, led: bool) -> Lead | None:
+    """Wait until this process is to be put together anew, as leader or follower. None: it is asked to stop.
+
+    That is when it can lead and did not, and when its connection to the database was lost: another may lead meanwhile,
+    and the database itself may be another one. Until the database is there again, it goes on as it is: a process that
+    has lost its lead signs nothing any more.
+
+    ``led``: whether it leads as it is. Its lease says nothing of that: it may have run out while the process started.
+    """
+    is_lost = False
+    while not _is_asked_to_stop(requests):
+        try:
+            if is_lost:
+                lead = open_lead(config)
+            if lead.try_lead() != led or is_lost:
+                return lead
+        except StorageError:
+            if not is_lost:
+                logs.get_logger("serving").warning("lead_lost" if led else "database_lost")
+            is_lost = True
+            lead.close()
+    return None
+
+
+def _put_together(config: Config, world: World, lead: Lead, requests: int) -> App | None:
+    """Try until it works: what was served before is not given up for want of a port or a file that is being changed."""
+    while True:
+        try:
+            return App(config, world, lead)
+        except (ConfigError, KeyStoreError) as error:
+            logs.get_logger("serving").error("not_put_together", exc_info=error)
+        if _is_asked_to_stop(requests):
+            return None
+
+
+def _is_asked_to_stop(requests: int) -> bool:
+    """Wait for a while whether somebody wishes that the process stop."""
+    readable, _, _ = select.select([requests], [], [], LOOK_SECONDS)
+    return bool(readable) and bool(os.read(requests, 1))
 
 
 def _stop_requests(*, exit_with_parent: bool) -> int:

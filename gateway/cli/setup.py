@@ -22,7 +22,7 @@ import typer
 from gateway.cli import charter_screen, drafting, files, options
 from gateway.cli.console import ExitCode, Failure, ask, at_terminal, exit_codes, groups, stderr, stdout, write_document
 from gateway.clock import system_world
-from gateway.config import KeyStoreOptions, Pkcs11, SecretSource
+from gateway.config import KeyStoreOptions, Pkcs11, PostgresUrl, SecretSource
 from gateway.core.charter import MAX_DOCUMENT_CHARS
 from gateway.core.identifiers import Province, check_entity_id
 from gateway.provision import ProvisionError
@@ -57,6 +57,13 @@ _Explain = Annotated[
 ]
 _System = Annotated[list[str], typer.Option(metavar="NAME", help="An identity system; repeatable.")]
 _Refresh = Annotated[int | None, typer.Option(min=1, help="Seconds between refreshes of trust data. Default: 60.")]
+_Database = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="A PostgreSQL database, postgresql://user@host/name without a password. Default: a SQLite file.",
+    ),
+]
 _Passphrase = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Encrypt the private keys; their passphrase is in this file, for you alone."),
@@ -89,6 +96,7 @@ def init(
     explain: _Explain = _NO_TEXTS,
     system: _System = _NO_TEXTS,
     refresh_seconds: _Refresh = None,
+    database: _Database = None,
     passphrase_file: _Passphrase = None,
     pkcs11_module: _Module = None,
     pkcs11_token: _Token = None,
@@ -115,6 +123,7 @@ def init(
         "services": tuple(map(_service, service)) or None,
         "systems": tuple(system) or None,
         "refresh_seconds": refresh_seconds,
+        "database": _database(database),
         "key_store": _key_store(passphrase_file, pkcs11_module, pkcs11_token, pin_file),
     }
     try:
@@ -155,6 +164,13 @@ def _decide(
     names, numbers = _sort_hosts([*hosts, *extra, *dns_names, *ip_addresses])
     known["province"] = Province(known["province"])
     return Answers(**known, dns_names=names, ip_addresses=numbers)
+
+
+def _database(url: str | None) -> PostgresUrl | None:
+    try:
+        return None if url is None else PostgresUrl(url)
+    except ValueError as error:
+        raise Failure(f"--database {error}", fix="write for example postgresql://mrg@db.ah.example/gateway") from error
 
 
 def _key_store(
@@ -310,6 +326,7 @@ def _show_created(directory: Path, card: Card, decided: Answers, *, as_json: boo
                 "fingerprint": card.fingerprint,
                 "clients": _profiles(directory, decided.clients),
                 "administrators": _profiles(directory, decided.administrators),
+                "auditors": _profiles(directory, decided.auditors),
             }
         )
         return
@@ -323,6 +340,7 @@ def _show_created(directory: Path, card: Card, decided: Answers, *, as_json: boo
             ("Read aloud", groups(charter_screen.hexadecimal(card.fingerprint))),
             *(("Client profile", file) for file in _profiles(directory, decided.clients).values()),
             *(("Administrator", file) for file in _profiles(directory, decided.administrators).values()),
+            *(("Auditor", file) for file in _profiles(directory, decided.auditors).values()),
         ]
     )
     screen.line()
@@ -331,7 +349,7 @@ def _show_created(directory: Path, card: Card, decided: Answers, *, as_json: boo
         f"1. Send {file} to the other provinces; collect theirs.",
         "2. Read the fingerprints to each other over the telephone.",
         "3. One province drafts the charter, all sign it: mrg charter create, sign, verify.",
-        "4. Give each administrator their three files of clients/: profile, certificate and key.",
+        "4. Give each administrator and auditor their three files of clients/: profile, certificate and key.",
         f"5. mrg init {directory} --charter charter.json --charter-sha256 PIN --card OTHER.json ...",
     ):
         screen.line(line)

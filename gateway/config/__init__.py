@@ -12,7 +12,9 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import parse_qsl, urlsplit
 
+from gateway.core.entries import MIN_RETENTION, Keep
 from gateway.core.identifiers import Province
 from gateway.core.vouching import Approval
 
@@ -22,6 +24,7 @@ MAX_CONCURRENT_CALLS: Final = 10_000
 MAX_ROTATION_DAYS: Final = 1_095
 """Three years: nobody who sets more means to rotate."""
 MAX_PAIRWISE_VERSION: Final = 999
+MAX_RETENTION_DAYS: Final = 36_525
 MAX_MAPPING_DAYS: Final = 1_095
 """Likewise: whoever gives out old subjects for longer has not replaced the key."""
 
@@ -52,6 +55,54 @@ class Entities:
     gateway: str
     issuer: str | None
     anchor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresUrl:
+    """Where a PostgreSQL database is, as libpq reads it. No password is in it, so that it may be shown."""
+
+    url: str
+
+    def __post_init__(self) -> None:
+        """Check it.
+
+        Raises:
+            ValueError: it is no such URL, or says what is not said there; the message shows nothing of it.
+        """
+        if not self.url.isprintable() or " " in self.url:
+            raise ValueError("is not a URL")
+        parts = urlsplit(self.url)
+        if parts.scheme not in POSTGRES_SCHEMES or not parts.path.strip("/") or parts.fragment:
+            raise ValueError("is not of the form postgresql://user@host:port/name")
+        if ":" in parts.netloc.rpartition("@")[0]:
+            raise ValueError("holds a password; put it into the file that PGPASSFILE or ?passfile= names")
+        for name, _ in parse_qsl(parts.query, keep_blank_values=True):
+            if name not in _POSTGRES_PARAMETERS:
+                raise ValueError(f"may say after the question mark only {', '.join(sorted(_POSTGRES_PARAMETERS))}")
+
+    def __str__(self) -> str:
+        """Give the URL."""
+        return self.url
+
+
+POSTGRES_SCHEMES: Final = ("postgresql", "postgres")
+_POSTGRES_PARAMETERS: Final = frozenset(
+    {
+        "channel_binding",
+        "host",
+        "passfile",
+        "port",
+        "require_auth",
+        "sslcert",
+        "sslcrl",
+        "sslkey",
+        "sslmode",
+        "sslrootcert",
+        "target_session_attrs",
+        "user",
+    }
+)
+"""Who is asked and how it is made sure that it is they. All else is set here (``storage.postgres_connection``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +224,7 @@ class KeyStoreOptions:
 
 
 class Role(StrEnum):
-    """What an administrator may do. Whoever is to check on administrators can be none, so there is no such role."""
+    """What an administrator may do. Whoever is to check on administrators is none: see ``Auditor``."""
 
     KEYS = "keys"
     """This province's own keys."""
@@ -181,6 +232,8 @@ class Role(StrEnum):
     """The members that its anchor vouches for."""
     EXPLAIN = "explain"
     """How any decision of this gateway came about; changes nothing."""
+    DISPUTES = "disputes"
+    """To record that a verification is contested, and how that was settled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +242,13 @@ class Administrator:
 
     identity: str
     roles: frozenset[Role]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auditor:
+    """A person who may read the log on the admin listener, and change nothing. None of them is an administrator."""
+
+    identity: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +300,14 @@ class Refresh:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """For how many days entries of the log are kept. The law's floors are the least; see ``core.entries.Keep``."""
+
+    security_days: int = MIN_RETENTION[Keep.SECURITY].days
+    disclosure_days: int = MIN_RETENTION[Keep.DISCLOSURE].days
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Bounds on work at one time: threads of the verification listener, calls taken by each listener."""
 
@@ -253,7 +321,7 @@ class Config:
 
     file: Path
     province: Province
-    database: Path
+    database: Path | PostgresUrl
     keys: Path
     entities: Entities
     charter: CharterPin
@@ -263,6 +331,7 @@ class Config:
     relying_services: tuple[RelyingService, ...] = ()
     identity_systems: tuple[IdentitySystem, ...] = ()
     administrators: tuple[Administrator, ...] = ()
+    auditors: tuple[Auditor, ...] = ()
     anchor_enrolments: tuple[AnchorEnrolment, ...] = ()
     anchor: AnchorPolicy = AnchorPolicy()
     rotation: RotationPolicy = RotationPolicy()
@@ -271,5 +340,6 @@ class Config:
     """Of the subjects that relying services are given."""
     pairwise_issuer: PairwiseOptions = PairwiseOptions()
     """Of the subjects in what our issuer signs."""
+    retention: Retention = Retention()
     refresh: Refresh = Refresh()
     limits: Limits = Limits()

@@ -27,12 +27,15 @@ from gateway.config import (
     MAX_CONCURRENT_CALLS,
     MAX_PAIRWISE_VERSION,
     MAX_REFRESH_SECONDS,
+    MAX_RETENTION_DAYS,
     MAX_ROTATION_DAYS,
     MAX_THREADS,
+    POSTGRES_SCHEMES,
     Administrator,
     AdminListener,
     AnchorEnrolment,
     AnchorPolicy,
+    Auditor,
     CharterPin,
     Config,
     ConfigError,
@@ -45,8 +48,10 @@ from gateway.config import (
     PairwiseOptions,
     Peer,
     Pkcs11,
+    PostgresUrl,
     Refresh,
     RelyingService,
+    Retention,
     Role,
     RotationPolicy,
     SecretSource,
@@ -181,6 +186,14 @@ class _Value:
             raise self.wrong("is not a path")
         return self.file.absolute().parent / self.raw
 
+    def database(self) -> Path | PostgresUrl:
+        if not isinstance(self.raw, str) or self.raw.partition(":")[0] not in POSTGRES_SCHEMES:
+            return self.path()
+        try:
+            return PostgresUrl(self.raw)
+        except ValueError as error:
+            raise ConfigError(str(error), file=self.file, key=self.key) from error  # without what may be a secret
+
     def existing_file(self) -> Path:
         path = self.path()
         if not path.is_file():
@@ -274,7 +287,7 @@ def _config(value: _Value) -> Config:
     return Config(
         file=value.file.absolute(),
         province=table.value("province").province(),
-        database=table.value("database").path(),
+        database=table.value("database").database(),
         keys=table.value("keys").path(),
         entities=_entities(table.value("entities")),
         charter=_charter(table.value("charter")),
@@ -284,12 +297,14 @@ def _config(value: _Value) -> Config:
         relying_services=table.tables("relying_services", _relying_service),
         identity_systems=table.tables("identity_systems", _identity_system),
         administrators=table.tables("administrators", _administrator),
+        auditors=table.tables("auditors", _auditor),
         anchor_enrolments=table.tables("anchor_enrolments", _anchor_enrolment),
         anchor=_anchor(table.value("anchor", {})),
         rotation=_rotation(table.value("rotation", {})),
         key_store=_key_store(table.value("key_store", {})),
         pairwise=_pairwise(table.value("pairwise", {})),
         pairwise_issuer=_pairwise(table.value("pairwise_issuer", {})),
+        retention=_retention(table.value("retention", {})),
         refresh=_refresh(table.value("refresh", {})),
         limits=_limits(table.value("limits", {})),
     )
@@ -365,6 +380,10 @@ def _administrator(value: _Value) -> Administrator:
     return Administrator(identity=table.value("identity").entity_id(), roles=table.value("roles").roles())
 
 
+def _auditor(value: _Value) -> Auditor:
+    return Auditor(identity=_Table(value, Auditor).value("identity").entity_id())
+
+
 def _anchor_enrolment(value: _Value) -> AnchorEnrolment:
     table = _Table(value, AnchorEnrolment)
     return AnchorEnrolment(
@@ -421,6 +440,17 @@ def _pairwise(value: _Value) -> PairwiseOptions:
     return PairwiseOptions(version=version, mapped_until=mapped_until)
 
 
+def _retention(value: _Value) -> Retention:
+    table, default = _Table(value, Retention), Retention()
+    security = table.value("security_days", default.security_days)
+    disclosure = table.value("disclosure_days", default.disclosure_days)
+    return Retention(
+        # The defaults are the floors of the law: nobody sets less.
+        security_days=security.integer(MAX_RETENTION_DAYS, low=default.security_days),
+        disclosure_days=disclosure.integer(MAX_RETENTION_DAYS, low=default.disclosure_days),
+    )
+
+
 def _refresh(value: _Value) -> Refresh:
     interval = _Table(value, Refresh).value("interval_seconds", Refresh().interval_seconds)
     return Refresh(interval_seconds=interval.integer(MAX_REFRESH_SECONDS))
@@ -461,9 +491,11 @@ def _check_whole(file: Path, config: Config) -> None:
     _under(file, services, "entities.gateway", own.gateway)
     administrators = {f"administrators[{i}].identity": each.identity for i, each in enumerate(config.administrators)}
     _under(file, systems, "entities.issuer", own.issuer)
-    _under(file, administrators, "entities.gateway", own.gateway)
+    auditors = {f"auditors[{i}].identity": each.identity for i, each in enumerate(config.auditors)}
+    _under(file, administrators | auditors, "entities.gateway", own.gateway)
     # A service's certificate lies on a server; it must not open the keys to whoever breaks in there.
-    _distinct(file, services | administrators)
+    # And whoever checks on administrators is none of them.
+    _distinct(file, services | administrators | auditors)
     if own.issuer is None and config.pairwise_issuer != PairwiseOptions():
         raise ConfigError("needs an issuer; set entities.issuer", file=file, key="pairwise_issuer")
     if enrolments and own.anchor is None:

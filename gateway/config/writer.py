@@ -11,6 +11,7 @@ from gateway.config import (
     MAX_CONCURRENT_CALLS,
     MAX_PAIRWISE_VERSION,
     MAX_REFRESH_SECONDS,
+    MAX_RETENTION_DAYS,
     MAX_ROTATION_DAYS,
     MAX_THREADS,
     Config,
@@ -31,13 +32,16 @@ def render_config(config: Config) -> str:
         return _toml(str(value.relative_to(folder) if value.is_relative_to(folder) else value))
 
     entities, listeners = config.entities, config.listeners
+    database = path(config.database) if isinstance(config.database, Path) else _toml(config.database.url)
     sections = [
         f"""\
 # Configuration of one province's process of the mutual-recognition gateway (身份凭证互认网关).
 # Relative paths count from this file's folder.
 
 province = {_toml(config.province.code)}  # {", ".join(f"{each.code} {each.name_zh}" for each in Province)}
-database = {path(config.database)}  # trust documents, replay keys and audit; made when missing
+# Trust documents, replay keys and the log: a SQLite file, made when missing; or, for several processes on one database,
+# postgresql://user@host/name. No password stands here: PGPASSFILE, or ?passfile=, names a file for its owner alone.
+database = {database}
 keys = {path(config.keys)}  # private keys; the folder and what is in it belong to the owner alone
 
 # Entity identifiers of the roles this process plays. The gateway's is needed.
@@ -97,6 +101,13 @@ standby = {str(config.rotation.standby).lower()}
 # Likewise, of the pseudonyms in what our issuer signs: mrg keys pairwise --issuer.
 [pairwise_issuer]
 {_pairwise(config.pairwise_issuer)}
+# For how many days entries of the log are kept: rejections and the like (security), what was disclosed about people
+# and disputes (disclosure). The law's floors are what stands here by default: nothing less is taken. At most
+# {MAX_RETENTION_DAYS}. Changes of trust are kept for ever, and so are all hashes: proofs hold when entries are gone.
+[retention]
+security_days = {config.retention.security_days}
+disclosure_days = {config.retention.disclosure_days}
+
 [refresh]
 interval_seconds = {config.refresh.interval_seconds}  # 1 to {MAX_REFRESH_SECONDS}
 
@@ -151,6 +162,12 @@ max_concurrent_calls = {config.limits.max_concurrent_calls}
             {"identity": _toml(each.identity), "roles": f"[{', '.join(map(_toml, sorted(each.roles)))}]"}
             for each in config.administrators
         ),
+    )
+    sections += _tables(
+        "auditors",
+        "One [[auditors]] per person who may read the whole log on the admin listener, and change nothing: the URI of"
+        "\n# their certificate, under entities.gateway. No administrator can be one.",
+        ({"identity": _toml(each.identity)} for each in config.auditors),
     )
     sections += _tables(
         "anchor_enrolments",

@@ -15,7 +15,7 @@ of pseudonyms can be replaced, and then have versions; the others never change.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -86,6 +86,9 @@ class KeyStore(Protocol):
         Raises:
             KeyStoreError: it cannot be made.
         """
+
+    def versions(self, name: SecretName) -> Collection[int]:
+        """Give the versions of a secret that are held."""
 
     def secret(self, name: SecretName, version: int = 1) -> bytes:
         """Give a secret of 32 bytes.

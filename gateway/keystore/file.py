@@ -31,7 +31,7 @@ import re
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -181,6 +181,10 @@ class FileKeyStore:
             # A new mapping instead of a new entry: whoever goes through the old one is not disturbed.
             self._keys[role] = {**self._keys[role], key.public.kid: key}
             return key
+
+    def versions(self, name: SecretName) -> Collection[int]:
+        """Give the versions of a secret that are held."""
+        return {version for held, version in self._secrets if held == name}
 
     def secret(self, name: SecretName, version: int = 1) -> bytes:
         """Give a secret of 32 bytes.

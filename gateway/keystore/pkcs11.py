@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Self, get_args
@@ -161,6 +161,10 @@ class Pkcs11KeyStore:
             key = self._token.use(lambda opened: _generate(opened, self._token, role))
             self._keys[role] = {**self._keys[role], key.public.kid: key}
             return key
+
+    def versions(self, name: SecretName) -> Collection[int]:
+        """Give the versions of a secret that are held."""
+        return self._files.versions(name)
 
     def secret(self, name: SecretName, version: int = 1) -> bytes:
         """Give a secret of 32 bytes.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.config import KeyStoreOptions, Pkcs11, Refresh, SecretSource
+from gateway.config import KeyStoreOptions, Pkcs11, PostgresUrl, Refresh, SecretSource
 from gateway.core.agreement import MATTER_CODE
 from gateway.core.fields import Field
 from gateway.core.identifiers import Province
@@ -20,6 +20,7 @@ MAX_NAMES: Final = 100
 WILDCARDS: Final = frozenset({"0.0.0.0", "[::]"})  # noqa: S104 - recognised, not listened on
 PLAIN_KEYS: Final = KeyStoreOptions()
 ADMINISTRATORS: Final = ("admin-1", "admin-2")
+AUDITORS: Final = ("auditor-1",)
 """Two, because what is done against the rules of rotation takes the consent of a second one."""
 MAX_SECONDS: Final = 3_600
 # What gateway.toml demands of a service (gateway/config/reader.py); a test holds them against each other.
@@ -63,6 +64,8 @@ class Answers:
     refresh_seconds: int = Refresh().interval_seconds
     key_store: KeyStoreOptions = PLAIN_KEYS
     """What protects the private keys; where a passphrase or PIN is, never what it is."""
+    database: PostgresUrl | None = None
+    """None: a SQLite file in the province's folder."""
 
     @property
     def clients(self) -> Mapping[str, str]:
@@ -76,6 +79,16 @@ class Answers:
     def administrators(self) -> Mapping[str, str]:
         """Name and identity of every administrator. They get certificates too, but no service's door is theirs."""
         return {name: f"{self.gateway}/administrators/{name}" for name in ADMINISTRATORS}
+
+    @property
+    def auditors(self) -> Mapping[str, str]:
+        """Name and identity of every auditor."""
+        return {name: f"{self.gateway}/auditors/{name}" for name in AUDITORS}
+
+    @property
+    def operators(self) -> Mapping[str, str]:
+        """Name and identity of everybody who calls the admin listener."""
+        return {**self.administrators, **self.auditors}
 
     @property
     def admin_reached(self) -> str:
@@ -94,7 +107,7 @@ def check(answers: Answers, file: Path) -> None:
     Raises:
         ProvisionError: naming the key.
     """
-    seen: set[str] = set(ADMINISTRATORS)
+    seen: set[str] = {*ADMINISTRATORS, *AUDITORS}
     named = [
         *((f"services[{i}].name", service.name) for i, service in enumerate(answers.services)),
         *((f"systems[{i}]", system) for i, system in enumerate(answers.systems)),
@@ -142,6 +155,7 @@ def write(folder: Path, answers: Answers) -> None:
         "systems": list(answers.systems),
         "refresh_seconds": answers.refresh_seconds,
         _KEY_STORE: _key_store_claims(answers.key_store),
+        **({} if answers.database is None else {_DATABASE: answers.database.url}),
     }
     files.write(folder / FILE, files.pretty(claims), files.PUBLIC)
 
@@ -159,6 +173,7 @@ def read(folder: Path) -> Answers:
 
 
 _KEY_STORE: Final = "key_store"
+_DATABASE: Final = "database"
 _TEXTS: Final = (
     *("gateway", "issuer", "anchor"),
     *("verification_address", "federation_address", "admin_address", "reached_at"),
@@ -167,8 +182,9 @@ _TEXTS: Final = (
 
 def _answers(field: Field) -> Answers:
     lists = ("dns_names", "ip_addresses", "services", "systems")
-    # Left out by the first version, which knew one kind of key store.
-    optional = (_KEY_STORE,) if isinstance(field.value, dict) and _KEY_STORE in field.value else ()
+    # The key store is left out by the first version, which knew one kind; the database where it is the usual one.
+    given = field.value if isinstance(field.value, dict) else {}
+    optional = [name for name in (_KEY_STORE, _DATABASE) if name in given]
     members = field.members("province", "refresh_seconds", *_TEXTS, *lists, *optional)
     return Answers(
         province=province(members["province"]),
@@ -184,8 +200,16 @@ def _answers(field: Field) -> Answers:
         services=tuple(_service(item) for item in members["services"].items(0, MAX_CLIENTS)),
         systems=tuple(item.token() for item in members["systems"].items(0, MAX_CLIENTS)),
         refresh_seconds=members["refresh_seconds"].integer(1, MAX_SECONDS),
-        key_store=_key_store(members[_KEY_STORE]) if optional else PLAIN_KEYS,
+        key_store=_key_store(members[_KEY_STORE]) if _KEY_STORE in optional else PLAIN_KEYS,
+        database=_database(members[_DATABASE]) if _DATABASE in optional else None,
     )
+
+
+def _database(field: Field) -> PostgresUrl:
+    try:
+        return PostgresUrl(field.token())
+    except ValueError as error:
+        raise field.invalid(str(error)) from error
 
 
 def _key_store_claims(options: KeyStoreOptions) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from gateway.config import (
     Administrator,
     AdminListener,
     AnchorEnrolment,
+    Auditor,
     CharterPin,
     Config,
     ConfigError,
@@ -87,7 +88,7 @@ def _make(folder: Path, decided: Answers, keys: KeyStore, validity: Validity, be
     _create_ca(folder, decided, begins, validity)
     _create_certificates(folder, decided, begins, validity)
     addresses = dict.fromkeys(decided.clients, decided.reached(decided.verification_address))
-    addresses |= dict.fromkeys(decided.administrators, decided.admin_reached)
+    addresses |= dict.fromkeys(decided.operators, decided.admin_reached)
     for name, address in addresses.items():
         files.write(folder / "clients" / f"{name}.toml", _profile(folder, decided, name, address), files.PUBLIC)
     return _card(folder, decided, keys)
@@ -105,7 +106,7 @@ def _create_certificates(folder: Path, decided: Answers, begins: datetime, valid
     # The gateway's own certificate serves its listeners and calls the peers.
     server = folder / "tls" / "server.pem"
     wanted = {server: decided.gateway}
-    clients = {**decided.clients, **decided.administrators}
+    clients = {**decided.clients, **decided.operators}
     wanted.update({folder / "clients" / f"{name}.pem": identity for name, identity in clients.items()})
     for certificate, identity in wanted.items():
         key = certificate.with_suffix(".key")
@@ -128,8 +129,10 @@ def _create_certificates(folder: Path, decided: Answers, begins: datetime, valid
 
 
 def _profile(folder: Path, decided: Answers, name: str, address: str) -> bytes:
-    identity = decided.clients.get(name) or decided.administrators[name]
-    commands = "mrg keys, mrg anchor" if name in decided.administrators else "mrg verify, mrg issue and others"
+    identity = decided.clients.get(name) or decided.operators[name]
+    commands = "mrg verify, mrg issue and others"
+    if name in decided.operators:
+        commands = "mrg audit" if name in decided.auditors else "mrg keys, mrg anchor, mrg dispute"
     members = {
         "address": address,
         "ca": os.path.relpath(folder / "tls" / "ca.pem", folder / "clients"),
@@ -290,7 +293,7 @@ def _config(folder: Path, decided: Answers, charter: Charter, cards: Sequence[Ca
     return Config(
         file=folder / CONFIG_FILE,
         province=decided.province,
-        database=folder / "gateway.sqlite",
+        database=decided.database or folder / "gateway.sqlite",
         keys=folder / "keys",
         entities=Entities(gateway=decided.gateway, issuer=decided.issuer, anchor=decided.anchor),
         charter=CharterPin(file=folder / CHARTER_FILE, sha256=charter.sha256),
@@ -324,6 +327,7 @@ def _config(folder: Path, decided: Answers, charter: Charter, cards: Sequence[Ca
         administrators=tuple(
             Administrator(identity=identity, roles=frozenset(Role)) for identity in decided.administrators.values()
         ),
+        auditors=tuple(Auditor(identity=identity) for identity in decided.auditors.values()),
         anchor_enrolments=tuple(
             AnchorEnrolment(entity_id=entity_id, federation_key=thumbprint)
             for card in ordered

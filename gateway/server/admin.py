@@ -18,6 +18,7 @@ from gateway.core.encoding import b64url_decode, b64url_encode
 from gateway.core.reasons import InvalidRequest, NotPermitted, Rejected, Unavailable
 from gateway.guard import caller_of
 from gateway.keystore import KeyStoreError
+from gateway.leading import ALONE, Leading
 from gateway.storage import StorageError
 from gateway.tls import CallerReader
 
@@ -31,20 +32,30 @@ Item = TypeVar("Item")
 class Administration:
     """Tells administrators from other callers."""
 
-    def __init__(self, administrators: Sequence[Administrator], callers: CallerReader, world: World) -> None:
+    def __init__(
+        self,
+        administrators: Sequence[Administrator],
+        callers: CallerReader,
+        world: World,
+        *,
+        leading: Leading = ALONE,
+    ) -> None:
         self._roles = {each.identity: each.roles for each in administrators}
         self._callers = callers
         self._world = world
+        self._leading = leading
 
     def administrator(self, context: grpc.ServicerContext, role: Role) -> str:
         """Say which administrator calls.
 
         Raises:
             NotPermitted: the caller is none, or has another role.
+            Unavailable: another process leads, which knows how things stand.
         """
         identity = caller_of(context, self._callers, self._world).identity
         if role not in self._roles.get(identity, ()):
             raise NotPermitted(f"caller is not a registered administrator of the role {role}")
+        self._leading.require()
         return identity
 
 

@@ -70,7 +70,13 @@ class AnchorServicer(anchor_pb2_grpc.AnchorServiceServicer):
         member = self._decide(
             "change_approved",
             identity,
-            lambda: self._anchor.approve(self._charter(), change_id, validate_only=request.validate_only),
+            lambda: self._anchor.approve(
+                self._charter(),
+                change_id,
+                administrator=identity,
+                now=self._world.now(),
+                validate_only=request.validate_only,
+            ),
             validate_only=request.validate_only,
         )
         return anchor_pb2.ApproveChangeResponse(member=member)
@@ -83,7 +89,13 @@ class AnchorServicer(anchor_pb2_grpc.AnchorServiceServicer):
         member = self._decide(
             "change_rejected",
             identity,
-            lambda: self._anchor.reject(self._charter(), change_id, validate_only=request.validate_only),
+            lambda: self._anchor.reject(
+                self._charter(),
+                change_id,
+                administrator=identity,
+                now=self._world.now(),
+                validate_only=request.validate_only,
+            ),
             validate_only=request.validate_only,
         )
         return anchor_pb2.RejectChangeResponse(member=member)
@@ -102,6 +114,7 @@ class AnchorServicer(anchor_pb2_grpc.AnchorServiceServicer):
                 wire.thumbprint("federation_key", request.federation_key),
                 replace_keys=request.replace,
                 now=self._world.now(),
+                administrator=identity,
                 validate_only=request.validate_only,
             ),
             validate_only=request.validate_only,
@@ -125,6 +138,7 @@ class AnchorServicer(anchor_pb2_grpc.AnchorServiceServicer):
                 until=until,
                 reason=request.reason,
                 now=self._world.now(),
+                administrator=identity,
                 validate_only=request.validate_only,
             ),
             validate_only=request.validate_only,
@@ -140,7 +154,11 @@ class AnchorServicer(anchor_pb2_grpc.AnchorServiceServicer):
             "member_resumed",
             identity,
             lambda: self._anchor.resume(
-                self._charter(), entity_id, now=self._world.now(), validate_only=request.validate_only
+                self._charter(),
+                entity_id,
+                now=self._world.now(),
+                administrator=identity,
+                validate_only=request.validate_only,
             ),
             validate_only=request.validate_only,
         )
@@ -159,6 +177,7 @@ class AnchorServicer(anchor_pb2_grpc.AnchorServiceServicer):
                 entity_id,
                 reason=request.reason,
                 now=self._world.now(),
+                administrator=identity,
                 validate_only=request.validate_only,
             ),
             validate_only=request.validate_only,

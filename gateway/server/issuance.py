@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import grpc
 from recognition.v1 import issuance_pb2, issuance_pb2_grpc
@@ -13,6 +13,7 @@ from gateway.core.reasons import NotPermitted
 from gateway.core.status_list import Status
 from gateway.guard import caller_of
 from gateway.issuer import ActingFor, Issuer, Subject
+from gateway.leading import ALONE, Leading
 from gateway.status_register import ListSummary, StatusRegister
 from gateway.storage import OwnStatus
 from gateway.tls import CallerReader
@@ -22,13 +23,21 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
     """For the province's own identity systems."""
 
     def __init__(
-        self, issuer: Issuer, register: StatusRegister, systems: Sequence[str], callers: CallerReader, world: World
+        self,
+        issuer: Issuer,
+        register: Callable[[], StatusRegister],
+        systems: Sequence[str],
+        callers: CallerReader,
+        world: World,
+        *,
+        leading: Leading = ALONE,
     ) -> None:
         self._issuer = issuer
         self._register = register
         self._systems = frozenset(systems)
         self._callers = callers
         self._world = world
+        self._leading = leading
 
     def IssueCredential(
         self, request: issuance_pb2.IssueCredentialRequest, context: grpc.ServicerContext
@@ -68,14 +77,14 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
         self, request: issuance_pb2.SetCredentialStatusRequest, context: grpc.ServicerContext
     ) -> issuance_pb2.SetCredentialStatusResponse:
         """Set what became of credentials."""
-        self._permit(context)
-        results = self._register.set_status(wire.targets(request.targets), wire.status(request.status))
+        system = self._permit(context)
+        results = self._register().set_status(wire.targets(request.targets), wire.status(request.status), system)
         return issuance_pb2.SetCredentialStatusResponse(
             results=[
                 issuance_pb2.CredentialStatusResult(changed=each.changed, refused=each.refused, known=each.known)
                 for each in results
             ],
-            effective_within=wire.duration(self._register.ttl),
+            effective_within=wire.duration(self._register().ttl),
         )
 
     def GetCredentialStatus(
@@ -83,7 +92,7 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
     ) -> issuance_pb2.GetCredentialStatusResponse:
         """Give what became of credentials."""
         self._permit(context)
-        found = self._register.find(wire.target("target", request.target))
+        found = self._register().find(wire.target("target", request.target))
         return issuance_pb2.GetCredentialStatusResponse(credentials=[_credential(each) for each in found])
 
     def ListStatusLists(
@@ -91,11 +100,14 @@ class IssuanceServicer(issuance_pb2_grpc.IssuanceServiceServicer):
     ) -> issuance_pb2.ListStatusListsResponse:
         """Give the status lists."""
         self._permit(context)
-        return issuance_pb2.ListStatusListsResponse(lists=[_list(each) for each in self._register.lists()])
+        return issuance_pb2.ListStatusListsResponse(lists=[_list(each) for each in self._register().lists()])
 
-    def _permit(self, context: grpc.ServicerContext) -> None:
-        if caller_of(context, self._callers, self._world).identity not in self._systems:
+    def _permit(self, context: grpc.ServicerContext) -> str:
+        identity = caller_of(context, self._callers, self._world).identity
+        if identity not in self._systems:
             raise NotPermitted("caller is not a registered identity system")
+        self._leading.require()
+        return identity
 
 
 def _credential(status: OwnStatus) -> issuance_pb2.IssuedCredential:

@@ -11,6 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from recognition.v1 import (
     anchor_pb2_grpc,
+    audit_pb2_grpc,
     federation_pb2_grpc,
     issuance_pb2_grpc,
     keys_pb2_grpc,
@@ -21,6 +22,7 @@ from gateway.certificates import ChannelMaterial
 from gateway.clock import World
 from gateway.guard import Guard
 from gateway.server.anchor import AnchorServicer
+from gateway.server.audit import AuditServicer
 from gateway.server.federation import FederationServicer
 from gateway.server.issuance import IssuanceServicer
 from gateway.server.keys import KeyServicer
@@ -37,6 +39,7 @@ ISSUANCE_SERVICE: Final = "recognition.v1.IssuanceService"
 FEDERATION_SERVICE: Final = "recognition.v1.FederationService"
 KEY_SERVICE: Final = "recognition.v1.KeyService"
 ANCHOR_SERVICE: Final = "recognition.v1.AnchorService"
+AUDIT_SERVICE: Final = "recognition.v1.AuditService"
 
 
 class Listener:
@@ -121,6 +124,10 @@ class Listener:
         """Serve federation documents here."""
         federation_pb2_grpc.add_FederationServiceServicer_to_server(servicer, self._server)
 
+    def add_audit(self, servicer: AuditServicer) -> None:
+        """Serve the log here, to those whom this listener serves."""
+        audit_pb2_grpc.add_AuditServiceServicer_to_server(servicer, self._server)
+
     def add_keys(self, servicer: KeyServicer) -> None:
         """Serve the province's own keys here."""
         keys_pb2_grpc.add_KeyServiceServicer_to_server(servicer, self._server)
@@ -132,7 +139,7 @@ class Listener:
     def add_reflection(self) -> None:
         """Let tools list the services."""
         names = (
-            *(VERIFICATION_SERVICE, ISSUANCE_SERVICE, FEDERATION_SERVICE, KEY_SERVICE, ANCHOR_SERVICE),
+            *(VERIFICATION_SERVICE, ISSUANCE_SERVICE, FEDERATION_SERVICE, KEY_SERVICE, ANCHOR_SERVICE, AUDIT_SERVICE),
             health.SERVICE_NAME,
         )
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)

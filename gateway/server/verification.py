@@ -102,6 +102,8 @@ class VerificationServicer(ExplanationServicer):
             request_id=wanted.request_id,
             consent_id=wanted.consent_id,
             predicates=wanted.predicates,
+            terminal=wanted.terminal,
+            receipt=wanted.want_receipt,
         )
         return _verify_response(answer)
 
@@ -143,6 +145,7 @@ def _verify_response(answer: Answer) -> verification_pb2.VerifyCredentialRespons
         verify_time=wire.timestamp(answer.decided_at),
         trust_basis=basis,
         next_step=wire.next_step_number(answer.next_step),
+        receipt=answer.receipt,
     )
     if answer.status is not None:
         response.status_basis.list = answer.status.uri
