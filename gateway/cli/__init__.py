@@ -18,8 +18,10 @@ import typer
 from gateway.cli import (
     agreement,
     anchor,
+    audit,
     charter,
     consents,
+    dispute,
     doctor,
     explanation,
     holder,
@@ -27,6 +29,7 @@ from gateway.cli import (
     keys,
     lab,
     options,
+    receipt,
     serving,
     setup,
     status,
@@ -83,6 +86,9 @@ app.add_typer(charter.app, name="charter")
 app.add_typer(agreement.app, name="agreement")
 app.add_typer(keys.app, name="keys")
 app.add_typer(anchor.app, name="anchor")
+app.add_typer(receipt.app, name="receipt")
+app.add_typer(audit.app, name="audit")
+app.add_typer(dispute.app, name="dispute")
 app.add_typer(lab.app, name="lab")
 
 

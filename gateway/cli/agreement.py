@@ -29,14 +29,16 @@ from gateway.core.agreement_reading import Effect, Reading, effects, read_change
 from gateway.core.charter import MAX_DOCUMENT_CHARS, Charter, parse_charter
 from gateway.core.charter_diff import diff_agreements
 from gateway.core.encoding import JsonLimits, parse_json_object
+from gateway.core.entries import Kind, Verification, read, read_verification
 from gateway.core.findings import Findings
 from gateway.core.preview import Outcome, Recorded, replay
 from gateway.core.reasons import Reason, Rejected
 from gateway.lab.charter import CHARTER_LIFETIME
-from gateway.storage import AuditEntry, TrustStore
+from gateway.storage import EntryQuery, LogStore, StoredEntry, TrustStore
 
 app = typer.Typer(no_args_is_help=True, help="Look at a recognition agreement before it is signed.")
 
+_PAGE: Final = 1_000
 _LIMITS: Final = JsonLimits(max_bytes=MAX_DOCUMENT_CHARS, max_members=100_000, max_string=MAX_DOCUMENT_CHARS)
 _STYLES: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 _EFFECTS: Final[Mapping[Effect, tuple[str, str, str]]] = {
@@ -117,11 +119,17 @@ def preview(
     """
     settings = options.configuration(config)
     agreement, _ = read_agreement(proposed)
-    begin = options.ago(since, "--since", options.world(lab_clock).now())
+    now = options.world(lab_clock).now()
+    begin = options.ago(since, "--since", now)
     tally = _Tally(names_changes=list_changes)
-    with open_store(settings) as store:
-        agreements = _Agreements(charter_in_force(settings, store), store)
-        for entry in store.decisions(begin):
+    with open_store(settings) as stores:
+        agreements = _Agreements(charter_in_force(settings, stores.trust, now), stores.trust)
+        for stored in _decisions(stores.log, begin):
+            try:
+                entry = read_verification(read(stored.raw))
+            except Rejected:
+                tally.unreadable += 1
+                continue
             tally.count(entry, agreements.by_version(entry.charter_version), agreement)
     if as_json:
         write_document(tally.document())
@@ -193,7 +201,7 @@ class _Tally:
     """Recorded by a version that kept no findings, or under a charter that is not kept."""
     changes: list[tuple[str, str, str, str]] = field(default_factory=list)
 
-    def count(self, entry: AuditEntry, before: Agreement | None, proposed: Agreement) -> None:
+    def count(self, entry: Verification, before: Agreement | None, proposed: Agreement) -> None:
         """Replay one decision, which was made by the agreement before; None: that one is not there any more."""
         recorded = _recorded(entry)
         if recorded is None or before is None:
@@ -236,9 +244,18 @@ class _Tally:
         }
 
 
-def _recorded(entry: AuditEntry) -> Recorded | None:
+def _decisions(log: LogStore, since: datetime) -> Iterator[StoredEntry]:
+    """Give what was decided from a time on, a page at a time: there may be millions."""
+    query = EntryQuery(kinds=(Kind.VERIFICATION.value,), since=since)
+    after: tuple[str, int] | None = None
+    while page := log.list_entries(query, _PAGE, after):
+        yield from page
+        after = (page[-1].log_id, page[-1].position)
+
+
+def _recorded(entry: Verification) -> Recorded | None:
     try:
-        findings = Findings.from_json(entry.findings)
+        findings = Findings.from_members(entry.findings)
     except (Rejected, ValueError):
         return None
     return Recorded(

@@ -201,7 +201,12 @@ def administers(command: Callable[..., None]) -> Callable[..., None]:
     return _with_gateway(command, ExitCode.USAGE)
 
 
-def _with_gateway(command: Callable[..., None], invalid: ExitCode) -> Callable[..., None]:
+def may_administer(command: Callable[..., None]) -> Callable[..., None]:
+    """Do the same for a command that need not ask a gateway: without any of the options, ``gateway`` is None."""
+    return _with_gateway(command, ExitCode.USAGE, is_needed=False)
+
+
+def _with_gateway(command: Callable[..., None], invalid: ExitCode, *, is_needed: bool = True) -> Callable[..., None]:
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for name, parameter in signature.parameters.items() if name != "gateway"]
     added = [
@@ -212,7 +217,8 @@ def _with_gateway(command: Callable[..., None], invalid: ExitCode) -> Callable[.
     @functools.wraps(command)
     def with_gateway(*arguments: object, timeout: float, **given: Any) -> None:
         settings = {name: given.pop(name) for name in _OPTIONS if name != "timeout"}
-        command(*arguments, gateway=Gateway(client(**settings), timeout, invalid), **given)
+        is_asked = is_needed or any(each is not None for each in settings.values())
+        command(*arguments, gateway=Gateway(client(**settings), timeout, invalid) if is_asked else None, **given)
 
     with_gateway.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
     with_gateway.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
@@ -234,13 +240,13 @@ _FIXES: Final = {
     "NOT_PERMITTED": (
         "have the province's administrator register the URI in this certificate: under [[relying_services]] with the"
         " matter for verification, under [[identity_systems]] for issuance, under [[administrators]] with the role for"
-        " keys or for the anchor's members"
+        " keys, for the anchor's members or for disputes, under [[auditors]] for the log"
     ),
     "WRONG_STATE": "change first what the message names, then ask again",
     "CONFLICT": "things have changed since; look at them again, then decide again",
-    "NOT_HELD": "look up what there is with the list command of this group, and name one of those",
+    "NOT_HELD": "check the name or number that was given, and whether this gateway is the one that gave it",
     "OVERLOADED": "wait as long as the gateway asks, and ask again",
-    "UNAVAILABLE": "ask again in a moment; if it stays so, the gateway's log names what it could not write",
+    "UNAVAILABLE": "ask again in a moment; if it stays so, do as the message says, or see the gateway's log",
     "INTERNAL": "give the reference to the gateway's administrator; it stands in the gateway's log",
 }
 _ANSWERED_NO: Final = frozenset({"WRONG_STATE", "CONFLICT"})

@@ -23,6 +23,7 @@ from gateway.keyring import ADDED_LATER, ROLES
 from gateway.keystore import KeyRole, KeyStore, KeyStoreError, SecretName
 from gateway.keystore.file import read_secrets, secret_file
 from gateway.keystore.opening import open_key_store
+from gateway.storage.opening import exists
 from gateway.tls import certificate_facts, check_cas, check_own_certificate
 
 _MIN_ADMINISTRATORS: Final = 2
@@ -67,7 +68,7 @@ def check_key_store(config: Config) -> Iterator[Finding]:
         words = "not encrypted; [key_store] says how" if store.protection == "none" else f"by {store.protection}"
         yield ok("key store", config.keys.name, f"opened; protected: {words}")
         yield from _roles(config, store)
-        if config.database.is_file():
+        if exists(config):
             yield from isolated("key store", partial(_live_keys, config, store))
 
 
@@ -84,7 +85,7 @@ def _not_opened(config: Config, error: KeyStoreError) -> Finding:
 def _live_keys(config: Config, store: KeyStore) -> Iterator[Finding]:
     """Look for each key that signs, is to sign or has signed what still counts."""
     with open_store(config) as database:
-        records = database.load_keys()
+        records = database.keys.load_keys()
     for record in records:
         kid = record.key.kid
         if record.state in _LIVE and kid not in store.keys(record.purpose.value):
@@ -112,9 +113,9 @@ def _roles(config: Config, store: KeyStore) -> Iterator[Finding]:
 def _made_at_start(config: Config) -> frozenset[KeyRole]:
     """Give the roles whose first key the gateway makes when it starts: added later, and without any record yet."""
     recorded: set[KeyPurpose] = set()
-    if config.database.is_file():
+    if exists(config):
         with suppress(Failure), open_store(config) as database:  # what is wrong with it is told elsewhere
-            recorded = {record.purpose for record in database.load_keys()}
+            recorded = {record.purpose for record in database.keys.load_keys()}
     return frozenset(ROLES[purpose] for purpose in ADDED_LATER - recorded)
 
 
@@ -243,8 +244,8 @@ def check_trust(view: TrustView, now: datetime) -> Iterator[Finding]:
 
 def check_calendar(config: Config, now: datetime) -> Iterator[Finding]:
     """Look at when each key is to be replaced, and whether its successor is ready."""
-    with open_store(config) as store:
-        records = store.load_keys()
+    with open_store(config) as database:
+        records = database.keys.load_keys()
     for purpose in KeyPurpose:
         own = [record for record in records if record.purpose is purpose]
         if own:

@@ -17,7 +17,7 @@ from typing import Annotated, Final
 import typer
 from rich.text import Text
 
-from gateway.cli import diagnosis, options, reach
+from gateway.cli import diagnosis, log_health, options, reach
 from gateway.cli.console import ExitCode, Failure, exit_codes, instant, stdout, write_document
 from gateway.cli.findings import Finding, State, fail, isolated
 from gateway.cli.trust import load_view
@@ -73,6 +73,7 @@ def _examine(file: Path, world: World, timeout: float) -> Iterator[Finding]:
     # Handshakes are judged by the machine's clock, in the lab too.
     yield from isolated("TLS", partial(diagnosis.check_tls, config, system_world().now()))
     yield from told
+    yield from isolated("log", partial(log_health.check_log, config, now))
     if view is not None:
         yield from isolated("charter", partial(diagnosis.check_charter, config, view.charter, now))
         yield from isolated("trust", partial(diagnosis.check_trust, view, now))

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from gateway.cli.console import Failure
 
@@ -59,6 +59,20 @@ def write_text(path: Path, text: str, *, mode: int) -> None:
         Failure: it cannot be written.
     """
     with _draft(path, text.encode("utf-8") + b"\n", mode) as draft:
+        draft.replace(path)
+
+
+@contextmanager
+def draft_text(path: Path, *, mode: int) -> Iterator[TextIO]:
+    """Give a file to write line by line; it takes its name when everything is written, and never half.
+
+    Raises:
+        Failure: it cannot be written.
+    """
+    with _draft(path, b"", mode) as draft, draft.open("w", encoding="utf-8") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
         draft.replace(path)
 
 

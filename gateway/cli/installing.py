@@ -10,8 +10,7 @@ written. Versions on the way may have expired; the last must not have, or its su
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -22,7 +21,9 @@ from gateway.cli import files, options
 from gateway.cli.charter_screen import identity
 from gateway.cli.console import ExitCode, Failure, exit_codes, stdout, until, write_document
 from gateway.cli.drafting import read_charter
+from gateway.cli.store import open_store
 from gateway.config import Config
+from gateway.core.changes import charter_entry
 from gateway.core.charter import (
     Charter,
     merge_signatures,
@@ -32,9 +33,10 @@ from gateway.core.charter import (
     verify_pinned,
     verify_successor,
 )
+from gateway.core.entries import seal
 from gateway.core.reasons import Rejected
-from gateway.storage import StorageError
-from gateway.storage.sqlite import SqliteStore
+from gateway.storage import TrustStore
+from gateway.storage.opening import exists
 
 EXIT_CODES: Final = exit_codes(
     {ExitCode.OK: "installed, or held already", ExitCode.NO: "not acceptable: nothing was installed"}
@@ -57,12 +59,13 @@ def install(
     now = options.world(lab_clock).now()
     loaded = options.configuration(config)
     offered = _by_version(charters)
-    with _store(loaded) as store:
+    with open_store(loaded) as stores:
+        store = stores.trust
         current = _walked(loaded, store)
         _check_held(offered, {**store.load_charters(), current.version: current.document})
         steps = _steps(current, offered, now)
         for step in steps:  # at most as many as files were given
-            store.save_charter(step.version, step.document)
+            store.save_charter(step.version, step.document, [seal(charter_entry(step, "installed", now))])
         # The running gateway may have followed a peer meanwhile, and what is written first stays.
         _check_held({step.version: step for step in steps}, store.load_charters())
     last = steps[-1] if steps else current
@@ -116,28 +119,13 @@ def held(config: Config) -> Charter:
     Raises:
         Failure: the store or the charter cannot be read.
     """
-    if not config.database.is_file():
+    if not exists(config):
         return _pinned(config)
-    with _store(config) as store:
-        return _walked(config, store)
+    with open_store(config) as stores:
+        return _walked(config, stores.trust)
 
 
-@contextmanager
-def _store(config: Config) -> Iterator[SqliteStore]:
-    # Whoever starts the gateway makes the database: made here, it might belong to somebody else.
-    if not config.database.is_file():
-        raise Failure(f"{config.database}: there is no database yet", fix="start the gateway once: mrg serve --config")
-    try:
-        store = SqliteStore(config.database)
-        try:
-            yield store
-        finally:
-            store.close()
-    except StorageError as error:
-        raise Failure(f"{config.database}: {error}", fix="check the file and its permissions") from error
-
-
-def _walked(config: Config, store: SqliteStore) -> Charter:
+def _walked(config: Config, store: TrustStore) -> Charter:
     pinned = _pinned(config)
     later = [document for version, document in store.load_charters().items() if version > pinned.version]
     try:

@@ -39,7 +39,7 @@ from gateway.cli.key_views import (
     show_keys,
     show_rotation,
 )
-from gateway.cli.store import open_store
+from gateway.cli.store import open_store, unusable
 from gateway.cli.supersede import supersede
 from gateway.storage import StorageError
 
@@ -382,11 +382,11 @@ def history(
 ) -> None:
     """Show what happened to the keys, when, and who did it. Offline: from the province's own store."""
     loaded = options.configuration(config)
-    with open_store(loaded) as store:
+    with open_store(loaded) as stores:
         try:
-            events = [event for event in store.load_key_events() if event.kid.startswith(kid)]
+            events = [event for event in stores.keys.load_key_events() if event.kid.startswith(kid)]
         except StorageError as error:
-            raise Failure(f"{loaded.database}: {error}", fix="check the file and its permissions") from error
+            raise unusable(loaded, error) from error
     if kid and not events:
         raise Failure("the history knows no such key", fix="leave KID out to see all there were", code=ExitCode.NO)
     found = [

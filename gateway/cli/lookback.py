@@ -29,6 +29,7 @@ from gateway.cli.console import (
 )
 from gateway.cli.store import open_store
 from gateway.config import Config
+from gateway.core.entries import TrustChange, seal, trust_entry
 from gateway.core.trust import SUMMARISED_KEYS, diff_summaries, is_regressed
 from gateway.storage import TrustStore
 
@@ -164,7 +165,8 @@ def reset_clock(
     """
     now = options.world(lab_clock).now()
     loaded = options.configuration(config)
-    with open_store(loaded) as store:
+    with open_store(loaded) as stores:
+        store = stores.trust
         floor = store.load_memory().clock_floor
         if floor is not None and not yes:
             options.ask_person(
@@ -182,7 +184,8 @@ def reset_clock(
                 as_json=as_json,
             )
         if floor is not None:
-            store.reset_clock_floor()
+            entry = trust_entry(TrustChange.CLOCK, at=now, subject="clock floor", event="reset")
+            store.reset_clock_floor([seal(entry)])
     if as_json:
         write_document({"now": instant(now), "floor": instant(floor), "reset": floor is not None})
         return
@@ -203,9 +206,9 @@ def _explanation(lang: Lang, *, regressed: bool) -> str:
 
 
 def _load(config: Config, at: datetime, option: str, now: datetime) -> tuple[datetime, str]:
-    with open_store(config) as store:
-        found = store.load_view(at)
-        first = None if found is not None else _first_known(store, at, now)
+    with open_store(config) as stores:
+        found = stores.trust.load_view(at)
+        first = None if found is not None else _first_known(stores.trust, at, now)
     if found is None:
         raise Failure(
             f"{option}: nothing is known of that time",

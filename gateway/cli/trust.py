@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.text import Text
 
-from gateway.cli import lookback, options
+from gateway.cli import lookback, options, trust_log
 from gateway.cli.console import (
     Cell,
     ExitCode,
@@ -58,6 +58,7 @@ EXIT_CODES: Final = exit_codes(
     }
 )
 app.command("diff", epilog=lookback.DIFF_EXIT_CODES)(lookback.diff)
+app.command("log", epilog=trust_log.EXIT_CODES)(trust_log.log)
 app.command("reset-clock", epilog=lookback.RESET_EXIT_CODES)(lookback.reset_clock)
 
 
@@ -121,8 +122,9 @@ def load_view(config: Config, now: datetime) -> tuple[TrustView, TrustMemory]:
     Raises:
         Failure: the store or the charter cannot be read.
     """
-    with open_store(config) as store:
-        charter = charter_in_force(config, store)
+    with open_store(config) as stores:
+        store = stores.trust
+        charter = charter_in_force(config, store, now)
         memory = store.load_memory()
     return build_view(charter, memory, now), memory
 

@@ -72,6 +72,7 @@ def describe(answer: verification_pb2.VerifyCredentialResponse) -> dict[str, Any
             "stale": basis.stale,
         },
         "status_basis": _status_basis(answer),
+        "receipt": answer.receipt or None,
     }
 
 

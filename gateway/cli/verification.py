@@ -19,10 +19,12 @@ from gateway.cli.console import (
     Lang,
     exit_codes,
     instant,
+    stderr,
     stdout,
     write_document,
 )
 from gateway.cli.holder import read_challenge
+from gateway.cli.receipt import WAIT, WaitOption, fetch_evidence, show_fetched
 from gateway.cli.verdict_screen import VERDICTS, describe, show
 from gateway.core.sd_jwt import MAX_PRESENTATION_CHARS
 
@@ -87,6 +89,11 @@ def verify(
         list[str],
         typer.Option(metavar="NAME=VALUE|NAME=@FILE", help="Ask whether an attribute is exactly this; repeatable."),
     ] = _NO_TEXTS,
+    receipt: Annotated[
+        Path | None,
+        typer.Option("--receipt", metavar="FILE", help="Have the verdict signed, and keep its evidence in this file."),
+    ] = None,
+    wait: WaitOption = WAIT,
     lang: options.LangOption = Lang.BOTH,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -110,16 +117,42 @@ def verify(
             *(_household_in(codes) for codes in household_in),
             *(_matches(text) for text in matches),
         ],
+        want_receipt=receipt is not None,
     )
-    answer = gateway.ask(
-        lambda channel: verification_pb2_grpc.VerificationServiceStub(channel).VerifyCredential, request
-    )
-    document = describe(answer)
-    if as_json:
-        write_document(document)
-    else:
-        show(document, matter, [_question(predicate) for predicate in request.predicates], lang)
+    with gateway.connected() as connected:
+        answer = connected.ask(
+            lambda channel: verification_pb2_grpc.VerificationServiceStub(channel).VerifyCredential, request
+        )
+        document = describe(answer)
+        if as_json:
+            write_document(document)
+        else:
+            show(document, matter, [_question(predicate) for predicate in request.predicates], lang)
+        if receipt is not None:
+            _keep_evidence(connected, answer, receipt, wait, lang, as_json=as_json)
     raise typer.Exit(VERDICTS[document["verdict"]][0])
+
+
+def _keep_evidence(
+    connected: connection.Connection,
+    answer: verification_pb2.VerifyCredentialResponse,
+    file: Path,
+    wait: float,
+    lang: Lang,
+    *,
+    as_json: bool,
+) -> None:
+    """Fetch the evidence of a verdict that was shown already. What goes wrong here takes nothing from the verdict."""
+    try:
+        witnesses = fetch_evidence(connected, answer.verification_id, file, wait, as_json=as_json)
+    except Failure as failure:
+        stderr().line(
+            lang.pick("判定有效，但凭据未取得：", "The verdict stands, but its evidence was not fetched: ")
+            + f"{failure.message}; mrg receipt fetch {answer.verification_id} --out {file}"
+        )
+        return
+    if not as_json:
+        show_fetched(file, witnesses, 1, lang)
 
 
 # -- questions --------------------------------------------------------------------------------------------------------

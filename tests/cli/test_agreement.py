@@ -185,8 +185,8 @@ def test_a_preview_names_no_decision_unless_asked_to(province: Province, tmp_pat
     province.federation.verify("not.a.credential~")
     assert mrg(*preview_arguments(province, tmp_path)).document["changed"] is None
     tally = _Tally(names_changes=False)
-    entry = next(iter(province.federation[AH].store.audit_entries()))
-    accepted = replace(entry, verdict="accepted", reason="", findings=Findings(step=Step.LEDGER).to_json())
+    entry = province.federation[AH].decisions()[0]
+    accepted = replace(entry, verdict="accepted", reason="", findings=Findings(step=Step.LEDGER).to_members())
     before, proposed = parse_agreement(agreement()), parse_agreement(agreement(stricter))
     tally.count(accepted, before, proposed)
     assert (tally.changed.total(), tally.changes) == (1, [])

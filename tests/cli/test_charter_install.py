@@ -15,6 +15,7 @@ from gateway.config.reader import load_config
 from gateway.core.charter import parse_charter
 from gateway.storage.sqlite import SqliteStore
 from tests.cli.ceremony import Ceremony, done, failed, mrg
+from tests.stores import file_of
 
 DAY = 86_400
 
@@ -34,7 +35,7 @@ def config(ceremony: Ceremony) -> Path:
 
 @contextmanager
 def store(ceremony: Ceremony) -> Iterator[SqliteStore]:
-    opened = SqliteStore(load_config(config(ceremony)).database)
+    opened = SqliteStore(file_of(load_config(config(ceremony))))
     try:
         yield opened
     finally:
@@ -157,7 +158,7 @@ def test_before_the_first_start_there_is_nothing_to_install_into(ceremony: Cerem
     ceremony.complete()
     (second,) = successors(ceremony, 1)
     assert "mrg serve" in failed("charter", "install", second, "--config", config(ceremony))
-    assert not load_config(config(ceremony)).database.exists()
+    assert not file_of(load_config(config(ceremony))).exists()
 
 
 # -- the charter that is held -----------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from gateway.core.memory import Equivocation, TrustMemory, Withdrawal
 from gateway.keystore.file import make_secret
 from gateway.keystore.opening import open_key_store
 from gateway.lab.charter import entity_ids
+from gateway.storage import Fork
 from tests.cli.ceremony import Ceremony, Ended, mrg
 from tests.federation import AH, SH, START, Federation
 
@@ -412,3 +413,55 @@ def test_a_check_that_breaks_is_a_finding_and_quotes_nothing() -> None:
     assert found.state is State.FAIL
     assert "RuntimeError" in found.detail
     assert "徐某" not in found.detail
+
+
+# -- the log ----------------------------------------------------------------------------------------------------------
+
+
+def log_findings(province: Province) -> dict[str, Any]:
+    return {each["subject"]: each["state"] for each in province.findings("log").values()}
+
+
+def test_a_log_whose_head_is_signed_and_seen_is_well(province: Province) -> None:
+    province.federation.witness()
+    province.edit(r"gateway\.(sh|js|zj)\.test", r"gateway.\1.mrg.example")
+    found = log_findings(province)
+    assert found == {
+        "head": "ok",
+        **dict.fromkeys(("seen by sh", "seen by js", "seen by zj"), "ok"),
+        "retention": "ok",
+    }
+
+
+def test_a_log_that_is_not_signed_is_to_be_mended(province: Province) -> None:
+    assert log_findings(province)["head"] == "fail"
+
+
+def test_a_head_that_nobody_has_seen_lately_is_warned_of(province: Province) -> None:
+    province.federation.witness()
+    province.edit(r"gateway\.(sh|js|zj)\.test", r"gateway.\1.mrg.example")
+    province.set_clock(timedelta(hours=2))
+    found = log_findings(province)
+    assert (found["head"], found["seen by sh"]) == ("warn", "warn")
+
+
+@pytest.mark.parametrize(("kind", "state"), [("forked", "fail"), ("rolled_back", "fail"), ("replaced", "warn")])
+def test_a_log_that_contradicts_itself_is_named(province: Province, kind: str, state: str) -> None:
+    log, gateway = province.federation[AH].log, entity_ids(SH).gateway
+    log.save_fork(Fork(gateway=gateway, kind=kind, found_at=START, seen="one", shown="other"))
+    assert log_findings(province)[gateway] == state
+
+
+def test_a_log_that_took_the_place_of_another_is_pointed_out_for_a_while(province: Province) -> None:
+    province.federation[AH].log.begin_log(START, "another", 10)
+    assert log_findings(province)["ours"] == "warn"
+    province.set_clock(timedelta(days=31))
+    assert log_findings(province)["ours"] == "ok"
+
+
+def test_what_should_have_been_erased_is_warned_of(province: Province) -> None:
+    province.federation.verify(*province.federation.present(province.federation.issue()))
+    assert log_findings(province)["retention"] == "ok"
+    province.set_clock(timedelta(days=1_200))
+    found = [each for each in province.doctor("--json").document["findings"] if each["subject"] == "retention"]
+    assert {each["state"] for each in found} == {"ok", "warn"}

@@ -19,6 +19,8 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from recognition.v1 import (
+    audit_pb2,
+    audit_pb2_grpc,
     issuance_pb2,
     issuance_pb2_grpc,
     reason_pb2,
@@ -27,6 +29,7 @@ from recognition.v1 import (
 )
 
 from gateway import wire
+from gateway.cli import receipt
 from gateway.core.jose import load_pkcs8
 from gateway.core.reasons import Reason
 from gateway.core.texts import Language, text
@@ -35,13 +38,24 @@ from tests.federation import START
 
 
 @dataclass
-class StandIn(verification_pb2_grpc.VerificationServiceServicer, issuance_pb2_grpc.IssuanceServiceServicer):
+class StandIn(
+    verification_pb2_grpc.VerificationServiceServicer,
+    issuance_pb2_grpc.IssuanceServiceServicer,
+    audit_pb2_grpc.AuditServiceServicer,
+):
     """Answers what it is told to, and remembers what it was asked."""
 
     answer: Message | Callable[[grpc.ServicerContext], NoReturn] = field(
         default_factory=verification_pb2.VerifyCredentialResponse
     )
     asked: list[Any] = field(default_factory=list)
+    evidence: list[Message | Callable[[grpc.ServicerContext], NoReturn]] = field(default_factory=list)
+    """What is answered when evidence is asked for, the last of it again and again."""
+
+    def GetEvidence(self, request: Message, context: grpc.ServicerContext) -> Any:
+        self.asked.append(request)
+        answer = self.evidence.pop(0) if len(self.evidence) > 1 else self.evidence[0]
+        return answer if isinstance(answer, Message) else answer(context)
 
     def _give(self, request: Message, context: grpc.ServicerContext) -> Any:
         self.asked.append(request)
@@ -50,6 +64,8 @@ class StandIn(verification_pb2_grpc.VerificationServiceServicer, issuance_pb2_gr
     CreateChallenge = VerifyCredential = IssueCredential = IssueAssertion = _give
     ExplainVerification = RecordConsent = WithdrawConsent = _give
     SetCredentialStatus = GetCredentialStatus = ListStatusLists = _give
+    ListEntries = GetCheckpoint = GetInclusionProof = GetConsistencyProof = CosignCheckpoint = _give
+    ListLogs = ListDisclosures = OpenDispute = ResolveDispute = GetDispute = ListDisputes = _give
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +75,7 @@ def server(drafted: Path) -> Iterator[tuple[StandIn, int]]:
     running = grpc.server(ThreadPoolExecutor(max_workers=2))
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(stand_in, running)
     issuance_pb2_grpc.add_IssuanceServiceServicer_to_server(stand_in, running)
+    audit_pb2_grpc.add_AuditServiceServicer_to_server(stand_in, running)
     credentials = grpc.ssl_server_credentials(
         [((tls / "server.key").read_bytes(), (tls / "server.pem").read_bytes())],
         root_certificates=(tls / "ca.pem").read_bytes(),
@@ -219,6 +236,52 @@ def test_the_presentation_may_come_from_a_pipe_and_the_nonce_from_the_challenge(
     ended = mrg("verify", "-", *gateway.reach, "--matter", "HK-QY", "--challenge", challenge, piped="x.y.z~\n")
     assert ended.code == 1
     assert (gateway.stand_in.asked[0].presentation, gateway.stand_in.asked[0].nonce) == ("x.y.z~", "n-7")
+
+
+# -- evidence ---------------------------------------------------------------------------------------------------------
+
+
+def evidence(witnesses: int) -> audit_pb2.GetEvidenceResponse:
+    return audit_pb2.GetEvidenceResponse(evidence=f'{{"seen by": {witnesses}}}', witnesses=witnesses)
+
+
+def test_a_verdict_is_kept_with_its_evidence_once_others_have_seen_it(
+    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipt, "LOOK_SECONDS", 0.01)
+    gateway.stand_in.answer = accepted({})
+    gateway.stand_in.evidence = [evidence(0), evidence(0), evidence(2)]
+    file = tmp_path / "evidence.json"
+    ended = gateway.verify("--receipt", str(file), "--json")
+    assert (ended.code, ended.document["verdict"]) == (0, "accepted")
+    assert json.loads(file.read_text()) == {"seen by": 2}
+    assert gateway.stand_in.asked[0].want_receipt
+    assert [each.verification_id for each in gateway.stand_in.asked[1:]] == ["v-1"] * 3
+
+
+def test_evidence_that_nobody_has_seen_in_time_is_kept_and_said_to_be_so(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.stand_in.answer = accepted({})
+    gateway.stand_in.evidence = [evidence(0)]
+    file = tmp_path / "evidence.json"
+    ended = gateway.verify("--receipt", str(file), "--wait", "0")
+    assert ended.code == 0
+    assert "again later" in ended.err
+    assert json.loads(file.read_text()) == {"seen by": 0}
+
+
+def test_evidence_that_cannot_be_had_takes_nothing_from_the_verdict(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.stand_in.answer = rejected(Reason.EXPIRED)
+    gateway.stand_in.evidence = [refusing(code_pb2.UNAVAILABLE, "UNAVAILABLE", "no")]
+    ended = gateway.verify("--receipt", str(tmp_path / "evidence.json"))
+    assert ended.code == 1
+    assert "mrg receipt fetch" in ended.err
+
+
+def test_no_receipt_is_asked_for_unless_it_is_wanted(gateway: Gateway) -> None:
+    gateway.stand_in.answer = accepted({})
+    gateway.verify()
+    (asked,) = gateway.stand_in.asked
+    assert not asked.want_receipt
 
 
 # -- challenge and issue ----------------------------------------------------------------------------------------------

@@ -40,7 +40,10 @@ def test_every_option_has_a_help_text(path: tuple[str, ...]) -> None:
 def test_the_commands_are_those_that_were_promised() -> None:
     expected = {
         *("init", "serve", "challenge", "present", "verify", "issue credential", "issue assertion", "doctor"),
-        *("trust show", "trust diff", "trust reset-clock"),
+        *("trust show", "trust diff", "trust log", "trust reset-clock"),
+        *(f"audit {name}" for name in ("list", "show", "verify", "export", "prove", "seen", "disclosures")),
+        *("receipt fetch", "receipt verify"),
+        *(f"dispute {name}" for name in ("open", "show", "resolve", "list", "bundle")),
         *(
             f"keys {name}"
             for name in ("list", "rotate", "status", "activate", "undo", "supersede", "compromise", "history")
@@ -60,7 +63,21 @@ def test_verify_documents_each_verdict() -> None:
         assert line in shown
 
 
-@pytest.mark.parametrize("group", [(), ("issue",), ("trust",), ("charter",), ("lab",), ("keys",), ("anchor",)])
+@pytest.mark.parametrize(
+    "group",
+    [
+        (),
+        ("issue",),
+        ("trust",),
+        ("charter",),
+        ("lab",),
+        ("keys",),
+        ("anchor",),
+        ("audit",),
+        ("receipt",),
+        ("dispute",),
+    ],
+)
 def test_a_group_alone_shows_its_commands(group: tuple[str, ...]) -> None:
     assert "Commands:" in mrg(*group).out + mrg(*group).err
     assert "Commands:" in done(*group, "--help").out

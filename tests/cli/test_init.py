@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config import PostgresUrl
 from gateway.config.reader import load_config
 from gateway.provision.answers import read
 from tests.cli.ceremony import Ceremony, done, edited, failed, init_arguments, mrg
@@ -180,6 +181,8 @@ def test_a_service_to_be_explained_must_be_one(tmp_path: Path) -> None:
         (("--gateway", "http://gateway.ah.test"), "--gateway"),
         (("--issuer", "https://gateway.ah.test/issuer"), "--issuer"),
         (("--federation-address", "127.0.0.1"), "--federation-address"),
+        (("--database", "gateway.sqlite"), "--database"),
+        (("--database", "postgresql://mrg:secret@db/gateway"), "--database"),
         (("--service", "counter"), "--service"),
         (("--service", "counter:户政窗口:household:"), "--service"),
         (("--service", "counter:户政窗口:HH hh:HK-QY"), "services[0].sector"),
@@ -192,6 +195,13 @@ def test_a_wrong_answer_is_named_before_anything_is_made(tmp_path: Path, wrong: 
     arguments = ["--province", "ah", *ENTITIES, *ANCHOR, *wrong]
     assert named in failed("init", tmp_path / "ah", *arguments)
     assert not (tmp_path / "ah" / "keys").exists()
+
+
+def test_a_database_of_a_server_is_remembered_and_configured(tmp_path: Path) -> None:
+    url = "postgresql://mrg@db.ah.example/gateway"
+    done("init", tmp_path / "ah", *init_arguments("ah"), "--database", url)
+    done("init", tmp_path / "ah", *init_arguments("ah"))
+    assert read(tmp_path / "ah").database == PostgresUrl(url)
 
 
 # -- the second run ---------------------------------------------------------------------------------------------------

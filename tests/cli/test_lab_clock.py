@@ -15,6 +15,7 @@ from gateway.lab.folder import LabFolder, prepare_lab
 from gateway.storage.sqlite import SqliteStore
 from tests.cli.ceremony import done
 from tests.federation import START
+from tests.stores import file_of
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def lab(tmp_path: Path) -> LabFolder:
     """Give a lab that ran once, as far as the stores show: each has seen START attested, but one that never ran."""
     folder = prepare_lab(tmp_path / "lab")
     for province in (Province.SHANGHAI, Province.JIANGSU, Province.ZHEJIANG):
-        with closing(SqliteStore(load_config(folder.config(province)).database)) as store:
+        with closing(SqliteStore(file_of(load_config(folder.config(province))))) as store:
             store.save_memory(TrustMemory(clock_floor=START))
     return folder
 
@@ -30,7 +31,7 @@ def lab(tmp_path: Path) -> LabFolder:
 def floors(lab: LabFolder) -> list[datetime | None]:
     found = []
     for province in Province:
-        database = load_config(lab.config(province)).database
+        database = file_of(load_config(lab.config(province)))
         if database.exists():
             with closing(SqliteStore(database)) as store:
                 found.append(store.load_memory().clock_floor)
@@ -47,7 +48,7 @@ def test_only_a_clock_that_goes_back_resets_the_floors(lab: LabFolder) -> None:
 def test_setting_the_clock_right_may_be_going_back_too(lab: LabFolder) -> None:
     done("lab", "clock", "-1h", "--dir", lab.path)
     for province in (Province.SHANGHAI,):
-        with closing(SqliteStore(load_config(lab.config(province)).database)) as store:
+        with closing(SqliteStore(file_of(load_config(lab.config(province))))) as store:
             store.save_memory(TrustMemory(clock_floor=START))
     done("lab", "clock", "reset", "--dir", lab.path)
     assert floors(lab)[0] == START

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -260,6 +262,33 @@ def test_what_changed_between_two_times_is_shown(past: Province) -> None:
     assert "Nothing changed" in mrg(*diff, "--from", times[1], "--to", times[1]).out
     assert mrg(*diff, "--from", times[3], "--to", times[1]).code == 2
     assert mrg(*diff, "--from", "2026-11-20T00:00:00Z").code == 3
+
+
+# -- what changed -----------------------------------------------------------------------------------------------------
+
+
+def test_changes_of_trust_are_shown_from_the_log(province: Province) -> None:
+    log: list[str | Path] = ["trust", "log", "--config", province.config, "--lab-clock", province.clock]
+    ended = mrg(*log, "--json")
+    assert ended.code == 0
+    changes = ended.document["changes"]
+    assert {each["change"] for each in changes} >= {"charter", "key"}
+    positions = [each["position"] for each in changes]
+    assert positions == sorted(positions, reverse=True)
+    assert mrg(*log, "--limit", "1", "--json").document["changes"] == changes[:1]
+    assert "章程 charter" in mrg(*log).out
+
+
+def test_a_change_of_trust_that_was_edited_is_a_no(province: Province) -> None:
+    with closing(sqlite3.connect(province.database)) as db, db:
+        db.execute("UPDATE entries SET service = 'x' WHERE kind = 'trust'")
+    log: list[str | Path] = ["trust", "log", "--config", province.config, "--json"]
+    ended = mrg(*log)
+    assert (ended.code, ended.document["changes"][0]["contradictions"]) == (1, ["service"])
+
+
+def test_changes_of_trust_come_from_one_place(province: Province) -> None:
+    assert "--config" in failed("trust", "log")
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
