@@ -17,7 +17,15 @@ import grpc
 from google.protobuf.json_format import MessageToDict
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from recognition.v1 import issuance_pb2, issuance_pb2_grpc, reason_pb2, verification_pb2, verification_pb2_grpc
+from recognition.v1 import (
+    audit_pb2,
+    audit_pb2_grpc,
+    issuance_pb2,
+    issuance_pb2_grpc,
+    reason_pb2,
+    verification_pb2,
+    verification_pb2_grpc,
+)
 
 from gateway import wire
 from gateway.core.agreement import Party, SubjectType
@@ -85,6 +93,7 @@ class RelyingService:
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = verification_pb2_grpc.VerificationServiceStub(channel)
+        self._audit = audit_pb2_grpc.AuditServiceStub(channel)
 
     def challenge(self, matter: str) -> verification_pb2.CreateChallengeResponse:
         """Ask for the nonce and audience that a holder is to sign."""
@@ -111,13 +120,19 @@ class RelyingService:
         match answer.WhichOneof("verdict"):
             case "accepted":
                 accepted = answer.accepted
-                return Observed(verdict="accepted", attributes=MessageToDict(accepted.attributes), told=_told(accepted))
+                told = _told(accepted) | {"verification_id": answer.verification_id}
+                return Observed(verdict="accepted", attributes=MessageToDict(accepted.attributes), told=told)
             case "rejected":
                 return Observed(verdict="rejected", reason=_reason(answer.rejected.reason))
             case "indeterminate":
                 return Observed(verdict="indeterminate", reason=_reason(answer.indeterminate.reason))
             case _:
                 return Observed(verdict="error", reason="DAMAGED_ANSWER")
+
+    def evidence(self, verification_id: str) -> audit_pb2.GetEvidenceResponse:
+        """Fetch what proves a verification of its own."""
+        request = audit_pb2.GetEvidenceRequest(verification_id=verification_id)
+        return self._audit.GetEvidence(request, timeout=CALL_SECONDS, wait_for_ready=True)
 
     def consent(self, matter: str, claims: Sequence[str]) -> str:
         """Record that a person signed; gives the reference."""
@@ -136,6 +151,7 @@ class IdentitySystem:
 
     def __init__(self, channel: grpc.Channel, now: Callable[[], datetime]) -> None:
         self._stub = issuance_pb2_grpc.IssuanceServiceStub(channel)
+        self._audit = audit_pb2_grpc.AuditServiceStub(channel)
         self._now = now
 
     def credential(self, person: Person, credential_type: str, *, acr: str = "urn:yrd:loa:4") -> Wallet:
@@ -155,6 +171,11 @@ class IdentitySystem:
             wait_for_ready=True,
         )
         return Wallet(key=key, credential=answer.credential, now=self._now, credential_id=answer.credential_id)
+
+    def disclosures(self, person: Person) -> audit_pb2.ListDisclosuresResponse:
+        """Ask who verified a person."""
+        request = audit_pb2.ListDisclosuresRequest(local_subject=person.local_subject)
+        return self._audit.ListDisclosures(request, timeout=CALL_SECONDS, wait_for_ready=True)
 
     def set_status(self, credential_id: str, status: issuance_pb2.CredentialStatus.ValueType) -> None:
         """Say what became of a credential."""

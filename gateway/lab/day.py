@@ -1,8 +1,9 @@
 """Mr Xu's day (facts/domain.md 3.1), played over real calls between real processes.
 
-Six chapters: the provinces recognise each other; Mr Xu gets through; five more matters; whoever cheats does not get
-through, each time for its own reason; what was taken back is refused; provinces go down and no other is harmed. Every
-step is one question to one gateway, and what it should answer is written down before it is asked.
+Seven chapters: the provinces recognise each other; Mr Xu gets through; it can be proven afterwards; five more matters;
+whoever cheats does not get through, each time for its own reason; what was taken back is refused; provinces go down and
+no other is harmed. Every step is one question to one gateway, and what it should answer is written down before it is
+asked.
 
 Only the gateways' part of a household migration is played. Which papers are needed and how long they travel between
 two police forces is not a gateway's business, and nothing here says how long a migration takes.
@@ -20,6 +21,7 @@ from gateway.lab.callers import Observed
 from gateway.lab.cast import COURT, HUKOU, RESIDENTS, XU, XU_IN_HEFEI, Words, identity
 from gateway.lab.federation import Lab
 from gateway.lab.matters import accepted, matters, statuses
+from gateway.lab.proofs import proofs
 from gateway.lab.refusals import refusals
 from gateway.lab.stage import Case, Stage, Step, run
 
@@ -35,6 +37,7 @@ def play(lab: Lab) -> Iterator[Step]:
     chapters = (
         (Words("四省市互认", "Every province recognises every other"), _recognition(stage)),
         (Words("徐先生的一天", "Mr Xu's day"), _accepted(stage)),
+        (Words("事后可证", "Provable afterwards"), proofs(stage)),
         (Words("同样的网关，不同的事项", "The same gateways, other matters"), matters(stage)),
         (Words("冒用与滥用，一一拒绝", "Every way of cheating is turned away"), refusals(stage)),
         (Words("收回的不再认可", "What was taken back is refused"), statuses(stage)),

@@ -42,7 +42,7 @@ from gateway.provision.province import (
     create_province,
 )
 from gateway.storage import StorageError
-from gateway.storage.sqlite import SqliteStore
+from gateway.storage.opening import exists, open_stores
 
 DEFAULT: Final = Path(".lab")
 MARK: Final = "lab.json"
@@ -140,10 +140,10 @@ class LabFolder:
         """
         for province in Province:
             try:
-                database = load_config(self.config(province)).database
-                if database.is_file():
-                    with closing(SqliteStore(database)) as store:
-                        store.reset_clock_floor()
+                config = load_config(self.config(province))
+                if exists(config):
+                    with closing(open_stores(config)) as stores:
+                        stores.trust.reset_clock_floor()
             except (ConfigError, StorageError) as error:
                 raise LabError(str(error), "make the lab anew with mrg lab up --fresh") from error
 

@@ -104,11 +104,11 @@ class Stage:
         """Have a credential issued to a person, by default the province's own; or to an organisation."""
         subject = person or RESIDENTS[province]
         credential_type = ORGANISATION if subject.subject_type is SubjectType.LEGAL else RESIDENT_ID
-        return self._identity(province).credential(subject, credential_type, acr=acr)
+        return self.identity(province).credential(subject, credential_type, acr=acr)
 
     def set_status(self, province: Province, wallet: Wallet, status: issuance_pb2.CredentialStatus.ValueType) -> None:
         """Have the issuing province say what became of a credential."""
-        self._identity(province).set_status(wallet.credential_id, status)
+        self.identity(province).set_status(wallet.credential_id, status)
 
     def present_until(self, place: Province, wallet: Wallet, reason: str) -> Observed:
         """Present until the verdict is the one that a change should bring about, or the time for it is up."""
@@ -121,7 +121,7 @@ class Stage:
 
     def assertion(self, province: Province, audience: str, *, lifetime: timedelta | None = None) -> str:
         """Have an assertion issued about the province's own person."""
-        return self._identity(province).assertion(RESIDENTS[province], audience, lifetime=lifetime)
+        return self.identity(province).assertion(RESIDENTS[province], audience, lifetime=lifetime)
 
     def present(
         self,
@@ -140,5 +140,6 @@ class Stage:
         presentation = wallet.present(challenge, withhold=withhold)
         return counter.verify(matter, presentation, challenge.nonce, consent_id=consent_id, questions=questions)
 
-    def _identity(self, province: Province) -> IdentitySystem:
+    def identity(self, province: Province) -> IdentitySystem:
+        """Give a province's identity system."""
         return IdentitySystem(self.lab.channel(province, IDENTITY), self.lab.now)
