@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import grpc
-from recognition.v1 import anchor_pb2_grpc, federation_pb2, federation_pb2_grpc, keys_pb2_grpc
+from recognition.v1 import anchor_pb2_grpc, audit_pb2_grpc, federation_pb2, federation_pb2_grpc, keys_pb2_grpc
 
+from gateway.config import PostgresUrl
 from gateway.config.reader import load_config
 from gateway.config.writer import render_config
 from gateway.core.encoding import b64url_decode
@@ -52,7 +53,13 @@ class RealFederation:
     """Four provinces, each its own process. Leaving it ends every process it started."""
 
     def __init__(
-        self, path: Path, *, lines: bool = False, standby: bool = True, interval_seconds: int | None = None
+        self,
+        path: Path,
+        *,
+        lines: bool = False,
+        standby: bool = True,
+        interval_seconds: int | None = None,
+        databases: Mapping[Province, str] | None = None,
     ) -> None:
         """Make a lab.
 
@@ -61,10 +68,11 @@ class RealFederation:
             lines: whether to put relays between the provinces.
             standby: whether the provinces keep stand-by keys. Without, each rotation publishes a key nobody has seen.
             interval_seconds: how often they ask each other where no stream tells them; by default the lab's usual.
+            databases: URLs of the PostgreSQL databases of those provinces that do not keep a SQLite file.
         """
         self.folder = self._prepare(path)
         self._opened = ExitStack()
-        self._configure(standby=standby, interval_seconds=interval_seconds)
+        self._configure(standby=standby, interval_seconds=interval_seconds, databases=databases or {})
         self._lines = self._opened.enter_context(Lines(self.folder)) if lines else None
         self._configs = {province: load_config(self.folder.config(province)) for province in Province}
         self.lab = self._make_lab()
@@ -74,12 +82,14 @@ class RealFederation:
     def _prepare(self, path: Path) -> LabFolder:
         return prepare_lab(path)
 
-    def _configure(self, *, standby: bool, interval_seconds: int | None) -> None:
+    def _configure(self, *, standby: bool, interval_seconds: int | None, databases: Mapping[Province, str]) -> None:
         for province in Province:
             config = load_config(self.folder.config(province))
             changed = replace(config, rotation=replace(config.rotation, standby=standby))
             if interval_seconds is not None:
                 changed = replace(changed, refresh=replace(config.refresh, interval_seconds=interval_seconds))
+            if province in databases:
+                changed = replace(changed, database=PostgresUrl(databases[province]))
             if changed != config:
                 config.file.write_text(render_config(changed), "utf-8")
 
@@ -152,7 +162,13 @@ class RealFederation:
         self, called: Province, *, caller: Province | None = None
     ) -> federation_pb2_grpc.FederationServiceStub:
         """The federation listener of a province, called with the certificate of another's gateway, or of its own."""
-        caller = caller or called
+        return federation_pb2_grpc.FederationServiceStub(self._peer(called, caller or called))
+
+    def audit(self, called: Province, *, caller: Province) -> audit_pb2_grpc.AuditServiceStub:
+        """The log of a province, as another's gateway sees it."""
+        return audit_pb2_grpc.AuditServiceStub(self._peer(called, caller))
+
+    def _peer(self, called: Province, caller: Province) -> grpc.Channel:
         place = ("federation", called, caller.code)
         if place not in self._channels:
             tls = self._configs[caller].tls
@@ -164,7 +180,7 @@ class RealFederation:
                     private_key=tls.private_key,
                 )
             )
-        return federation_pb2_grpc.FederationServiceStub(self._channels[place])
+        return self._channels[place]
 
     def federation_address(self, province: Province) -> str:
         """Where a province's federation listener is reached past all lines."""
@@ -296,6 +312,10 @@ class RealFederation:
         """Kill a province's process as a power cut would, and start it again."""
         self.lab.kill(province)
         self.start([province])
+
+    def spawn(self, province: Province) -> None:
+        """Start a province's process as whatever looks after processes would, and leave it alone."""
+        self.lab._spawn(province)
 
     def usage(self, province: Province) -> Usage:
         """Ask the kernel."""

@@ -95,7 +95,7 @@ class Network:
     """The namespaces, switches and cables. Once, inside ``run_inside``."""
 
     def __init__(self) -> None:
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)  # noqa: S607 - found as ip is
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
         _ip("link", "set", "lo", "up")
         for switch in SWITCHES:
             _ip("link", "add", "name", switch, "type", "bridge")

@@ -26,16 +26,18 @@ from gateway import issuer, verifier
 from gateway.app import App
 from gateway.config.reader import load_config
 from gateway.core.encoding import b64url_encode
+from gateway.core.entries import read, read_verification
 from gateway.core.identifiers import Province
 from gateway.lab.agreement import HUKOU_MIGRATION, NEWBORN_REGISTRATION
 from gateway.lab.cast import HUKOU, IDENTITY
 from gateway.logs import configure
-from gateway.storage.sqlite import SqliteStore
+from gateway.storage.sqlite_log import SqliteLog
 from gateway.storage.sqlite_register import SqliteRegister
 from tests.cli.ceremony import mrg
 from tests.e2e.canaries import Canaries, files, forms
 from tests.e2e.lab import AH, SH, RealFederation
 from tests.e2e.privacy import ID_NUMBER, NAME, Person, tables
+from tests.stores import file_of
 
 EXPECTED = {
     *("ASSURANCE_TOO_LOW", "AUDIENCE_MISMATCH", "CONSENT_INVALID", "CONSENT_WITHDRAWN", "CREDENTIAL_REVOKED"),
@@ -130,7 +132,7 @@ def test_nothing_is_in_any_file(federation: RealFederation, person: Person, cana
 def test_nothing_is_in_any_row(federation: RealFederation, person: Person, canaries: Canaries) -> None:
     """Whatever pages it may be spread over."""
     for province in Province:
-        database = load_config(federation.folder.config(province)).database
+        database = file_of(load_config(federation.folder.config(province)))
         rows = ((name, repr(row).encode()) for name, found in tables(database) for row in found)
         assert leaks(canaries, rows) == []
 
@@ -139,7 +141,7 @@ def test_commands_for_operators_show_nothing(federation: RealFederation, person:
     config, clock = federation.folder.config(AH), ("--lab-clock", federation.folder.clock)
     clients = {name: federation.folder.profile(AH, name) for name in (HUKOU, "admin-1")}
     identity = federation.folder.profile(SH, IDENTITY)
-    ids = [row[1] for name, rows in tables(load_config(config).database) if name == "audit" for row in rows]
+    ids = [row[5] for name, rows in tables(file_of(load_config(config))) if name == "entries" for row in rows if row[5]]
     assert len(ids) > len(EXPECTED)
     ended = [
         mrg("doctor", "--config", config, *clock),
@@ -215,7 +217,7 @@ def test_a_bug_tells_nothing(
     def issue() -> None:
         assert person.heard.ask(issuance.IssueCredential, person.request(wallet.key)) is None
 
-    show_then_issue = ((show, verifier, "verify_presentation"), (show, SqliteStore, "commit"), (issue, issuer, "issue"))
+    show_then_issue = ((show, verifier, "verify_presentation"), (show, SqliteLog, "commit"), (issue, issuer, "issue"))
     for act, place, name in (*show_then_issue, (issue, SqliteRegister, "take_place")):
         for kind in (RuntimeError, sqlite3.OperationalError, KeyError):
             with monkeypatch.context() as broken:
@@ -239,7 +241,7 @@ def test_after_an_acceptance_only_keyed_references_are_kept(federation: RealFede
     """Row by row: a decision without a word about the person, and a reference that is of no use without a key."""
     visitor = Person(federation, canaries)
     wallet = visitor.issue()
-    database = load_config(federation.folder.config(AH)).database
+    database = file_of(load_config(federation.folder.config(AH)))
     claims = ["name", "id_type", "id_number"]
     recorded = verification_pb2.RecordConsentRequest(matter=NEWBORN_REGISTRATION, claims=claims)
     recorded.lifetime.FromSeconds(86_400)
@@ -253,17 +255,18 @@ def test_after_an_acceptance_only_keyed_references_are_kept(federation: RealFede
     # Trust data come and go whoever is verified.
     kept = {name for name, rows in added.items() if rows} - {
         *("documents", "views", "clock_floor", "status_lists", "events", "own_lists", "own_statuses", "lineage"),
-        "sqlite_sequence",
+        *("sqlite_sequence", "logs", "tiles", "checkpoints", "cosignatures", "seen"),
     }
-    assert kept == {"audit", "replays", "consents"}
+    assert kept == {"entries", "replays", "consents"}
     ((reference, until),) = added["replays"]
     assert (len(reference), type(until)) == (43, int)
     ((*consent, subject),) = added["consents"]
     assert [(*consent, "")] == [row for row in before["consents"] if row[0] == consent_id]
     assert len(subject) == 43
     assert subject != reference
-    ((*_, findings),) = added["audit"]
-    assert set(json.loads(findings)) <= {
+    ((_, raw, *_),) = added["entries"]
+    findings = read_verification(read(raw)).findings
+    assert set(findings) <= {
         *("format", "step", "profile", "issuer", "kid", "anchors", "trusted_until", "algorithm", "credential_type"),
         *("acr", "asserted", "effective", "issued_at", "authenticated_at", "expires_at", "subject_type", "party"),
         *("in_scope", "disclosed", "holder_bound", "status_list", "status_issued_at", "status", "asked", "consented"),
