@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import core, rotation, status
+from bench import core, ledger, log, rotation, status
 
 OUT = Path(__file__).parent / "out" / "latest.jsonl"
 
@@ -21,7 +21,13 @@ def main() -> int:
     def say(text: str) -> None:
         console.print(f"[dim]{text}[/dim]")
 
-    figures = [*core.measure(say), *status.measure(say), *rotation.measure(say)]
+    figures = [
+        *core.measure(say),
+        *ledger.measure(say),
+        *log.measure(say),
+        *status.measure(say),
+        *rotation.measure(say),
+    ]
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text("".join(json.dumps(figure.as_json()) + "\n" for figure in figures), encoding="utf-8")
     table = Table(title="Benchmarks")

@@ -205,13 +205,13 @@ class Stage:
         self._issuer = generate_key()
         self._holder = generate_key()
         self._status = generate_key()
-        self._view = _view(charter, anchors, self._issuer, self._status)
-        self._lists = {STATUS_LIST: _status_list(self._status)}
-        self._matters = charter.agreement.matters
+        self.view = _view(charter, anchors, self._issuer, self._status)
+        self.lists = {STATUS_LIST: _status_list(self._status)}
+        self.matters = charter.agreement.matters
 
     def verify(self, request: PresentationRequest) -> None:
         """Judge one presentation; a rejection would end the benchmark."""
-        verify_presentation(request, self._view, self._lists, NOW, Findings())
+        verify_presentation(request, self.view, self.lists, NOW, Findings())
 
     def reject_or_verify(self, request: PresentationRequest) -> None:
         """Judge one presentation, whatever comes of it."""
@@ -228,7 +228,7 @@ class Stage:
         }
         claims["verified_claims"]["claims"] = {"name": "徐某", "hukou_region": "310101"}
         token = sign_compact(ASSERTION_TYPE, claims, self._issuer)
-        return self._request(token, self._matters[LICENCE_DISPLAY], nonce="")
+        return self._request(token, self.matters[LICENCE_DISPLAY], nonce="")
 
     def credential(self) -> PresentationRequest:
         """Make a credential with ten disclosures and a key-binding proof."""
@@ -249,7 +249,7 @@ class Stage:
         claims["verified_claims"]["claims"] = attributes
         paths = [("verified_claims", "claims", name) for name in attributes]
         sd_jwt = issue(claims, paths, salts=_salts(), signer=self._issuer, typ=CREDENTIAL_TYPE)
-        matter = self._matters[HUKOU_MIGRATION]
+        matter = self.matters[HUKOU_MIGRATION]
         nonce = make_nonce(
             NONCE_KEY,
             service=SERVICE,
