@@ -678,7 +678,7 @@ def test_views_that_are_too_old_or_too_many_go(
     module: ModuleType, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_VIEWS", 3)
-    monkeypatch.setattr(module, "_PRUNE_VIEWS_EVERY", 1)
+    monkeypatch.setattr(module, "PRUNE_VIEWS_EVERY", 1)
     start, day = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1)
     kind = KINDS[[sqlite_module, postgres_module].index(module)]
     with contextmanager(place_of)(kind, tmp_path, request) as place:

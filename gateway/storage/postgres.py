@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from gateway.core.consent import Consent
@@ -25,7 +25,10 @@ from gateway.storage.postgres_entries import lock_head, number_of
 from gateway.storage.postgres_lineage import PostgresLineage
 from gateway.storage.postgres_log import begin_log
 from gateway.storage.rows import (
-    KEY_TIMES,
+    KEY_COLUMNS,
+    MAX_VIEW_AGE,
+    MAX_VIEWS,
+    PRUNE_VIEWS_EVERY,
     instant,
     key_row,
     maybe_instant,
@@ -37,18 +40,13 @@ from gateway.storage.rows import (
     seconds,
 )
 
-_KEY_COLUMNS: Final = ("kid", "purpose", "jwk", "state", "reason", *KEY_TIMES)
-_SELECT_KEYS: Final = f"SELECT {', '.join(_KEY_COLUMNS)} FROM keys ORDER BY position"  # noqa: S608 - our own names
+_SELECT_KEYS: Final = f"SELECT {', '.join(KEY_COLUMNS)} FROM keys ORDER BY position"  # noqa: S608 - our own names
 # What signing wrote meanwhile is not undone by whoever read the record before.
 _UPSERT_KEY: Final = (  # names of columns, all ours
-    f"INSERT INTO keys ({', '.join(_KEY_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_KEY_COLUMNS))})"  # noqa: S608
+    f"INSERT INTO keys ({', '.join(KEY_COLUMNS)}) VALUES ({', '.join(['%s'] * len(KEY_COLUMNS))})"  # noqa: S608
     " ON CONFLICT (kid) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in _KEY_COLUMNS if name not in ("kid", "signed_until"))
+    + ", ".join(f"{name} = excluded.{name}" for name in KEY_COLUMNS if name not in ("kid", "signed_until"))
 )
-MAX_VIEW_AGE: Final = timedelta(days=400)
-MAX_VIEWS: Final = 50_000
-"""Views kept, so that no anchor that changes its mind each minute fills the disk."""
-_PRUNE_VIEWS_EVERY: Final = 500
 
 
 class PostgresStore:
@@ -247,7 +245,7 @@ class PostgresStore:
         with self._session.transaction() as db:
             if self._views_until_pruned <= 0:
                 _prune_views(db, taken_at)
-                self._views_until_pruned = _PRUNE_VIEWS_EVERY
+                self._views_until_pruned = PRUNE_VIEWS_EVERY
             self._views_until_pruned -= 1
             last = db.execute("SELECT summary FROM views ORDER BY taken_at DESC LIMIT 1").fetchone()
             if last is None or last[0] != summary:

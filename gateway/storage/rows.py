@@ -1,10 +1,10 @@
-"""Rows of the SQLite store, and the values that they hold. What is written here is read here."""
+"""Rows of both stores, the values that they hold, and how many are kept. What is written here is read here."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from gateway.core.jose import import_jwk
@@ -22,6 +22,12 @@ KEY_TIMES: Final = (
     "compromised_since",
     "signed_until",
 )
+KEY_COLUMNS: Final = ("kid", "purpose", "jwk", "state", "reason", *KEY_TIMES)
+MAX_VIEW_AGE: Final = timedelta(days=400)
+MAX_VIEWS: Final = 50_000
+"""Views kept, so that no anchor that changes its mind each minute fills the disk."""
+PRUNE_VIEWS_EVERY: Final = 500
+"""Views written between two looks whether some are too many."""
 
 
 def seconds(at: datetime) -> int:
