@@ -462,6 +462,246 @@ class VerifyCredentialResponse(_message.Message):
 Global___VerifyCredentialResponse: _TypeAlias = VerifyCredentialResponse  # noqa: Y015
 
 @_typing.final
+class BatchVerifyCredentialsRequest(_message.Message):
+    """Asks for verdicts on several presentations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___VerifyCredentialRequest]:
+        """What is to be verified, 1 to 1,000; at most 4 MiB in all. Each names its own matter. The same presentation twice: at
+        most one is accepted, the first unless it is refused for another reason.
+        """
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___VerifyCredentialRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchVerifyCredentialsRequest: _TypeAlias = BatchVerifyCredentialsRequest  # noqa: Y015
+
+@_typing.final
+class BatchVerifyCredentialsResponse(_message.Message):
+    """The verdicts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___VerificationResult]:
+        """One for each item, in the order of the items."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___VerificationResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchVerifyCredentialsResponse: _TypeAlias = BatchVerifyCredentialsResponse  # noqa: Y015
+
+@_typing.final
+class VerificationResult(_message.Message):
+    """What became of one item. None of the two set means that the answer was damaged: treat it as no answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def response(self) -> Global___VerifyCredentialResponse:
+        """The decision, as VerifyCredential gives it. Accepted, rejected and indeterminate are all decisions."""
+
+    @_builtins.property
+    def error(self) -> Global___VerificationError:
+        """There is no decision. Never to be treated as one."""
+
+    def __init__(
+        self,
+        *,
+        response: Global___VerifyCredentialResponse | None = ...,
+        error: Global___VerificationError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "response", b"response", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "response", b"response", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___VerificationResult: _TypeAlias = VerificationResult  # noqa: Y015
+
+@_typing.final
+class VerificationError(_message.Message):
+    """Why there is no decision on an item: what VerifyCredential would have failed with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    RETRY_DELAY_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """The gRPC status code: 3 INVALID_ARGUMENT, 7 PERMISSION_DENIED, 8 RESOURCE_EXHAUSTED, 13 INTERNAL, 14 UNAVAILABLE.
+    Anything else, and 0: treat it as INTERNAL.
+    """
+    reason: _builtins.str
+    """What went wrong, for programs: INVALID_REQUEST, NOT_PERMITTED, OVERLOADED, CALLER_RATE_EXCEEDED, UNAVAILABLE or
+    INTERNAL; as the reason of google.rpc.ErrorInfo in the domain recognition.v1. There may be more.
+    """
+    description: _builtins.str
+    """What went wrong, for developers."""
+    field: _builtins.str
+    """The field of the item that is at fault, where one is: nonce, predicates[0].age_at_least."""
+    @_builtins.property
+    def retry_delay(self) -> _duration_pb2.Duration:
+        """When to ask again, where that may help."""
+
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        description: _builtins.str = ...,
+        field: _builtins.str = ...,
+        retry_delay: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "description", b"description", "field", b"field", "reason", b"reason", "retry_delay", b"retry_delay"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerificationError: _TypeAlias = VerificationError  # noqa: Y015
+
+@_typing.final
+class StreamVerifyCredentialsRequest(_message.Message):
+    """More presentations to verify."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamItem]:
+        """What is to be verified, 1 to 100; at most 1 MiB in all. About 16 serve best."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___StreamItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamVerifyCredentialsRequest: _TypeAlias = StreamVerifyCredentialsRequest  # noqa: Y015
+
+@_typing.final
+class StreamItem(_message.Message):
+    """One presentation on a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The caller's name for it, 1 to 64 characters of A-Z a-z 0-9 . _ - ; it comes back with the answer and is not kept.
+    It must not say anything about the person. Unique among those on this stream that wait for their answer.
+    """
+    @_builtins.property
+    def request(self) -> Global___VerifyCredentialRequest:
+        """What is to be verified."""
+
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        request: Global___VerifyCredentialRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamItem: _TypeAlias = StreamItem  # noqa: Y015
+
+@_typing.final
+class StreamVerifyCredentialsResponse(_message.Message):
+    """Some of the answers, in any order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamResult]:
+        """At least one."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___StreamResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamVerifyCredentialsResponse: _TypeAlias = StreamVerifyCredentialsResponse  # noqa: Y015
+
+@_typing.final
+class StreamResult(_message.Message):
+    """What became of one item on a stream. None of the two set means that the answer was damaged: treat it as no answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item, as the request named it."""
+    @_builtins.property
+    def response(self) -> Global___VerifyCredentialResponse:
+        """The decision, as VerifyCredential gives it. Accepted, rejected and indeterminate are all decisions."""
+
+    @_builtins.property
+    def error(self) -> Global___VerificationError:
+        """There is no decision. Never to be treated as one."""
+
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        response: Global___VerifyCredentialResponse | None = ...,
+        error: Global___VerificationError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "response", b"response", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "item_id", b"item_id", "response", b"response", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___StreamResult: _TypeAlias = StreamResult  # noqa: Y015
+
+@_typing.final
 class Acceptance(_message.Message):
     """What the relying service may act on."""
 

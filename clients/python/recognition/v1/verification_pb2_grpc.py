@@ -49,6 +49,16 @@ class VerificationServiceStub(object):
                 request_serializer=recognition_dot_v1_dot_verification__pb2.VerifyCredentialRequest.SerializeToString,
                 response_deserializer=recognition_dot_v1_dot_verification__pb2.VerifyCredentialResponse.FromString,
                 _registered_method=True)
+        self.BatchVerifyCredentials = channel.unary_unary(
+                '/recognition.v1.VerificationService/BatchVerifyCredentials',
+                request_serializer=recognition_dot_v1_dot_verification__pb2.BatchVerifyCredentialsRequest.SerializeToString,
+                response_deserializer=recognition_dot_v1_dot_verification__pb2.BatchVerifyCredentialsResponse.FromString,
+                _registered_method=True)
+        self.StreamVerifyCredentials = channel.stream_stream(
+                '/recognition.v1.VerificationService/StreamVerifyCredentials',
+                request_serializer=recognition_dot_v1_dot_verification__pb2.StreamVerifyCredentialsRequest.SerializeToString,
+                response_deserializer=recognition_dot_v1_dot_verification__pb2.StreamVerifyCredentialsResponse.FromString,
+                _registered_method=True)
         self.ExplainVerification = channel.unary_unary(
                 '/recognition.v1.VerificationService/ExplainVerification',
                 request_serializer=recognition_dot_v1_dot_verification__pb2.ExplainVerificationRequest.SerializeToString,
@@ -88,6 +98,32 @@ class VerificationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchVerifyCredentials(self, request, context):
+        """Verifies up to 1,000 of them. Each is decided, recorded and answered as VerifyCredential would; what is wrong with
+        one spoils no other. Slower for one of them than VerifyCredential, which goes first; much faster for all. The call
+        fails as a whole only where nothing was decided: too many items, too many batches of the caller at one time
+        (RESOURCE_EXHAUSTED), no time left.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamVerifyCredentials(self, request_iterator, context):
+        """Verifies any number of them, in the order in which the gateway gets to them: answers name their item and come in any
+        order. The gateway takes a bounded number of items whose answers are not on their way, and reads on when they are.
+        Close your side when all is sent: every answer still comes, then OK. A message that is not well formed as a whole
+        ends the stream with INVALID_ARGUMENT; so does an item id that still waits for its answer.
+
+        Read while you write. A stream whose answers are not read for half a minute is cut off, one on which nothing is sent
+        for minutes is ended, and a gateway that stops serving ends it with UNAVAILABLE after answering what it took. Items
+        without an answer were either not decided or decided and recorded: verify them again. What was decided is not
+        decided twice; a presentation that was accepted is answered REPLAYED then, and ExplainVerification or the log, by
+        request_id, tell of the first time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExplainVerification(self, request, context):
         """Tells, step by step, how an earlier decision came about and what would mend it. Never an attribute's value. For the
         relying service that asked, where its registration allows it, and for administrators who may explain.
@@ -122,6 +158,16 @@ def add_VerificationServiceServicer_to_server(servicer, server):
                     servicer.VerifyCredential,
                     request_deserializer=recognition_dot_v1_dot_verification__pb2.VerifyCredentialRequest.FromString,
                     response_serializer=recognition_dot_v1_dot_verification__pb2.VerifyCredentialResponse.SerializeToString,
+            ),
+            'BatchVerifyCredentials': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchVerifyCredentials,
+                    request_deserializer=recognition_dot_v1_dot_verification__pb2.BatchVerifyCredentialsRequest.FromString,
+                    response_serializer=recognition_dot_v1_dot_verification__pb2.BatchVerifyCredentialsResponse.SerializeToString,
+            ),
+            'StreamVerifyCredentials': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamVerifyCredentials,
+                    request_deserializer=recognition_dot_v1_dot_verification__pb2.StreamVerifyCredentialsRequest.FromString,
+                    response_serializer=recognition_dot_v1_dot_verification__pb2.StreamVerifyCredentialsResponse.SerializeToString,
             ),
             'ExplainVerification': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainVerification,
@@ -198,6 +244,60 @@ class VerificationService(object):
             '/recognition.v1.VerificationService/VerifyCredential',
             recognition_dot_v1_dot_verification__pb2.VerifyCredentialRequest.SerializeToString,
             recognition_dot_v1_dot_verification__pb2.VerifyCredentialResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchVerifyCredentials(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recognition.v1.VerificationService/BatchVerifyCredentials',
+            recognition_dot_v1_dot_verification__pb2.BatchVerifyCredentialsRequest.SerializeToString,
+            recognition_dot_v1_dot_verification__pb2.BatchVerifyCredentialsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamVerifyCredentials(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/recognition.v1.VerificationService/StreamVerifyCredentials',
+            recognition_dot_v1_dot_verification__pb2.StreamVerifyCredentialsRequest.SerializeToString,
+            recognition_dot_v1_dot_verification__pb2.StreamVerifyCredentialsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,24 @@ class VerificationServiceStub:
     """Makes a nonce for one presentation. The holder signs it together with the audience into the key-binding proof."""
     VerifyCredential: _grpc.UnaryUnaryMultiCallable[_verification_pb2.VerifyCredentialRequest, _verification_pb2.VerifyCredentialResponse]
     """Verifies one credential or assertion for one matter, records the decision, and answers with the verdict."""
+    BatchVerifyCredentials: _grpc.UnaryUnaryMultiCallable[_verification_pb2.BatchVerifyCredentialsRequest, _verification_pb2.BatchVerifyCredentialsResponse]
+    """Verifies up to 1,000 of them. Each is decided, recorded and answered as VerifyCredential would; what is wrong with
+    one spoils no other. Slower for one of them than VerifyCredential, which goes first; much faster for all. The call
+    fails as a whole only where nothing was decided: too many items, too many batches of the caller at one time
+    (RESOURCE_EXHAUSTED), no time left.
+    """
+    StreamVerifyCredentials: _grpc.StreamStreamMultiCallable[_verification_pb2.StreamVerifyCredentialsRequest, _verification_pb2.StreamVerifyCredentialsResponse]
+    """Verifies any number of them, in the order in which the gateway gets to them: answers name their item and come in any
+    order. The gateway takes a bounded number of items whose answers are not on their way, and reads on when they are.
+    Close your side when all is sent: every answer still comes, then OK. A message that is not well formed as a whole
+    ends the stream with INVALID_ARGUMENT; so does an item id that still waits for its answer.
+
+    Read while you write. A stream whose answers are not read for half a minute is cut off, one on which nothing is sent
+    for minutes is ended, and a gateway that stops serving ends it with UNAVAILABLE after answering what it took. Items
+    without an answer were either not decided or decided and recorded: verify them again. What was decided is not
+    decided twice; a presentation that was accepted is answered REPLAYED then, and ExplainVerification or the log, by
+    request_id, tell of the first time.
+    """
     ExplainVerification: _grpc.UnaryUnaryMultiCallable[_verification_pb2.ExplainVerificationRequest, _verification_pb2.ExplainVerificationResponse]
     """Tells, step by step, how an earlier decision came about and what would mend it. Never an attribute's value. For the
     relying service that asked, where its registration allows it, and for administrators who may explain.
@@ -65,6 +83,24 @@ class VerificationServiceAsyncStub(VerificationServiceStub):
     """Makes a nonce for one presentation. The holder signs it together with the audience into the key-binding proof."""
     VerifyCredential: _aio.UnaryUnaryMultiCallable[_verification_pb2.VerifyCredentialRequest, _verification_pb2.VerifyCredentialResponse]  # type: ignore[assignment]
     """Verifies one credential or assertion for one matter, records the decision, and answers with the verdict."""
+    BatchVerifyCredentials: _aio.UnaryUnaryMultiCallable[_verification_pb2.BatchVerifyCredentialsRequest, _verification_pb2.BatchVerifyCredentialsResponse]  # type: ignore[assignment]
+    """Verifies up to 1,000 of them. Each is decided, recorded and answered as VerifyCredential would; what is wrong with
+    one spoils no other. Slower for one of them than VerifyCredential, which goes first; much faster for all. The call
+    fails as a whole only where nothing was decided: too many items, too many batches of the caller at one time
+    (RESOURCE_EXHAUSTED), no time left.
+    """
+    StreamVerifyCredentials: _aio.StreamStreamMultiCallable[_verification_pb2.StreamVerifyCredentialsRequest, _verification_pb2.StreamVerifyCredentialsResponse]  # type: ignore[assignment]
+    """Verifies any number of them, in the order in which the gateway gets to them: answers name their item and come in any
+    order. The gateway takes a bounded number of items whose answers are not on their way, and reads on when they are.
+    Close your side when all is sent: every answer still comes, then OK. A message that is not well formed as a whole
+    ends the stream with INVALID_ARGUMENT; so does an item id that still waits for its answer.
+
+    Read while you write. A stream whose answers are not read for half a minute is cut off, one on which nothing is sent
+    for minutes is ended, and a gateway that stops serving ends it with UNAVAILABLE after answering what it took. Items
+    without an answer were either not decided or decided and recorded: verify them again. What was decided is not
+    decided twice; a presentation that was accepted is answered REPLAYED then, and ExplainVerification or the log, by
+    request_id, tell of the first time.
+    """
     ExplainVerification: _aio.UnaryUnaryMultiCallable[_verification_pb2.ExplainVerificationRequest, _verification_pb2.ExplainVerificationResponse]  # type: ignore[assignment]
     """Tells, step by step, how an earlier decision came about and what would mend it. Never an attribute's value. For the
     relying service that asked, where its registration allows it, and for administrators who may explain.
@@ -97,6 +133,36 @@ class VerificationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_verification_pb2.VerifyCredentialResponse, _abc.Awaitable[_verification_pb2.VerifyCredentialResponse]]:
         """Verifies one credential or assertion for one matter, records the decision, and answers with the verdict."""
+
+    @_abc_1.abstractmethod
+    def BatchVerifyCredentials(
+        self,
+        request: _verification_pb2.BatchVerifyCredentialsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_verification_pb2.BatchVerifyCredentialsResponse, _abc.Awaitable[_verification_pb2.BatchVerifyCredentialsResponse]]:
+        """Verifies up to 1,000 of them. Each is decided, recorded and answered as VerifyCredential would; what is wrong with
+        one spoils no other. Slower for one of them than VerifyCredential, which goes first; much faster for all. The call
+        fails as a whole only where nothing was decided: too many items, too many batches of the caller at one time
+        (RESOURCE_EXHAUSTED), no time left.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamVerifyCredentials(
+        self,
+        request_iterator: _MaybeAsyncIterator[_verification_pb2.StreamVerifyCredentialsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_verification_pb2.StreamVerifyCredentialsResponse], _abc.AsyncIterator[_verification_pb2.StreamVerifyCredentialsResponse]]:
+        """Verifies any number of them, in the order in which the gateway gets to them: answers name their item and come in any
+        order. The gateway takes a bounded number of items whose answers are not on their way, and reads on when they are.
+        Close your side when all is sent: every answer still comes, then OK. A message that is not well formed as a whole
+        ends the stream with INVALID_ARGUMENT; so does an item id that still waits for its answer.
+
+        Read while you write. A stream whose answers are not read for half a minute is cut off, one on which nothing is sent
+        for minutes is ended, and a gateway that stops serving ends it with UNAVAILABLE after answering what it took. Items
+        without an answer were either not decided or decided and recorded: verify them again. What was decided is not
+        decided twice; a presentation that was accepted is answered REPLAYED then, and ExplainVerification or the log, by
+        request_id, tell of the first time.
+        """
 
     @_abc_1.abstractmethod
     def ExplainVerification(
