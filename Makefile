@@ -18,7 +18,7 @@ BASELINE := proto/baseline.binpb
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run demo test test-long lint fmt proto proto-baseline lock bench clean
+.PHONY: help setup run demo test test-long lint fmt proto proto-baseline lock bench bench-full clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,8 +69,11 @@ lock: $(TOOLS_VENV)/.ready ## Write the lock files anew from the pyproject.toml 
 	$(call compile,$(CLIENT)/codegen.lock,--group $(CLIENT)/pyproject.toml:codegen)
 	$(call compile,$(CLIENT)/oldest.lock,$(CLIENT)/pyproject.toml --extra evidence --resolution lowest-direct)
 
-bench: $(VENV)/.dev ## Measure, and print the figures
+bench: $(VENV)/.dev ## Measure for less than three minutes, and print the figures; ARGS='--only unary' measures less
 	$(VENV)/bin/python -m bench $(ARGS)
+
+bench-full: $(VENV)/.dev ## Measure everything for more than an hour, and write a report with plots
+	$(VENV)/bin/python -m bench --full $(ARGS)
 
 clean: ## Delete the environments and everything else that can be made again
 	rm -rf $(VENV) $(PROTO_VENV) $(OLDEST_VENV) $(TOOLS_VENV)

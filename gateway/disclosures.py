@@ -32,8 +32,6 @@ MAX_SUBJECTS: Final = 1_000
 """Subjects of one person in one question: one for all credentials, and one for each service with assertions."""
 MAX_TOLD_CHARS: Final = 384 * 1024
 """Of what one province tells, in all: four of them fit into one answer."""
-MAX_ROUNDS: Final = 2
-"""Questions to one gateway: the second when it names services that the issuer gives subjects of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

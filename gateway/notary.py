@@ -239,6 +239,7 @@ class Notary:
 
         Raises:
             Rejected: it is not one by a gateway of the charter, or is about a head that was never signed here.
+            Indeterminate: its key cannot be judged now.
             Unavailable: it cannot be kept.
         """
         log_id, size = named_head(token)

@@ -17,8 +17,7 @@ What it has seen is on disk before it is cosigned. Rules that live here:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -52,16 +51,6 @@ REPLACED: Final = "replaced"
 RESUMED: Final = "resumed"
 
 _log = get_logger("witness")
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """How it stands with a peer's log."""
-
-    seen: Checkpoint | None
-    """The last head that was consistent with all before."""
-    looked_at: datetime | None
-    """When the peer last gave a head; None: not since the start."""
 
 
 class Witness:
@@ -121,13 +110,6 @@ class Witness:
         self._stop.set()
         for thread in self._threads:
             thread.join()
-
-    def sightings(self) -> Mapping[str, Sighting]:
-        """Say how it stands with each peer's log, by gateway. Raises StorageError."""
-        return {
-            peer.gateway: Sighting(seen=self._last(peer.gateway), looked_at=self._looked.get(peer.gateway))
-            for peer in self._peers
-        }
 
     def seen_of(self, gateway: str) -> Sequence[HeldCheckpoint]:
         """Give the newest head seen of each log of a gateway, oldest log first. Raises Unavailable."""

@@ -13,8 +13,8 @@ from tests.postgres import Server, running_server
 from tests.stores import KINDS, Place, place_of
 
 # The same examples in every run: a run that fails must fail again. The long run explores.
-settings.register_profile("every run", derandomize=True)
-settings.register_profile("long run")
+settings.register_profile("every run", derandomize=True, deadline=None)
+settings.register_profile("long run", deadline=None)
 settings.load_profile("every run")
 
 

@@ -9,9 +9,9 @@ from typing import Any, Final
 from recognition.v1 import audit_pb2
 from rich.text import Text
 
-from gateway.cli.console import Cell, Lang, Screen, instant
+from gateway.cli.console import Cell, Lang, Screen
 from gateway.cli.verdict_screen import VERDICTS
-from gateway.core.entries import Entry, Kind, read
+from gateway.core.entries import Kind, read
 from gateway.core.log_audit import Fault
 from gateway.core.reasons import Rejected
 
@@ -180,14 +180,6 @@ def entry_facts(document: Mapping[str, Any], lang: Lang) -> Iterator[tuple[str, 
         yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     found = document["contradictions"]
     yield pick("检索列", "Columns"), _contradicted(found, lang) if found else pick("与记录一致", "agree with the entry")
-
-
-def describe_trust(entry: Entry) -> dict[str, Any]:
-    """Write a change of trust for programs."""
-    return {
-        "at": instant(entry.at),
-        **{name: entry.body.get(name) for name in ("change", "event", "subject", "administrator", "detail")},
-    }
 
 
 def show_findings(screen: Screen, log: Mapping[str, Any], lang: Lang) -> None:

@@ -173,7 +173,7 @@ def _anchor_freshness(anchor: AnchorState, charter: Charter, now: datetime) -> F
 
 
 def _document(view: TrustView, memory: TrustMemory, now: datetime) -> dict[str, Any]:
-    charter, confirmed_at = view.charter, view.confirmed_at()
+    charter, confirmed_at = view.charter, view.confirmed_at
     return {
         "now": instant(now),
         "view_id": view.view_id,
@@ -294,7 +294,7 @@ def _key_document(kid: str, key: TrustedKey, now: datetime) -> dict[str, Any]:
 
 
 def _show(screen: Screen, view: TrustView, memory: TrustMemory, now: datetime, lang: Lang) -> None:
-    charter, confirmed_at = view.charter, view.confirmed_at()
+    charter, confirmed_at = view.charter, view.confirmed_at
     screen.facts(
         [
             ("Charter", f"version {charter.version}, expires {until(charter.expires_at, now)}"),

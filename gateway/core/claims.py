@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any, Final
 
 from gateway.core.agreement import MATTER_CODE, MAX_LEVEL, Agreement, Assurance, Party, SubjectType
@@ -63,7 +64,7 @@ class Actor:
         return matter_code in self.scope and (self.expires_at is None or now < self.expires_at)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Statement:
     """Whom the issuer means, since when and until when, and how sure it says it is."""
 
@@ -143,10 +144,14 @@ def _read_previous(members: Mapping[str, Any]) -> str:
 
 
 def _read_subject_type(claims: Mapping[str, Any]) -> SubjectType:
-    for known in SubjectType:
-        if claims.get("sub_type") == known.value:
-            return known
-    raise Rejected(Reason.CLAIM_INVALID, "sub_type is missing or not known")
+    name = claims.get("sub_type")
+    known = _SUBJECT_TYPES.get(name) if isinstance(name, str) else None
+    if known is None:
+        raise Rejected(Reason.CLAIM_INVALID, "sub_type is missing or not known")
+    return known
+
+
+_SUBJECT_TYPES: Final = {each.value: each for each in SubjectType}
 
 
 def _read_actor(act: object, subject: str, subject_type: SubjectType) -> Actor:
@@ -221,6 +226,17 @@ def _check_verification(claims: Mapping[str, Any], agreement: Agreement) -> None
 def _read_assurance(assurance: object) -> Assurance:
     if not isinstance(assurance, dict) or assurance.keys() != _ASSURANCE_MEMBERS:
         raise Rejected(Reason.CLAIM_INVALID, "assurance is not ial, aal and fal")
-    if not all(type(level) is int and 1 <= level <= MAX_LEVEL for level in assurance.values()):
+    identity, authenticator, federation = assurance["ial"], assurance["aal"], assurance["fal"]
+    if not type(identity) is type(authenticator) is type(federation) is int:  # True and 1.0 are equal to 1
         raise Rejected(Reason.CLAIM_INVALID, "assurance holds something that is not a level")
-    return Assurance(identity=assurance["ial"], authenticator=assurance["aal"], federation=assurance["fal"])
+    known = _ASSURANCES.get((identity, authenticator, federation))
+    if known is None:
+        raise Rejected(Reason.CLAIM_INVALID, "assurance holds something that is not a level")
+    return known
+
+
+_LEVELS: Final = range(1, MAX_LEVEL + 1)
+_ASSURANCES: Final = {
+    levels: Assurance(identity=levels[0], authenticator=levels[1], federation=levels[2])
+    for levels in product(_LEVELS, _LEVELS, _LEVELS)
+}

@@ -21,7 +21,7 @@ learns where its credentials are shown.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -32,8 +32,9 @@ from gateway.core.challenge import check_nonce
 from gateway.core.claims import Statement, read_statement
 from gateway.core.consent import Consent, check_consent
 from gateway.core.findings import Findings, Step
-from gateway.core.jose import UnverifiedJws, parse_compact, verify_signature
+from gateway.core.jose import parse_compact, verify_signature
 from gateway.core.key_binding import Transaction, holder_key, verify_key_binding
+from gateway.core.known import IssuerSigned, Known
 from gateway.core.policy import (
     check_algorithm,
     check_assurance,
@@ -48,7 +49,7 @@ from gateway.core.release import Released, check_kind, release, stated
 from gateway.core.sd_jwt import MAX_ISSUER_JWT_CHARS, SdJwtParts, digest, hash_algorithm, process, split
 from gateway.core.status import check_status
 from gateway.core.status_list import StatusList, read_reference
-from gateway.core.trust import TrustedKey, TrustView
+from gateway.core.trust import RecognisedIssuer, TrustedKey, TrustView
 
 CREDENTIAL_TYPE: Final = "dc+sd-jwt"
 """``typ`` of an identity credential; the older vc+sd-jwt is not accepted."""
@@ -56,6 +57,9 @@ ASSERTION_TYPE: Final = "identity-assertion+jwt"
 """``typ`` of an identity assertion."""
 ASSERTION_CREDENTIAL_TYPE: Final = "urn:yrd:assertion:identity:1"
 """What stands for ``vct`` where assertions are authorised and accepted."""
+
+MAX_KEPT_DISCLOSURES_CHARS: Final = 2_048
+"""Longer ones are read anew each time: what is remembered of a credential is bounded by the length of its JWT."""
 
 # Never in a Disclosure, nor anything inside them (SD-JWT VC section 2.2.2.2; aud by RFC 9901 section 9.7). The other
 # claims we decide by must be in clear because they are read before Disclosures are.
@@ -74,7 +78,7 @@ class Profile(StrEnum):
     ASSERTION = ASSERTION_TYPE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class PresentationRequest:
     """A presentation, and for whom and what it is to be judged."""
 
@@ -97,7 +101,7 @@ class PresentationRequest:
     """What is on record under that name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ReplayKey:
     """What this presentation uses up. Never the text or its signature: both have a second valid spelling (n - s)."""
 
@@ -157,8 +161,10 @@ def verify_presentation(
     lists: Mapping[str, StatusList],
     now: datetime,
     findings: Findings,
+    *,
+    known: Known | None = None,
 ) -> VerifiedPresentation:
-    """Judge one presentation for one matter.
+    """Judge one presentation for one matter: ``open_presentation``, ``check_signature``, ``judge``.
 
     Args:
         request: what was presented, and for what.
@@ -166,29 +172,76 @@ def verify_presentation(
         lists: the status lists held, by their URIs.
         now: the time.
         findings: filled in with what is found out, whatever the outcome.
+        known: credentials whose issuer's signature was checked before; None: none are kept.
 
     Raises:
-        Rejected: it is not acceptable; the first failed check decides.
+        Rejected: it is not accepted, and why.
         Indeterminate: it cannot be judged now.
     """
-    agreement, matter = view.charter.agreement, request.matter
+    opened = open_presentation(request, view, now, findings, known)
+    check_signature(opened, known)
+    return judge(opened, lists, now)
+
+
+@dataclass(slots=True, kw_only=True)
+class OpenedPresentation:
+    """A presentation that was read, and whose key is known. Nothing of it may be believed yet."""
+
+    request: PresentationRequest
+    view: TrustView
+    findings: Findings
+    presented: _Presented
+    issuer: RecognisedIssuer
+    trusted: TrustedKey
+
+
+def open_presentation(
+    request: PresentationRequest,
+    view: TrustView,
+    now: datetime,
+    findings: Findings,
+    known: Known | None,
+) -> OpenedPresentation:
+    """Read a presentation and find its key: steps 2 and 3, and of 4 whether the algorithm is allowed."""
     # 2. Size, characters, structure, type. No cryptography yet.
-    presented = _parse(request.presentation)
+    presented = _parse(request.presentation, known)
     findings.profile = presented.profile.value
     # 3. The issuer and its kid name the key; nothing else does.
     findings.step = Step.KEY
-    if presented.unverified_issuer in view.issuers:
-        findings.issuer = presented.unverified_issuer
-    trusted = view.credential_key(presented.unverified_issuer, presented.kid, now)
-    issuer = view.issuer(presented.unverified_issuer)
+    header, unverified_issuer = presented.signed.jws.header, presented.signed.issuer
+    if unverified_issuer in view.issuers:
+        findings.issuer = unverified_issuer
+    trusted = view.credential_key(unverified_issuer, header.kid or "", now)
+    issuer = view.issuer(unverified_issuer)
     findings.kid, findings.anchors = trusted.key.kid, trusted.anchors
     findings.trusted_until = trusted.fresh_until
     # 4. Algorithm and signature. From here on, the claims are the issuer's.
     findings.step = Step.SIGNATURE
+    check_algorithm(header.algorithm, issuer_terms(view.charter.agreement, issuer.entity_id), now)
+    return OpenedPresentation(
+        request=request, view=view, findings=findings, presented=presented, issuer=issuer, trusted=trusted
+    )
+
+
+def check_signature(opened: OpenedPresentation, known: Known | None) -> None:
+    """Verify the issuer's signature (step 4). Apart from the rest, so that of many they can be verified in a row."""
+    signed, key, sd_jwt = opened.presented.signed, opened.trusted.key, opened.presented.sd_jwt
+    # That these bytes carry this key's signature stays true. That the key counts was asked of the view just now.
+    if signed.verified_by == (key.thumbprint, key.algorithm):
+        return
+    verify_signature(signed.jws, key)
+    if known is not None and sd_jwt is not None:  # an assertion is presented once
+        signed.verified_by = (key.thumbprint, key.algorithm)
+        known.keep(sd_jwt.issuer_jwt, signed)
+
+
+def judge(opened: OpenedPresentation, lists: Mapping[str, StatusList], now: datetime) -> VerifiedPresentation:
+    """Judge what its issuer is known to have signed: steps 5 to 9."""
+    request, view, findings, presented = opened.request, opened.view, opened.findings, opened.presented
+    issuer, trusted = opened.issuer, opened.trusted
+    agreement, matter = view.charter.agreement, request.matter
     terms = issuer_terms(agreement, issuer.entity_id)
-    check_algorithm(presented.jws.header.algorithm, terms, now)
-    verify_signature(presented.jws, trusted.key)
-    findings.algorithm = presented.jws.header.algorithm
+    findings.algorithm = presented.signed.jws.header.algorithm
     # 5. What the issuer states, and whether it may.
     findings.step = Step.STATEMENT
     statement = _read(presented, agreement, now)
@@ -216,8 +269,9 @@ def verify_presentation(
     released = _release(disclosed, request, now)
     # 8. Status.
     findings.step = Step.STATUS
-    if "status" in presented.claims:
-        check_status(read_reference(presented.claims["status"]), view, lists, now, findings)
+    claims = presented.signed.claims
+    if "status" in claims:
+        check_status(read_reference(claims["status"]), view, lists, now, findings)
     check_status_demand(findings, matter, now)
     return VerifiedPresentation(
         issuer=issuer.entity_id,
@@ -251,33 +305,36 @@ def _ends_at(statement: Statement) -> datetime:
 # -- step 2: structure ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Presented:
     profile: Profile
-    jws: UnverifiedJws
-    claims: Mapping[str, Any]
-    """The JWS payload as signed. Read once, before verification for the issuer; the bytes verified are the same."""
-    unverified_issuer: str
-    kid: str
+    signed: IssuerSigned
+    """Read once, before verification for the issuer; the bytes verified are the same."""
     sd_jwt: SdJwtParts | None
 
 
-def _parse(presentation: str) -> _Presented:
-    parts = split(presentation) if "~" in presentation else None
-    profile = Profile.ASSERTION if parts is None else Profile.CREDENTIAL
-    jws = parse_compact(presentation if parts is None else parts.issuer_jwt, max_chars=MAX_ISSUER_JWT_CHARS)
-    if parts is None and jws.header.typ == CREDENTIAL_TYPE:
+def _parse(presentation: str, known: Known | None) -> _Presented:
+    if "~" not in presentation:
+        return _Presented(profile=Profile.ASSERTION, signed=_read_signed(presentation, Profile.ASSERTION), sd_jwt=None)
+    parts = split(presentation)
+    signed = None if known is None else known.find(parts.issuer_jwt)
+    if signed is None:
+        signed = _read_signed(parts.issuer_jwt, Profile.CREDENTIAL)
+    return _Presented(profile=Profile.CREDENTIAL, signed=signed, sd_jwt=parts)
+
+
+def _read_signed(token: str, profile: Profile) -> IssuerSigned:
+    jws = parse_compact(token, max_chars=MAX_ISSUER_JWT_CHARS)
+    if profile is Profile.ASSERTION and jws.header.typ == CREDENTIAL_TYPE:
         raise Rejected(Reason.MALFORMED, "an SD-JWT ends its issuer's JWT with a tilde")
     # The type is checked as early as it is known: it decides which rules the rest is read by (RFC 8725 section 3.11).
-    if jws.header.typ != profile:
+    if jws.header.typ != profile.value:
         raise Rejected(Reason.TYPE_MISMATCH, "typ is not the one of this profile")
     claims = jws.unverified_claims()
     issuer = claims.get("iss")
     if not isinstance(issuer, str):
         raise Rejected(Reason.ISSUER_UNKNOWN, "iss is missing or not a string")
-    return _Presented(
-        profile=profile, jws=jws, claims=claims, unverified_issuer=issuer, kid=jws.header.kid or "", sd_jwt=parts
-    )
+    return IssuerSigned(jws=jws, claims=claims, issuer=issuer)
 
 
 # -- step 5: what the issuer states -----------------------------------------------------------------------------------
@@ -290,7 +347,7 @@ def _check_superseded(trusted: TrustedKey, statement: Statement) -> None:
 
 
 def _read(presented: _Presented, agreement: Agreement, now: datetime) -> Statement:
-    claims = presented.claims
+    claims = presented.signed.claims
     if presented.profile is Profile.CREDENTIAL:
         credential_type, max_lifetime = _credential_type(claims), agreement.max_credential_lifetime
     else:
@@ -331,7 +388,7 @@ def _note_statement(findings: Findings, statement: Statement, request: Presentat
 # -- step 6: disclosures ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Disclosed:
     """The attributes presented: all verified claims of an assertion, those disclosed of a credential."""
 
@@ -340,10 +397,10 @@ class _Disclosed:
 
 
 def _disclose(presented: _Presented, statement: Statement) -> _Disclosed:
-    signed = presented.claims
-    processed = signed
+    signed = presented.signed.claims
+    processed: Mapping[str, Any] = signed
     if presented.sd_jwt is not None:
-        processed = process(signed, presented.sd_jwt.disclosures, hash_algorithm(signed))
+        processed = _process(presented.signed, presented.sd_jwt.disclosures)
         if any(signed.get(name, _ABSENT) != processed.get(name, _ABSENT) for name in _NEVER_DISCLOSED):
             raise Rejected(Reason.DISCLOSURE_INVALID, "a claim that must be in clear is selectively disclosable")
         if processed["verified_claims"].get("verification") != signed["verified_claims"]["verification"]:
@@ -356,6 +413,16 @@ def _disclose(presented: _Presented, statement: Statement) -> _Disclosed:
     check_kind(claims, statement.subject_type)
     check_kind(actor_claims, SubjectType.NATURAL)
     return _Disclosed(claims=claims, actor_claims=actor_claims)
+
+
+def _process(signed: IssuerSigned, disclosures: tuple[str, ...]) -> Mapping[str, Any]:
+    last = signed.disclosed
+    if last is not None and last[0] == disclosures:
+        return last[1]
+    processed = process(signed.claims, disclosures, hash_algorithm(signed.claims))
+    if sum(map(len, disclosures)) <= MAX_KEPT_DISCLOSURES_CHARS:
+        signed.disclosed = (disclosures, processed)
+    return processed
 
 
 def _check_actor_in_clear(signed: object, processed: object) -> None:
@@ -372,20 +439,22 @@ def _note_disclosed(
 ) -> None:
     matter = request.matter
     findings.asked = needed(request.predicates, disclosed.claims)
+    findings.disclosed = _known(disclosed.claims, matter, agreement, findings.asked)
+    findings.actor_disclosed = _known(disclosed.actor_claims, matter, agreement, findings.asked)
+
+
+def _known(claims: Mapping[str, Any], matter: Matter, agreement: Agreement, asked: frozenset[str]) -> frozenset[str]:
     # Other names are the issuer's own, and could be anything.
-    known = (agreement.terms, matter.released_claims, matter.actor_released_claims, findings.asked)
-    findings.disclosed = _known(stated(disclosed.claims), known)
-    findings.actor_disclosed = _known(stated(disclosed.actor_claims), known)
-
-
-def _known(names: frozenset[str], known: Sequence[Container[str]]) -> frozenset[str]:
-    return frozenset(name for name in names if any(name in each for each in known))
+    terms, released, of_actor = agreement.terms, matter.released_claims, matter.actor_released_claims
+    return frozenset(
+        [name for name in stated(claims) if name in terms or name in released or name in of_actor or name in asked]
+    )
 
 
 # -- step 7: who presents it, to whom ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Bound:
     holder_bound: bool
     replay: ReplayKey
@@ -396,15 +465,18 @@ def _check_binding(
 ) -> _Bound:
     if presented.sd_jwt is None:
         return _check_assertion_binding(presented, statement, request)
-    return _check_credential_binding(presented.claims, presented.sd_jwt, request, agreement, now)
+    return _check_credential_binding(presented.signed, presented.sd_jwt, request, agreement, now)
 
 
 def _check_credential_binding(
-    claims: Mapping[str, Any], parts: SdJwtParts, request: PresentationRequest, agreement: Agreement, now: datetime
+    signed: IssuerSigned, parts: SdJwtParts, request: PresentationRequest, agreement: Agreement, now: datetime
 ) -> _Bound:
+    claims = signed.claims
     if "cnf" not in claims:
         raise Rejected(Reason.KEY_BINDING_MISSING, "the credential names no holder key")
-    key = holder_key(claims["cnf"])
+    if signed.holder is None:
+        signed.holder = holder_key(claims["cnf"])
+    key = signed.holder
     # Whether a proof is needed is the matter's decision, never that of what was sent (RFC 9901 section 7.3 step 1).
     # One that is sent is verified in any case.
     if parts.key_binding_jwt is None and request.matter.key_binding:
@@ -428,7 +500,7 @@ def _check_credential_binding(
 
 
 def _check_assertion_binding(presented: _Presented, statement: Statement, request: PresentationRequest) -> _Bound:
-    claims = presented.claims
+    claims = presented.signed.claims
     _check_audience(claims, request)
     if "cnf" in claims:
         _check_channel(claims["cnf"], request.certificate_sha256)
@@ -436,7 +508,7 @@ def _check_assertion_binding(presented: _Presented, statement: Statement, reques
         # The channel is the relying service's own. It shows that nobody else presents this, and nothing of the person.
         raise Rejected(Reason.KEY_BINDING_MISSING, "an assertion proves no possession of the holder's key")
     replay = ReplayKey(
-        issuer=presented.unverified_issuer, scope=statement.subject, value=claims["jti"], until=statement.expires_at
+        issuer=presented.signed.issuer, scope=statement.subject, value=claims["jti"], until=statement.expires_at
     )
     return _Bound(holder_bound=False, replay=replay)
 

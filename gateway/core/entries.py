@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
-from gateway.core.encoding import JsonLimits, parse_json_object, sha256_b64url
+from gateway.core.encoding import JsonLimits, parse_json_object, sha256_b64url, write_canonical_json
 from gateway.core.reasons import Reason, Rejected
 
 MAX_ENTRY_BYTES: Final = 65_536
@@ -74,7 +75,7 @@ MIN_RETENTION: Final[Mapping[Keep, timedelta]] = {
 """Floors. No configuration keeps anything for less."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Entry:
     """One entry, before it is written or after it was read."""
 
@@ -87,8 +88,7 @@ class Entry:
     """By which others refer to it; empty: nobody does."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryIndex:
+class EntryIndex(NamedTuple):
     """By what an entry is looked up. Made from the entry alone, so that it can be checked against it."""
 
     kind: str
@@ -110,10 +110,10 @@ class EntryIndex:
     """Keyed reference of who acted for them."""
 
 
-INDEX_COLUMNS: Final = tuple(each.name for each in fields(EntryIndex))
+INDEX_COLUMNS: Final = EntryIndex._fields
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class SealedEntry:
     """An entry as it is stored."""
 
@@ -136,7 +136,7 @@ def seal(entry: Entry, *, person: str = "", actor: str = "") -> SealedEntry:
         "id": entry.entry_id,
         "body": entry.body,
     }
-    return SealedEntry(raw=_canonical(document), index=index(entry, person=person, actor=actor))
+    return SealedEntry(raw=write_canonical_json(document), index=index(entry, person=person, actor=actor))
 
 
 def read(raw: bytes) -> Entry:
@@ -147,7 +147,8 @@ def read(raw: bytes) -> Entry:
     """
     try:
         document = parse_json_object(raw, _LIMITS)
-        is_canonical = _canonical(document) == raw
+        # Not by what ``seal`` writes with: two programs that agree are better evidence, and this one knows fractions.
+        is_canonical = _ENCODER.encode(document).encode() == raw
     except Rejected as rejection:
         raise _invalid("cannot be read") from rejection
     if not is_canonical or document.keys() != {"format", "kind", "at", "id", "body"}:
@@ -165,27 +166,26 @@ def read(raw: bytes) -> Entry:
 
 def index(entry: Entry, *, person: str = "", actor: str = "") -> EntryIndex:
     """Say by what an entry is looked up, and how long it is kept; not whom it is about, which it does not tell."""
-
-    def text(name: str) -> str:
-        value = entry.body.get(name, "")
-        return value if isinstance(value, str) else ""
-
-    is_verification = entry.kind is Kind.VERIFICATION
-    return EntryIndex(
-        kind=entry.kind.value,
-        at=milliseconds(entry.at),
-        keep=_keep(entry).value,
-        entry_id=entry.entry_id,
-        about=text("verification_id") if entry.kind is Kind.DISPUTE else "",
-        service=text("service"),
-        matter=text("matter"),
-        verdict=text("verdict"),
-        reason=text("reason"),
-        issuer=text("issuer") if is_verification else "",
-        kid=text("kid") if is_verification else "",
-        person=person,
-        actor=actor,
+    kind = entry.kind
+    texts = [
+        value if isinstance(value := entry.body.get(name, ""), str) and (only is None or only is kind) else ""
+        for name, only in _TEXT_COLUMNS
+    ]
+    return EntryIndex._make(
+        (kind.value, milliseconds(entry.at), _keep(entry).value, entry.entry_id, *texts, person, actor)
     )
+
+
+_TEXT_COLUMNS: Final = (
+    ("verification_id", Kind.DISPUTE),
+    ("service", None),
+    ("matter", None),
+    ("verdict", None),
+    ("reason", None),
+    ("issuer", Kind.VERIFICATION),
+    ("kid", Kind.VERIFICATION),
+)
+"""Members of the body that columns from ``about`` on are read from, and of which kind alone."""
 
 
 def blinded(reference: str, entry_id: str) -> str:
@@ -200,8 +200,8 @@ def contradictions(raw: bytes, held: EntryIndex) -> tuple[str, ...]:
     except Rejected:
         return ("entry",)
     true = index(entry, person=entry.body.get("person", ""), actor=entry.body.get("actor", ""))
-    shown = replace(held, person=blinded(held.person, entry.entry_id), actor=blinded(held.actor, entry.entry_id))
-    return tuple(name for name in INDEX_COLUMNS if getattr(shown, name) != getattr(true, name))
+    shown = held._replace(person=blinded(held.person, entry.entry_id), actor=blinded(held.actor, entry.entry_id))
+    return tuple(name for name, one, other in zip(INDEX_COLUMNS, shown, true, strict=True) if one != other)
 
 
 def _keep(entry: Entry) -> Keep:
@@ -227,14 +227,8 @@ def instant(at: int) -> datetime:
     return _EPOCH + at * _MILLISECOND
 
 
-_MAX_MILLISECONDS: Final = milliseconds(datetime(9999, 1, 1, tzinfo=UTC))
-
-
-def _canonical(document: Mapping[str, Any]) -> bytes:
-    return _ENCODER.encode(document).encode()
-
-
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+_MAX_MILLISECONDS: Final = milliseconds(datetime(9999, 1, 1, tzinfo=UTC))
 
 
 def _invalid(detail: str) -> Rejected:
@@ -244,7 +238,7 @@ def _invalid(detail: str) -> Rejected:
 # -- verifications ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Verification:
     """One decision, without a word about the person (what MLPS level 3 has to be logged of it)."""
 
@@ -304,14 +298,14 @@ _TEXTS: Final = (
 _NUMBERS: Final = ("charter_version", "duration")
 _PLAIN: Final = (*_TEXTS, *_NUMBERS)
 _LISTS: Final = ("released", "actor_released")
+_MEMBERS: Final = (*_PLAIN, *_LISTS, "findings")
+_values_of: Final = attrgetter(*_MEMBERS)
 
 
 def verification_entry(verification: Verification) -> Entry:
     """Write a decision down. What is empty is left out."""
-    body = {name: value for name in _PLAIN if (value := getattr(verification, name))}
-    body |= {name: list(value) for name in _LISTS if (value := getattr(verification, name))}
-    if verification.findings:
-        body["findings"] = dict(verification.findings)
+    body = {name: value for name, value in zip(_MEMBERS, _values_of(verification), strict=True) if value}
+    body |= {name: list(body[name]) for name in _LISTS if name in body}  # as they are read again
     return Entry(kind=Kind.VERIFICATION, at=verification.decided_at, entry_id=verification.verification_id, body=body)
 
 

@@ -12,9 +12,10 @@ audit log keeps of a decision, what an explanation is made from, and what a prop
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import IntEnum
+from operator import attrgetter
 from typing import Any, Final
 
 from gateway.core.agreement import Assurance, Party, SubjectType
@@ -80,10 +81,10 @@ class Findings:
     def to_members(self) -> dict[str, Any]:
         """Write it as JSON members, without what is empty. The same findings give the same members."""
         members: dict[str, Any] = {"format": _FORMAT}
-        for name in self.__slots__:
-            value = getattr(self, name)
+        writers = _WRITERS
+        for name, value in zip(_NAMES, _values_of(self), strict=True):
             if value or (value == 0 and value is not False):  # 0 is a status
-                write = _WRITERS.get(type(value))
+                write = writers.get(type(value))
                 members[name] = value if write is None else write(value)
         return members
 
@@ -97,12 +98,16 @@ class Findings:
         members = dict(written)
         if members.pop("format", None) != _FORMAT:
             raise ValueError("findings are of an unknown format")
-        if not members.keys() <= set(cls.__slots__):
+        if not members.keys() <= set(_NAMES):
             raise ValueError("findings have a member that is not known")
         read: dict[str, Any] = {
             name: _READERS[name](value) if name in _READERS else value for name, value in members.items()
         }
         return cls(**read)
+
+
+_NAMES: Final = tuple(each.name for each in fields(Findings))
+_values_of: Final = attrgetter(*_NAMES)
 
 
 def _assurance(value: Any) -> Assurance:

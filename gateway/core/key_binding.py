@@ -22,7 +22,7 @@ MAX_KEY_BINDING_JWT_CHARS: Final = 4_096
 HOLDER_ALGORITHMS: Final = frozenset({Algorithm.ES256, Algorithm.ES384, Algorithm.ED25519})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Transaction:
     """What a proof must have been made for, and when."""
 

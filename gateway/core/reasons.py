@@ -173,9 +173,13 @@ class Unavailable(Exception):  # noqa: N818 - named for who must act, as the oth
 
 
 class Overloaded(Exception):  # noqa: N818 - named for who must act, as the others
-    """A bounded queue is full; the caller should come back after ``retry_after_seconds``."""
+    """There is no room for it; the caller should come back after ``retry_after_seconds``.
 
-    def __init__(self, detail: str, retry_after_seconds: float) -> None:
+    ``reason``: of what there is no more, as programs read it.
+    """
+
+    def __init__(self, detail: str, retry_after_seconds: float, reason: str = "OVERLOADED") -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after_seconds = retry_after_seconds
+        self.reason = reason

@@ -39,11 +39,9 @@ _OF_PERSONS: Final = frozenset(
 )
 _OF_ORGANISATIONS: Final = frozenset({"uscc", "organisation_name"})
 _FOREIGN: Final = {SubjectType.NATURAL: _OF_ORGANISATIONS, SubjectType.LEGAL: _OF_PERSONS}
-_NOTHING: Final[tuple[object, ...]] = (None, "", [], {})
-"""Values that state nothing: a parent whose children were all kept back counts as missing, not as given."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Released:
     """What is given out. Kept out of ``repr``: a value that ends up in a traceback must not take a person along."""
 
@@ -56,8 +54,11 @@ class Released:
 
 
 def stated(claims: Mapping[str, Any]) -> frozenset[str]:
-    """Give the names of the claims that say something."""
-    return frozenset(name for name, value in claims.items() if value not in _NOTHING)
+    """Give the names of the claims that say something; what is empty does not.
+
+    A parent whose children were all kept back counts as missing, not as given. No and 0 are answers.
+    """
+    return frozenset([name for name, value in claims.items() if value or isinstance(value, int | float)])
 
 
 def check_kind(claims: Mapping[str, Any], subject_type: SubjectType) -> None:
@@ -100,9 +101,12 @@ def release(
 
 
 def _allowed(claims: Mapping[str, Any], released: frozenset[str], covered: frozenset[str] | None) -> Mapping[str, Any]:
+    if not claims:
+        return {}
     allowed = released if covered is None else released & covered
     attributes = {name: value for name, value in claims.items() if name in allowed and value is not None}
-    check_attributes({**attributes, "id_type": claims.get("id_type")})
+    if not CHECKED.isdisjoint(attributes):
+        check_attributes({**attributes, "id_type": claims.get("id_type")})
     return attributes
 
 

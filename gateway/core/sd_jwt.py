@@ -68,7 +68,7 @@ _DISCLOSURES: Final = re.compile(r"(?:[A-Za-z0-9_-]++~)*+")
 _JWT: Final = re.compile(r"[A-Za-z0-9_.-]*+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class SdJwtParts:
     """The parts of an SD-JWT, or of an SD-JWT+KB. Nothing is verified yet."""
 

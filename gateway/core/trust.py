@@ -146,6 +146,14 @@ class TrustView:
     """By member, then by thumbprint."""
     revocations: Mapping[tuple[str, str], Revocation] = field(default_factory=dict)
     """By (member, kid)."""
+    confirmed_at: datetime | None = field(init=False)
+    """When a quorum of anchors last spoke: the age of the trust data counts from here."""
+
+    def __post_init__(self) -> None:
+        """Work out what every verification asks."""
+        spoken = sorted((state.issued_at for state in self.anchors if state.issued_at is not None), reverse=True)
+        quorum = self.charter.quorum
+        object.__setattr__(self, "confirmed_at", spoken[quorum - 1] if len(spoken) >= quorum else None)
 
     def issuer(self, entity_id: str) -> RecognisedIssuer:
         """Look up an issuer. Raises Rejected(ISSUER_UNKNOWN)."""
@@ -247,12 +255,6 @@ class TrustView:
         """Give the anchors that attest a federation key of a member now, within the grace."""
         found = self.attestations.get(entity_id, {}).get(thumbprint)
         return () if found is None else found.anchors
-
-    def confirmed_at(self) -> datetime | None:
-        """When a quorum of anchors last spoke: the age of the trust data counts from here."""
-        spoken = sorted((state.issued_at for state in self.anchors if state.issued_at is not None), reverse=True)
-        quorum = self.charter.quorum
-        return spoken[quorum - 1] if len(spoken) >= quorum else None
 
     def _is_conclusive(self, against: int) -> bool:
         # Could the anchors that did not just say no make up a quorum? Then we cannot say no either.

@@ -218,5 +218,5 @@ def read_entry(row: Sequence[Any], logs: Sequence[Log]) -> StoredEntry:
         log_id=log.log_id,
         position=number - log.first,
         raw=bytes(raw),
-        index=EntryIndex(**dict(zip(INDEX_COLUMNS, columns, strict=True))),
+        index=EntryIndex._make(columns),
     )

@@ -40,24 +40,7 @@ def begin_log(db: sqlite3.Connection, at: datetime, seen: str = "", seen_size: i
 
 
 def _row(number: int, sealed: SealedEntry) -> tuple[object, ...]:
-    each = sealed.index
-    return (
-        number,
-        sealed.raw,
-        each.kind,
-        each.at,
-        each.keep,
-        each.entry_id,
-        each.about,
-        each.service,
-        each.matter,
-        each.verdict,
-        each.reason,
-        each.issuer,
-        each.kid,
-        each.person,
-        each.actor,
-    )
+    return (number, sealed.raw, *sealed.index)
 
 
 def read_entry(row: Sequence[Any], logs: Sequence[Log]) -> StoredEntry:
@@ -69,5 +52,5 @@ def read_entry(row: Sequence[Any], logs: Sequence[Log]) -> StoredEntry:
         log_id=log.log_id,
         position=number - log.first,
         raw=raw if isinstance(raw, bytes) else str(raw).encode("utf-8", "surrogatepass"),
-        index=EntryIndex(**dict(zip(INDEX_COLUMNS, columns, strict=True))),
+        index=EntryIndex._make(columns),
     )

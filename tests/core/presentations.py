@@ -24,6 +24,7 @@ from gateway.core.predicates import Predicate
 from gateway.core.reasons import Indeterminate, Reason, Rejected
 from gateway.core.status_list import StatusList
 from gateway.core.trust import TrustView
+from gateway.known import KnownCredentials
 
 NOW = datetime.fromtimestamp(1_700_000_000, UTC)
 EPOCH = 1_700_000_000
@@ -223,6 +224,17 @@ def holder_jwk(key: SoftwareKey = HOLDER_KEY) -> dict[str, str]:
     return {name: value for name, value in key.public.jwk.items() if name not in {"kid", "use"}}
 
 
+KNOWN = KnownCredentials(most=64)
+"""Of all attempts of this process, so that each meets what others left behind."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    kind: type[Exception]
+    reason: Reason
+    error: Exception = field(compare=False)
+
+
 @dataclass
 class Attempt:
     """One presentation under way, still to be changed."""
@@ -335,9 +347,24 @@ class Attempt:
         )
 
     def judge(self, presentation: str | None = None) -> VerifiedPresentation:
+        request = self.request(presentation)
+        expected = self._outcome(request, None)
+        findings, asked = self.findings, self.view.asked
+        for _ in range(2):
+            # The first may make it known, the second finds it known: neither must change anything.
+            assert (self._outcome(request, KNOWN), self.findings) == (expected, findings)
+        self.view.asked = asked
+        if isinstance(expected, Refusal):
+            raise expected.error
+        return expected
+
+    def _outcome(self, request: PresentationRequest, known: KnownCredentials | None) -> VerifiedPresentation | Refusal:
         self.findings = Findings()
         view = cast("TrustView", self.view)
-        return verify_presentation(self.request(presentation), view, self.lists, self.now, self.findings)
+        try:
+            return verify_presentation(request, view, self.lists, self.now, self.findings, known=known)
+        except (Rejected, Indeterminate) as error:
+            return Refusal(type(error), error.reason, error)
 
     def is_accepted(self) -> bool:
         self.judge()

@@ -88,7 +88,7 @@ def test_what_is_written_is_read(entry: Entry) -> None:
     whom: dict[str, Any] = {"person": "p" * 43, "actor": "a" * 43} if entry.kind is Kind.VERIFICATION else {}
     sealed = seal(entry, **whom)
     assert read(sealed.raw) == entry
-    assert sealed.index == replace(index(entry), **whom)
+    assert sealed.index == index(entry)._replace(**whom)
     assert contradictions(sealed.raw, sealed.index) == ()
 
 
@@ -109,8 +109,8 @@ def test_two_entries_about_one_person_do_not_tell_so() -> None:
     assert len({each.person for each in references} | {each.actor for each in references}) == 4
     assert b"p" * 43 not in one.raw
     # And whoever hides a disclosure from the person is found out.
-    assert contradictions(one.raw, replace(one.index, person="")) == ("person",)
-    assert contradictions(one.raw, replace(one.index, actor="b" * 43)) == ("actor",)
+    assert contradictions(one.raw, one.index._replace(person="")) == ("person",)
+    assert contradictions(one.raw, one.index._replace(actor="b" * 43)) == ("actor",)
 
 
 def test_there_is_an_entry_of_every_kind() -> None:
@@ -194,9 +194,9 @@ def test_an_entry_that_is_no_verification_is_not_taken_for_one(change: Callable[
 
 def test_each_column_that_was_edited_is_named() -> None:
     sealed = seal(verification_entry(VERIFICATION), person="p" * 43, actor="a" * 43)
-    for name in EntryIndex.__slots__:
+    for name in EntryIndex._fields:
         other: Any = 7 if name == "at" else "edited"
-        assert contradictions(sealed.raw, replace(sealed.index, **{name: other})) == (name,)
+        assert contradictions(sealed.raw, sealed.index._replace(**{name: other})) == (name,)
 
 
 def test_the_law_says_how_long_an_entry_is_kept() -> None:

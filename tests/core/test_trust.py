@@ -543,7 +543,7 @@ def test_documents_in_the_place_of_others_are_not_read(papers: Papers) -> None:
 def test_an_empty_memory_gives_a_view_that_decides_nothing(papers: Papers) -> None:
     papers.documents.clear()
     view = papers.view()
-    assert view.confirmed_at() is None
+    assert view.confirmed_at is None
     assert reason_of(lambda: view.credential_key(SHANGHAI, kid_of(papers), NOW)) is Reason.TRUST_STALE
     assert TrustMemory() == papers.memory()
 
