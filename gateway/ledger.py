@@ -4,6 +4,9 @@ A decision is answered only after its audit entry and its replay key are on disk
 together: a single writer takes whatever has queued up and commits it as one group, so that the cost of a durable commit
 is shared (one fsync for dozens of decisions instead of one each).
 
+Single decisions go first. Those of a batch are written when no single one waits, or when they were passed over often
+enough; and one batch's at a time, because a single one that comes meanwhile waits until they are on disk.
+
 A replay key is forgotten when both our clock and the anchors' say that its presentation has lapsed. Our own alone may
 have run ahead; once it is put right, the presentation would be good again and its key gone.
 
@@ -16,8 +19,8 @@ pile of blocked threads.
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -31,7 +34,9 @@ from gateway.storage import Committed, LedgerEntry, LedgerStore, StorageError
 
 MAX_QUEUE: Final = 4_096
 MAX_GROUP: Final = 256
-"""Decisions, once as many are waiting; those of one caller stay together, so that there may be twice as many."""
+"""Single decisions in one transaction, and as many of a batch. Those of one batch stay together."""
+MAX_PASSED_OVER: Final = 4
+"""How often single decisions go before a batch's."""
 WAIT_SECONDS: Final = 10.0
 """How long a caller waits for its group. A disk that needs longer is down for our purposes."""
 FORGET_EVERY: Final = timedelta(minutes=1)
@@ -63,10 +68,13 @@ class Ledger:
         """
         self._store = store
         self._world = world
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._changed = threading.Condition()
+        self._single: deque[_Waiting] = deque()
+        self._batches: deque[_Waiting] = deque()
+        self._passed_over = 0
+        """How often the next batch was."""
         self._queued = 0
-        """Decisions in it."""
-        self._lock = threading.Lock()
+        """Decisions that wait."""
         self._closed = False
         self._failing = False
         """Whether the last that was tried could not be written."""
@@ -86,28 +94,29 @@ class Ledger:
             Overloaded: the queue is full.
             Unavailable: it could not be written. Nothing of it was.
         """
-        (committed,) = _committed(self._enqueue([item]))
+        (committed,) = _committed(self._enqueue([item], self._single))
         return committed
 
     def record_all(self, items: Sequence[LedgerEntry]) -> Sequence[Committed]:
-        """Make several decisions durable, and wait until all are; raises as ``record``.
+        """Make several decisions durable, after single ones, and wait until all are; raises as ``record``.
 
         Where it raises, some of them may be durable: each is one that nobody was told of.
         """
         parts = [items[begin : begin + MAX_GROUP] for begin in range(0, len(items), MAX_GROUP)]
-        waiting = [self._enqueue(part) for part in parts]
+        waiting = [self._enqueue(part, self._batches) for part in parts]
         return [committed for each in waiting for committed in _committed(each)]
 
-    def _enqueue(self, items: Sequence[LedgerEntry]) -> Future[Sequence[Committed]]:
-        waiting = _Waiting(items)
-        with self._lock:
+    def _enqueue(self, items: Sequence[LedgerEntry], waiting: deque[_Waiting]) -> Future[Sequence[Committed]]:
+        one = _Waiting(items)
+        with self._changed:
             if self._closed:
                 raise Unavailable("the ledger is closed")
             if self._queued + len(items) > MAX_QUEUE:
                 raise Overloaded("the ledger's queue is full", retry_after_seconds=1.0)
             self._queued += len(items)
-            self._queue.put(waiting)
-        return waiting.done
+            waiting.append(one)
+            self._changed.notify()
+        return one.done
 
     @property
     def is_open(self) -> bool:
@@ -116,9 +125,9 @@ class Ledger:
 
     def close(self) -> None:
         """Write what is queued, then stop."""
-        with self._lock:
+        with self._changed:
             self._closed = True
-            self._queue.put(None)
+            self._changed.notify()
         self._writer.join()
 
     def _write(self) -> None:
@@ -126,35 +135,35 @@ class Ledger:
             self._write_groups()
         finally:
             # Also when the writer dies of a bug: whoever asks next is refused at once instead of waiting for nobody.
-            with self._lock:
+            with self._changed:
                 self._closed = True
             self._refuse_rest()
 
     def _write_groups(self) -> None:
         while True:
-            try:
-                first = self._queue.get(timeout=TRY_AGAIN_SECONDS if self._failing else None)
-            except queue.Empty:
+            group = self._next_group()
+            if group:
+                self._commit(group)
+            elif self._closed:
+                return
+            else:
                 self._try_again()
-                continue
-            if first is None:
-                return
-            group, count, stop = [first], len(first.items), False
-            while count < MAX_GROUP:
-                try:
-                    waiting = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                if waiting is None:
-                    stop = True
-                    break
-                group.append(waiting)
-                count += len(waiting.items)
-            with self._lock:
-                self._queued -= count
-            self._commit(group)
-            if stop:
-                return
+
+    def _next_group(self) -> Sequence[_Waiting]:
+        """Wait for decisions. None: the ledger is closed, or failed and is to be tried."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._single or self._batches or self._closed,
+                timeout=TRY_AGAIN_SECONDS if self._failing else None,
+            )
+            group = [self._single.popleft() for _ in range(min(len(self._single), MAX_GROUP))]
+            if self._batches and (not group or self._passed_over >= MAX_PASSED_OVER):
+                group.append(self._batches.popleft())
+                self._passed_over = 0
+            elif self._batches:
+                self._passed_over += 1
+            self._queued -= sum(len(each.items) for each in group)
+            return group
 
     def _commit(self, waiting: Sequence[_Waiting]) -> None:
         # From here on an entry cannot be taken back; those whose callers gave up are not written.
@@ -201,12 +210,8 @@ class Ledger:
             _log.warning("replays_not_forgotten", exc_info=error)
 
     def _refuse_rest(self) -> None:
-        while True:
-            try:
-                waiting = self._queue.get_nowait()
-            except queue.Empty:
-                return
-            if waiting is not None and waiting.done.set_running_or_notify_cancel():
+        for waiting in (*self._single, *self._batches):
+            if waiting.done.set_running_or_notify_cancel():
                 waiting.done.set_exception(StorageError("the ledger is closed"))
 
 

@@ -191,9 +191,13 @@ Authorities = Mapping[bytes, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Leaf:
+class Certified:
+    """A caller whose certificate was examined."""
+
     caller: Caller
     domain: str
+    """Whose CA vouches for it: what to count by where strangers call, because a CA can make any number of
+    certificates."""
     begins: datetime
     ends: datetime
 
@@ -234,27 +238,32 @@ class CallerReader:
         Raises:
             NotPermitted: it names nobody, several, or somebody its issuer may not name; or it is not valid now.
         """
-        return self._valid(certificate_pem, now).caller
+        return self.certified(certificate_pem, now).caller
 
     def domain(self, certificate_pem: bytes, now: datetime) -> str:
-        """Say whose CA vouches for the caller: what to count by, because a CA can make any number of certificates.
+        """Say whose CA vouches for the caller.
 
         Raises:
             NotPermitted: see ``read``.
         """
-        return self._valid(certificate_pem, now).domain
+        return self.certified(certificate_pem, now).domain
 
-    def _valid(self, certificate_pem: bytes, now: datetime) -> _Leaf:
+    def certified(self, certificate_pem: bytes, now: datetime) -> Certified:
+        """Say both.
+
+        Raises:
+            NotPermitted: see ``read``.
+        """
         authorities = self._source()
         trusted = self._trusted
         if authorities != trusted.authorities:
             # Two threads may get here at a time. Each judges by what it was given, and the next call puts right which
             # of the two stays.
             trusted = self._trusted = _Trusted(authorities)
-        leaf = trusted.examined(certificate_pem)
-        if not leaf.begins <= now <= leaf.ends:
+        certified = trusted.examined(certificate_pem)
+        if not certified.begins <= now <= certified.ends:
             raise NotPermitted("the client certificate is not valid now")
-        return leaf
+        return certified
 
 
 class _Trusted:
@@ -270,7 +279,7 @@ class _Trusted:
         # Connections are few and long, calls many. What is remembered holds without regard to time.
         self.examined = lru_cache(maxsize=MAX_CACHED_CALLERS)(self._examine)
 
-    def _examine(self, certificate_pem: bytes) -> _Leaf:
+    def _examine(self, certificate_pem: bytes) -> Certified:
         try:
             if len(certificate_pem) > MAX_CERTIFICATE_BYTES:
                 raise NotPermitted("the client certificate is too large")
@@ -285,7 +294,7 @@ class _Trusted:
         permitting = [each for each in issuers if each.may_name(identity)]
         if not permitting:
             raise NotPermitted("the client certificate names an identity its CA may not name")
-        return _Leaf(
+        return Certified(
             caller=Caller(
                 identity=identity,
                 certificate_sha256=sha256_b64url(certificate.public_bytes(serialization.Encoding.DER)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -36,8 +36,12 @@ from gateway.core.status_list import MAX_URI_CHARS, Status
 from gateway.core.texts import NextStep
 
 MAX_ENTITY_ID: Final = 512
+MAX_BATCH_ITEMS: Final = 1_000
+MAX_STREAM_ITEMS: Final = 100
+"""In one message of a stream."""
 _NONCE: Final = re.compile(r"[A-Za-z0-9_.-]{0,200}")
 _ID_NUMBER: Final = re.compile(r"(?<![0-9])[0-9]{17}[0-9Xx](?![0-9])")
+_ID_NUMBER_CHARS: Final = 18
 _WITHIN_NUMBER: Final = re.compile(r"(?<=[0-9])[._-](?=[0-9Xx])")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{0,64}")
 _CERTIFICATE_SHA256: Final = re.compile(r"([A-Za-z0-9_-]{43})?")
@@ -47,6 +51,7 @@ _AMR: Final = re.compile(r"[a-z0-9_]{1,16}")
 _MAX_METHODS: Final = 10
 _LEVELS: Final = range(1, 4)
 
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _CREDENTIAL_ID: Final = re.compile(r"[A-Za-z0-9_-]{22}")
 _MAX_LOCAL_SUBJECT: Final = 256
 _STATUSES: Final = {
@@ -71,18 +76,18 @@ _SUBJECT_TYPES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class VerifyRequest:
     """A well-formed request for a verdict."""
 
     matter: str
-    presentation: str
-    nonce: str
-    request_id: str
-    consent_id: str
-    predicates: tuple[Predicate, ...]
-    terminal: str
-    want_receipt: bool
+    presentation: str = field(repr=False)
+    nonce: str = field(default="", repr=False)
+    request_id: str = ""
+    consent_id: str = ""
+    predicates: tuple[Predicate, ...] = ()
+    terminal: str = ""
+    want_receipt: bool = False
 
 
 def matter_code(text: str) -> str:
@@ -133,6 +138,44 @@ def verify_request(message: verification_pb2.VerifyCredentialRequest) -> VerifyR
     )
 
 
+def batch_items(
+    message: verification_pb2.BatchVerifyCredentialsRequest,
+) -> Sequence[verification_pb2.VerifyCredentialRequest]:
+    """Read a batch; each item is still to be read."""
+    if not 1 <= len(message.items) <= MAX_BATCH_ITEMS:
+        raise InvalidRequest("items", f"must be 1 to {MAX_BATCH_ITEMS}")
+    return message.items
+
+
+def stream_items(
+    message: verification_pb2.StreamVerifyCredentialsRequest,
+) -> tuple[Sequence[verification_pb2.StreamItem], InvalidRequest | None]:
+    """Read a message of a stream; each item is still to be read.
+
+    Returns:
+        The items, and what is wrong with the one that comes after them; None: there is none.
+    """
+    if not 1 <= len(message.items) <= MAX_STREAM_ITEMS:
+        return (), InvalidRequest("items", f"must be 1 to {MAX_STREAM_ITEMS}")
+    seen: set[str] = set()
+    for index, item in enumerate(message.items):
+        name = f"items[{index}].item_id"
+        try:
+            _item_id(item.item_id, name)
+        except InvalidRequest as flaw:
+            return message.items[:index], flaw
+        if item.item_id in seen:
+            return message.items[:index], InvalidRequest(name, "is that of an item which waits for its answer")
+        seen.add(item.item_id)
+    return message.items, None
+
+
+def _item_id(text: str, field: str) -> None:
+    if not text:
+        raise InvalidRequest(field, "is required")
+    request_id(text, field)
+
+
 def reference(field: str, text: str) -> str:
     """Check the form of the name of a decision or a consent."""
     if _REFERENCE.fullmatch(text) is None:
@@ -180,6 +223,8 @@ def request_id(text: str, field: str = "request_id") -> str:
     """Check the form of the name a caller gives to a request, or of its place; it may be empty."""
     if _REQUEST_ID.fullmatch(text) is None:
         raise InvalidRequest(field, "must be at most 64 characters of A-Z a-z 0-9 . _ -")
+    if len(text) < _ID_NUMBER_CHARS:
+        return text
     joined = _WITHIN_NUMBER.sub("", text)
     # Both: joining may also glue another number to it.
     if any(map(_is_id_number, [*_ID_NUMBER.findall(text), *_ID_NUMBER.findall(joined)])):
@@ -260,8 +305,13 @@ def scope(codes: Sequence[str]) -> tuple[str, ...]:
 def timestamp(moment: datetime) -> timestamp_pb2.Timestamp:
     """Write a moment."""
     message = timestamp_pb2.Timestamp()
-    message.FromDatetime(moment)
+    write_timestamp(message, moment)
     return message
+
+
+def write_timestamp(message: timestamp_pb2.Timestamp, moment: datetime) -> None:
+    """Write a moment where it belongs."""
+    write_duration(message, moment - _EPOCH)
 
 
 def instant(field: str, message: timestamp_pb2.Timestamp) -> datetime:
@@ -279,11 +329,28 @@ def duration(span: timedelta) -> duration_pb2.Duration:
     return message
 
 
+def write_duration(message: duration_pb2.Duration | timestamp_pb2.Timestamp, span: timedelta) -> None:
+    """Write a span that is not negative where it belongs."""
+    # What protobuf offers computes with integers of nanoseconds; this runs half a dozen times an answer.
+    message.seconds = span.days * 86_400 + span.seconds
+    message.nanos = span.microseconds * 1_000
+
+
 def struct(values: Mapping[str, Any]) -> struct_pb2.Struct:
     """Write attributes."""
     message = struct_pb2.Struct()
-    message.update(values)
+    write_struct(message, values)
     return message
+
+
+def write_struct(message: struct_pb2.Struct, values: Mapping[str, Any]) -> None:
+    """Write attributes where they belong."""
+    message.SetInParent()
+    for name, value in values.items():
+        if isinstance(value, str):
+            message.fields[name].string_value = value
+        else:
+            message.update({name: value})
 
 
 def claims(message: struct_pb2.Struct) -> dict[str, Any]:

@@ -62,6 +62,7 @@ from gateway.storage.sqlite_register import SqliteRegister
 from gateway.storage.sqlite_statuses import SqliteStatuses
 from gateway.tls import Caller
 from gateway.verifier import Answer, Verifier
+from gateway.wire import VerifyRequest
 
 START = datetime(2026, 11, 23, 1, 0, 0, tzinfo=UTC)
 SH, JS, ZJ, AH = Province
@@ -673,12 +674,13 @@ class Federation:
         node = self.nodes[at]
         return node.verifier.verify(
             node.caller,
-            matter_code=matter,
-            presentation=presentation,
-            nonce=nonce,
-            request_id="",
-            consent_id=consent_id,
-            predicates=predicates,
+            VerifyRequest(
+                matter=matter,
+                presentation=presentation,
+                nonce=nonce,
+                consent_id=consent_id,
+                predicates=tuple(predicates),
+            ),
         )
 
 

@@ -34,6 +34,7 @@ from gateway.core.reasons import Indeterminate, Reason, Rejected
 from gateway.core.receipt import ReceiptCheck, check_bundle, read_bundle, read_logged, view_of
 from gateway.core.snapshot import Entry, Suspended, Vouched, Withdrawn
 from gateway.lab.charter import HUKOU_MIGRATION, entity_ids
+from gateway.wire import VerifyRequest
 from tests.core.papers import (
     AH,
     ANCHORS,
@@ -124,7 +125,8 @@ def accepted(federation: Federation) -> str:
     node = federation[AH]
     presentation, nonce = federation.present(federation.issue())
     answer = node.verifier.verify(
-        node.caller, matter_code=HUKOU_MIGRATION, presentation=presentation, nonce=nonce, request_id="case-1"
+        node.caller,
+        VerifyRequest(matter=HUKOU_MIGRATION, presentation=presentation, nonce=nonce, request_id="case-1"),
     )
     return answer.verification_id
 

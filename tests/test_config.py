@@ -82,6 +82,8 @@ identity = "https://gateway.ah.mrg.example/services/shushan-household"
 name = "合肥市蜀山区户政中心"
 sector = "household"
 matters = ["HK-QY", "HK-CX"]
+rate = 500
+concurrency = 12
 [[identity_systems]]
 identity = "https://issuer.ah.mrg.example/systems/counter"
 [[administrators]]
@@ -110,6 +112,8 @@ interval_seconds = 30
 [limits]
 threads = 8
 max_concurrent_calls = 16
+caller_rate = 2000
+caller_concurrency = 14
 """
 
 
@@ -175,6 +179,8 @@ def expected(folder: Path) -> Config:
                 name="合肥市蜀山区户政中心",
                 sector="household",
                 matters=frozenset({"HK-QY", "HK-CX"}),
+                rate=500,
+                concurrency=12,
             ),
         ),
         identity_systems=(IdentitySystem(identity="https://issuer.ah.mrg.example/systems/counter"),),
@@ -193,7 +199,7 @@ def expected(folder: Path) -> Config:
         pairwise=PairwiseOptions(version=2, mapped_until=datetime(2027, 3, 1, tzinfo=UTC)),
         pairwise_issuer=PairwiseOptions(version=3),
         refresh=Refresh(interval_seconds=30),
-        limits=Limits(threads=8, max_concurrent_calls=16),
+        limits=Limits(threads=8, max_concurrent_calls=16, caller_rate=2_000, caller_concurrency=14),
     )
 
 
@@ -409,6 +415,10 @@ MISTAKES = {
     "refresh too seldom": ("interval_seconds = 30", "interval_seconds = 3601", "refresh.interval_seconds"),
     "refresh a fraction": ("interval_seconds = 30", "interval_seconds = 0.5", "refresh.interval_seconds"),
     "threads true": ("threads = 8", "threads = true", "limits.threads"),
+    "no credential a second": ("caller_rate = 2000", "caller_rate = 0", "limits.caller_rate"),
+    "no call of a caller": ("caller_concurrency = 14", "caller_concurrency = 0", "limits.caller_concurrency"),
+    "a service's rate": ("rate = 500", "rate = 1000001", "relying_services[0].rate"),
+    "a service's calls": ("concurrency = 12", "concurrency = 10001", "relying_services[0].concurrency"),
     "no calls": ("max_concurrent_calls = 16", "max_concurrent_calls = 0", "limits.max_concurrent_calls"),
 }
 

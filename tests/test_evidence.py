@@ -41,6 +41,7 @@ from gateway.peers import Disclosed, Disclosures, Head
 from gateway.storage import EntryQuery, StorageError
 from gateway.tls import Caller
 from gateway.verifier import Acceptance, Answer
+from gateway.wire import VerifyRequest
 from gateway.witness import FORKED, REPLACED, RESUMED, ROLLED_BACK
 from tests.federation import AH, JS, SH, XU_CLAIMS, ZJ, Federation, Node
 
@@ -60,11 +61,7 @@ def accept(federation: Federation, **changes: Any) -> Answer:
     node = federation[AH]
     return node.verifier.verify(
         node.caller,
-        matter_code=HUKOU_MIGRATION,
-        presentation=presentation,
-        nonce=nonce,
-        request_id="case-1",
-        **changes,
+        VerifyRequest(matter=HUKOU_MIGRATION, presentation=presentation, nonce=nonce, request_id="case-1", **changes),
     )
 
 
@@ -86,7 +83,7 @@ def evidence_of(federation: Federation, answer: Answer) -> EvidenceBundle:
 
 
 def test_a_receipt_comes_with_the_verdict_and_names_the_entry(federation: Federation) -> None:
-    answer = accept(federation, receipt=True)
+    answer = accept(federation, want_receipt=True)
     view = federation[SH].resolver.view
     receipt = read_receipt(
         answer.receipt, lambda gateway, kid: view.receipt_key(gateway, kid, federation.clock.now).key
@@ -107,12 +104,7 @@ def test_no_receipt_is_signed_that_nobody_asked_for(federation: Federation) -> N
 def test_a_refusal_has_a_receipt_too(federation: Federation) -> None:
     node = federation[AH]
     answer = node.verifier.verify(
-        node.caller,
-        matter_code=LICENCE_DISPLAY,
-        presentation="not.a.credential~",
-        nonce="",
-        request_id="",
-        receipt=True,
+        node.caller, VerifyRequest(matter=LICENCE_DISPLAY, presentation="not.a.credential~", want_receipt=True)
     )
     check = checked(federation, evidence_of(federation, answer))
     assert (check.receipt.verdict, check.receipt.reason) == ("rejected", Reason.MALFORMED)
@@ -125,7 +117,7 @@ def test_nothing_is_used_up_when_no_receipt_can_be_signed(federation: Federation
     federation.revoke(AH, active.key.kid, purpose=KeyPurpose.RECEIPT)
     before = node.decisions()
     with pytest.raises(Unavailable):
-        accept(federation, receipt=True)
+        accept(federation, want_receipt=True)
     assert node.decisions() == before
     assert isinstance(federation.verify(presentation, nonce).verdict, Acceptance)
 

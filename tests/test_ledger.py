@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -135,6 +136,50 @@ def test_decisions_of_one_caller_are_told_in_order_however_many() -> None:
     with opened(disk) as made:
         assert [each.position for each in made.record_all([ENTRY] * count)] == list(range(count))
         assert made.record_all([]) == []
+
+
+def test_single_decisions_go_before_those_of_batches_and_batches_are_written_one_by_one() -> None:
+    disk = Disk()
+    disk.turn.clear()
+    with opened(disk) as made, ThreadPoolExecutor(4) as pool:
+        first = pool.submit(made.record, ENTRY)
+        wait_for(lambda: disk.begun == 1, what="the first being written")
+        batches = []
+        for count in (3, 2):
+            batches.append(pool.submit(made.record_all, [ENTRY] * count))
+            wait_for(lambda: len(made._batches) == len(batches), what="the batch waiting")
+        single = pool.submit(made.record, ENTRY)
+        wait_for(lambda: made._queued == 6, what="all of them waiting")
+        disk.turn.set()
+        assert first.result().position == 0
+        assert single.result().position == 1
+        assert [[each.position for each in batch.result()] for batch in batches] == [[2, 3, 4], [5, 6]]
+    assert disk.begun == 4
+
+
+def test_a_batch_is_not_passed_over_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "MAX_PASSED_OVER", 2)
+    disk, groups = Disk(), []
+    commit = disk.commit
+
+    def busy(group: Sequence[LedgerEntry]) -> Sequence[Committed]:
+        groups.append(len(group))
+        if len(groups) == 1:
+            running.append(pool.submit(made.record_all, [ENTRY] * 10))
+            wait_for(lambda: len(made._batches) == 1, what="the batch waiting")
+        if len(groups) < 6:  # whenever a group is written, a single decision comes
+            running.append(pool.submit(made.record, ENTRY))
+            wait_for(lambda: len(made._single) == 1, what="another waiting")
+        return commit(group)
+
+    monkeypatch.setattr(disk, "commit", busy)
+    running: list[Future[Any]] = []
+    with opened(disk) as made, ThreadPoolExecutor(8) as pool:
+        made.record(ENTRY)
+        wait_for(lambda: len(groups) == 6, what="the end")
+        for each in running:
+            each.result()
+    assert groups == [1, 1, 1, 11, 1, 1]
 
 
 def test_a_closed_ledger_takes_nothing_more() -> None:

@@ -36,14 +36,15 @@ from gateway.core.acknowledgement import ACKNOWLEDGEMENT_TYPE, make
 from gateway.core.encoding import write_json
 from gateway.core.identifiers import Province
 from gateway.core.jose import generate_key, sign_compact
+from gateway.core.quota import Allowance
 from gateway.explainer import Explainer
 from gateway.guard import CALLS_PER_DOMAIN, STREAMS_PER_DOMAIN
 from gateway.lab.charter import HUKOU_MIGRATION, LICENCE_DISPLAY, RESIDENT_ID, entity_ids
 from gateway.peers import GrpcPeer, PeerError, TrustOffer
 from gateway.server.federation import FederationServicer
 from gateway.server.issuance import IssuanceServicer
-from gateway.server.listener import MAX_REQUEST_BYTES, Listener
-from gateway.server.verification import VerificationServicer
+from gateway.server.listener import FREE, MAX_REQUEST_BYTES, Listener
+from gateway.server.verification import ExplanationServicer, VerificationServicer
 from gateway.storage import Committed, LedgerEntry
 from gateway.tls import CallerReader, create_ca, issue_certificate
 from tests.federation import AH, JS, SH, START, XU_ID_NUMBER, ZJ, Federation, payload
@@ -106,7 +107,15 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
 
 
 @contextmanager
-def opened(federation: Federation) -> Iterator[Edge]:
+def opened(
+    federation: Federation,
+    *,
+    batches: int = 0,
+    streams_both_ways: int = 0,
+    explaining: bool = False,
+    issues: bool = True,
+    allowance: Allowance = FREE,
+) -> Iterator[Edge]:
     node = federation[AH]
     now = WORLD.now() - timedelta(minutes=1)
     ca = create_ca("Anhui test CA", now)
@@ -129,6 +138,10 @@ def opened(federation: Federation) -> Iterator[Edge]:
         max_concurrent_calls=16,
         world=WORLD,
         streams=STREAMS_PER_DOMAIN,
+        batches=batches,
+        allowance=allowance,
+        streams_both_ways=streams_both_ways,
+        open_streams=explaining,
     )
     services = {node.service.identity: node.service}
     consents = Consents(
@@ -138,8 +151,14 @@ def opened(federation: Federation) -> Iterator[Edge]:
         world=federation.world,
     )
     explainer = Explainer(services=services, administrators=(), log=node.log)
-    listener.add_verification(VerificationServicer(node.verifier, consents, explainer, callers, WORLD))
-    listener.add_issuance(IssuanceServicer(node.issuer, lambda: node.register, [SYSTEM], callers, WORLD))
+    if explaining:
+        listener.add_verification(ExplanationServicer(explainer, callers, WORLD))
+    else:
+        listener.add_verification(
+            VerificationServicer(node.verifier, consents, explainer, callers, WORLD, charge=listener.charge)
+        )
+    if issues:
+        listener.add_issuance(IssuanceServicer(node.issuer, lambda: node.register, [SYSTEM], callers, WORLD))
     own = {node.issuer.entity.entity_id: node.issuer.entity}
     listener.add_federation(FederationServicer(node.resolver, own, callers, WORLD))
     listener.set_health({"": True})
@@ -716,7 +735,7 @@ def test_a_stream_whose_request_never_comes_is_ended(edge: Edge) -> None:
 
 
 def test_a_reader_that_stops_reading_is_cut_off(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.guard.UNREAD_SECONDS", 0.2)
+    monkeypatch.setattr("gateway.streams.UNREAD_SECONDS", 0.2)
     state = federation_pb2.TrustState(statements=["A" * 1_000_000] * 32)
     big = federation_pb2.WatchTrustResponse(state=state).SerializeToString()
     monkeypatch.setattr(FederationServicer, "_encode", lambda *_arguments: big)

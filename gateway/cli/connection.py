@@ -32,6 +32,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from gateway.cli.console import ExitCode, Failure, printable
+from gateway.core.quota import Shortage
 
 _MAX_PROFILE_BYTES: Final = 65_536
 _MAX_DETAIL: Final = 300
@@ -246,6 +247,9 @@ _FIXES: Final = {
     "CONFLICT": "things have changed since; look at them again, then decide again",
     "NOT_HELD": "check the name or number that was given, and whether this gateway is the one that gave it",
     "OVERLOADED": "wait as long as the gateway asks, and ask again",
+    Shortage.RATE: "ask less often, or have rate raised for this service in the gateway's configuration",
+    Shortage.CONCURRENCY: "have fewer calls open at one time, or concurrency raised in the gateway's configuration",
+    Shortage.DEADLINE: "the gateway is busy: ask again with a longer --timeout",
     "UNAVAILABLE": "ask again in a moment; if it stays so, do as the message says, or see the gateway's log",
     "INTERNAL": "give the reference to the gateway's administrator; it stands in the gateway's log",
 }

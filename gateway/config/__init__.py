@@ -21,6 +21,7 @@ from gateway.core.vouching import Approval
 MAX_REFRESH_SECONDS: Final = 3_600
 MAX_THREADS: Final = 256
 MAX_CONCURRENT_CALLS: Final = 10_000
+MAX_RATE: Final = 1_000_000
 MAX_ROTATION_DAYS: Final = 1_095
 """Three years: nobody who sets more means to rotate."""
 MAX_PAIRWISE_VERSION: Final = 999
@@ -175,6 +176,10 @@ class RelyingService:
     matters: frozenset[str]
     explain: bool = False
     """Whether it may have its own decisions explained step by step: for whoever develops it."""
+    rate: int | None = None
+    """Credentials a second that it may bring to one process; None: see ``Limits``."""
+    concurrency: int | None = None
+    """Calls that it may have open at one process; None: see ``Limits``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,10 +314,16 @@ class Retention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds on work at one time: threads of the verification listener, calls taken by each listener."""
+    """Bounds on work at one time: threads of the verification listener, calls taken by each listener.
+
+    And what each caller of the verification listener may have of it.
+    """
 
     threads: int = 32
-    max_concurrent_calls: int = 64
+    max_concurrent_calls: int = 256
+    caller_rate: int = 10_000
+    """Credentials a second: more than one core verifies, so that it bounds only who is given less."""
+    caller_concurrency: int = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from typing import Any, Final, TypeVar
 from gateway.config import (
     MAX_CONCURRENT_CALLS,
     MAX_PAIRWISE_VERSION,
+    MAX_RATE,
     MAX_REFRESH_SECONDS,
     MAX_RETENTION_DAYS,
     MAX_ROTATION_DAYS,
@@ -91,12 +92,35 @@ def load_config(file: Path) -> Config:
     Raises:
         ConfigError: it cannot be read, is not TOML, or says something that cannot be meant.
     """
+    return read_config(read_text(file), file)
+
+
+def read_text(file: Path) -> str:
+    """Read what a configuration file says, without looking at it.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
-        parsed = tomllib.loads(file.read_text("utf-8"))
+        return file.read_bytes().decode("utf-8")
     except OSError as error:
         raise ConfigError(f"cannot be read ({error.strerror}); name an existing file", file=file) from error
     except UnicodeDecodeError as error:
         raise ConfigError("is not UTF-8; save it in that encoding", file=file) from error
+
+
+def read_config(text: str, file: Path) -> Config:
+    """Read what a configuration file says, or said a while ago.
+
+    Args:
+        text: what it says.
+        file: where it is; relative paths count from there.
+
+    Raises:
+        ConfigError: it is not TOML, or says something that cannot be meant.
+    """
+    try:
+        parsed = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         place = _SYNTAX_ERROR_PLACE.search(str(error))
         what = _SYNTAX_ERROR_PLACE.sub(" at the end of the file" if place and not place["line"] else "", str(error))
@@ -368,6 +392,8 @@ def _relying_service(value: _Value) -> RelyingService:
         sector=table.value("sector").text(_SECTOR, 'a sector in small letters (for example "household")'),
         matters=table.value("matters").matters(),
         explain=table.value("explain", default=False).boolean(),
+        rate=table.value("rate").integer(MAX_RATE) if table.has("rate") else None,
+        concurrency=table.value("concurrency").integer(MAX_CONCURRENT_CALLS) if table.has("concurrency") else None,
     )
 
 
@@ -463,6 +489,8 @@ def _limits(value: _Value) -> Limits:
         max_concurrent_calls=table.value("max_concurrent_calls", default.max_concurrent_calls).integer(
             MAX_CONCURRENT_CALLS
         ),
+        caller_rate=table.value("caller_rate", default.caller_rate).integer(MAX_RATE),
+        caller_concurrency=table.value("caller_concurrency", default.caller_concurrency).integer(MAX_CONCURRENT_CALLS),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from gateway.config import (
     MAX_CONCURRENT_CALLS,
     MAX_PAIRWISE_VERSION,
+    MAX_RATE,
     MAX_REFRESH_SECONDS,
     MAX_RETENTION_DAYS,
     MAX_ROTATION_DAYS,
@@ -111,11 +112,16 @@ disclosure_days = {config.retention.disclosure_days}
 [refresh]
 interval_seconds = {config.refresh.interval_seconds}  # 1 to {MAX_REFRESH_SECONDS}
 
-# Calls the verification listener works on at one time, 1 to {MAX_THREADS}; calls each listener takes at one time, 1 to
-# {MAX_CONCURRENT_CALLS}.
+# threads: calls that the verification listener works on at one time, 1 to {MAX_THREADS}.
+# max_concurrent_calls: calls that each listener takes at one time, 1 to {MAX_CONCURRENT_CALLS}.
+# caller_rate: calls, and presentations in batches, that one caller may bring a second, 1 to {MAX_RATE}.
+# caller_concurrency: calls that one caller may have open, 1 to {MAX_CONCURRENT_CALLS}.
+# All count for one process.
 [limits]
 threads = {config.limits.threads}
 max_concurrent_calls = {config.limits.max_concurrent_calls}
+caller_rate = {config.limits.caller_rate}
+caller_concurrency = {config.limits.caller_concurrency}
 """
     ]
     sections += _tables(
@@ -135,7 +141,8 @@ max_concurrent_calls = {config.limits.max_concurrent_calls}
         "relying_services",
         "One [[relying_services]] per service backend: the URI of its certificate, under entities.gateway, which is"
         "\n# also the audience of what is presented to it. Services of one sector see the same pseudonym of a person."
-        "\n# explain lets the service have its own decisions explained step by step.",
+        "\n# explain lets the service have its own decisions explained step by step. rate and concurrency, where they"
+        "\n# stand, hold for it in place of caller_rate and caller_concurrency above.",
         (
             {
                 "identity": _toml(service.identity),
@@ -144,6 +151,8 @@ max_concurrent_calls = {config.limits.max_concurrent_calls}
                 "matters": f"[{', '.join(map(_toml, sorted(service.matters)))}]",
                 "explain": str(service.explain).lower(),
             }
+            | ({} if service.rate is None else {"rate": str(service.rate)})
+            | ({} if service.concurrency is None else {"concurrency": str(service.concurrency)})
             for service in config.relying_services
         ),
     )

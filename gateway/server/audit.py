@@ -22,7 +22,7 @@ from gateway.core.disputes import Dispute, DisputeOutcome, Ground
 from gateway.core.encoding import b64url_decode, b64url_encode
 from gateway.core.entries import Kind, contradictions
 from gateway.core.merkle import MAX_SIZE
-from gateway.core.reasons import InvalidRequest, NotHeld, NotPermitted, Rejected, Unavailable
+from gateway.core.reasons import Indeterminate, InvalidRequest, NotHeld, NotPermitted, Rejected, Unavailable
 from gateway.guard import caller_of
 from gateway.peers import Disclosed
 from gateway.records import Records
@@ -149,6 +149,8 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
             self._records.notary.take_cosignature(request.cosignature)
         except Rejected as rejection:
             raise InvalidRequest("cosignature", f"is not acceptable: {rejection.reason}") from rejection
+        except Indeterminate as indeterminate:
+            raise Unavailable("the cosignature cannot be judged yet") from indeterminate
         return audit_pb2.CosignCheckpointResponse()
 
     def ListLogs(self, request: audit_pb2.ListLogsRequest, context: grpc.ServicerContext) -> audit_pb2.ListLogsResponse:

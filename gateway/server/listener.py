@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, Final
 
 import grpc
@@ -20,20 +21,35 @@ from recognition.v1 import (
 
 from gateway.certificates import ChannelMaterial
 from gateway.clock import World
-from gateway.guard import Guard
+from gateway.config import MAX_CONCURRENT_CALLS, MAX_RATE
+from gateway.core.quota import Allowance, Quotas
+from gateway.guard import MAX_BATCH_BYTES, Guard
+from gateway.intake import Intake
 from gateway.server.anchor import AnchorServicer
 from gateway.server.audit import AuditServicer
 from gateway.server.federation import FederationServicer
 from gateway.server.issuance import IssuanceServicer
 from gateway.server.keys import KeyServicer
+from gateway.server.private import Front
+from gateway.server.sockets import count_connections, stop_listening
 from gateway.server.verification import ExplanationServicer
 from gateway.tls import CallerReader
 
 MAX_REQUEST_BYTES: Final = 256 * 1024
 """A presentation is at most 64 KiB; the rest is room for the attributes of an issuance."""
-MAX_UNSEEN_CALLS: Final = 1_024
-"""Calls that wait until it is seen whose they are, where domains have shares. No message of theirs is taken yet, and
-seeing takes less than a millisecond."""
+CONNECTION_AGE: Final = timedelta(hours=1)
+LAST_CALL_SECONDS: Final = 30.0
+"""How long calls of a connection that is to end may still take, beyond what a stream may."""
+BEYOND_BYTES: Final = 65_536
+"""What is larger than it may be by less than that is told so by the guard: gRPC would say to come again."""
+MAX_UNSEEN_STREAMS: Final = 1_024
+"""Calls for a stream that wait until it is seen whose they are, where domains have shares. No message of theirs is
+taken yet, and seeing takes less than a millisecond."""
+MAX_CONNECTION_STREAMS: Final = 32
+"""Calls that a connection may have open. What a client would call besides, it keeps until one is answered: of all ways
+to put calls off, this alone costs us nothing."""
+FREE: Final = Allowance(rate=MAX_RATE, concurrency=MAX_CONCURRENT_CALLS)
+"""For callers who need not be kept apart."""
 VERIFICATION_SERVICE: Final = "recognition.v1.VerificationService"
 ISSUANCE_SERVICE: Final = "recognition.v1.IssuanceService"
 FEDERATION_SERVICE: Final = "recognition.v1.FederationService"
@@ -54,10 +70,16 @@ class Listener:
         threads: int,
         max_concurrent_calls: int,
         world: World,
+        allowance: Allowance = FREE,
+        allowances: Mapping[str, Allowance] = MappingProxyType({}),
         calls_per_domain: int = 0,
         streams: int = 0,
+        batches: int = 0,
+        streams_both_ways: int = 0,
         open_streams: bool = False,
         max_request_bytes: int = MAX_REQUEST_BYTES,
+        is_shared: bool = False,
+        connection_age: timedelta = CONNECTION_AGE,
     ) -> None:
         """Bind the address; serving begins with ``start``.
 
@@ -66,40 +88,61 @@ class Listener:
             material: gives our certificate, and the CAs that callers' must come from, as they are now. Asked at every
                 handshake.
             callers: tells who calls.
-            threads: for calls of one message; those that answer with a stream have theirs beside these.
-            max_concurrent_calls: taken at one time, streams not counted. Where domains have shares, these bound it, and
-                so many more calls may wait for the moment it takes to see whose they are.
+            threads: for calls of one message; batches, and calls that answer with a stream, have theirs beside these.
+            max_concurrent_calls: taken at one time, batches and streams not counted.
             world: clock and randomness.
+            allowance: what each caller may have.
+            allowances: what some may have instead, by their identities.
             calls_per_domain: see ``Guard``.
             streams: see ``Guard``.
+            batches: see ``Guard``.
+            streams_both_ways: see ``Guard``.
             open_streams: see ``Guard``.
-            max_request_bytes: the largest message taken.
+            max_request_bytes: see ``Guard``.
+            is_shared: whether other processes of the same user may listen on the address too. The kernel then spreads
+                the connections; whoever starts them sees to it that nobody else's do.
+            connection_age: how long a connection lasts; then its client is asked to connect again, and loses nothing.
 
         Raises:
             OSError: the address is taken or not ours.
         """
+        age_seconds = connection_age.total_seconds()
         self._guard = Guard(
             world,
             callers,
             share=max(1, threads // 4),
+            max_request_bytes=max_request_bytes,
             calls_per_domain=calls_per_domain,
             streams=streams,
+            batches=batches,
+            streams_both_ways=streams_both_ways,
+            # One that began as its connection was asked to end is over before that is cut off.
+            stream_seconds=age_seconds,
             open_streams=open_streams,
         )
-        # gRPC counts what waits without regard to whose it is, so whoever fills that count locks everybody out.
-        unseen = MAX_UNSEEN_CALLS if calls_per_domain else 0
+        long_calls = streams + batches + streams_both_ways
+        self._intake = Intake(
+            self._guard,
+            Quotas(default=allowance, allowances=allowances, places=max_concurrent_calls, threads=threads),
+            threads=threads + long_calls,
+            # These are counted without regard to whose they are, so whoever fills that count locks everybody out.
+            max_streams=max_concurrent_calls + long_calls + (MAX_UNSEEN_STREAMS if calls_per_domain else 0),
+        )
+        pool: Any = self._intake  # so it is to gRPC
         self._server = grpc.server(
-            ThreadPoolExecutor(max_workers=threads + streams, thread_name_prefix="rpc"),
+            pool,
             interceptors=[self._guard],
-            maximum_concurrent_rpcs=max_concurrent_calls + streams + unseen,
             options=[
-                ("grpc.max_receive_message_length", max_request_bytes),
-                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", MAX_BATCH_BYTES + BEYOND_BYTES if batches else max_request_bytes),
+                ("grpc.max_concurrent_streams", MAX_CONNECTION_STREAMS),
+                # Else a call is refused that a client begins before we have cleared away the one just answered.
+                ("grpc.http.overload_protection", 0),
+                ("grpc.so_reuseport", int(is_shared)),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 ("grpc.keepalive_time_ms", 60_000),
                 ("grpc.keepalive_timeout_ms", 20_000),
-                ("grpc.max_connection_age_ms", 3_600_000),
-                ("grpc.max_connection_age_grace_ms", 30_000),
+                ("grpc.max_connection_age_ms", round(age_seconds * 1000)),
+                ("grpc.max_connection_age_grace_ms", round((age_seconds + LAST_CALL_SECONDS) * 1000)),
             ],
         )
         self._started = False
@@ -119,6 +162,10 @@ class Listener:
     def add_issuance(self, servicer: IssuanceServicer) -> None:
         """Serve issuance here."""
         issuance_pb2_grpc.add_IssuanceServiceServicer_to_server(servicer, self._server)
+
+    def add_front(self, front: Front) -> None:
+        """Hand on here what only the front can do. Before all others are added: who is first has a call."""
+        self._server.add_generic_rpc_handlers((front.handler,))
 
     def add_federation(self, servicer: FederationServicer) -> None:
         """Serve federation documents here."""
@@ -144,6 +191,10 @@ class Listener:
         )
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
 
+    def charge(self, identity: str, count: int) -> None:
+        """Count the credentials that a caller brings beside the first of a call; raises as ``Intake.charge``."""
+        self._intake.charge(identity, count)
+
     def set_health(self, services: Mapping[str, bool]) -> None:
         """Tell load balancers which services are fit to be asked."""
         for name, serving in services.items():
@@ -155,10 +206,20 @@ class Listener:
         self._started = True
         self._server.start()
 
+    def turn_away(self) -> None:
+        """Take no more connections, and serve those there are until each has come to its age."""
+        stop_listening(self.port)
+
+    @property
+    def is_deserted(self) -> bool:
+        """Whether nobody is connected any more."""
+        return count_connections(self.port) == 0
+
     def stop(self, grace_seconds: float) -> Callable[[], None]:
         """Refuse new calls and let running ones end; the value returned waits for that."""
         self.health.enter_graceful_shutdown()
         self._guard.end_streams()
+        self._intake.drain()
         if not self._started:
             # gRPC gives an address back only when a server that ran is stopped.
             self._server.start()
@@ -168,6 +229,7 @@ class Listener:
         def wait() -> None:
             stopped.wait()
             self._guard.close()
+            self._intake.close()
 
         return wait
 
