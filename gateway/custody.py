@@ -219,6 +219,26 @@ class Custody:
             self._remember_view(now)
         _log.info("charter_followed", version=self._held.charter.version)
 
+    def take_over(self) -> None:
+        """Hold what is in the store, as after a restart, and nothing else: for who hears of nobody but through it.
+
+        It was judged before it was written. To judge it again could come to another end: some of it may have lapsed
+        since, or have followed what nobody holds any more. The view is built from it as ever, so signatures count.
+
+        Raises:
+            StorageError: it cannot be read; what is held stays.
+        """
+        with self._lock:
+            # Read under the lock: of two threads, who read before a revocation would put its view in place after who
+            # read it.
+            stored, held, now = self._store.load_memory(), self._held, self._world.now()
+            if stored == held.memory:
+                return
+            self._reader.forget(but=frozenset(stored.documents.values()))
+            view = build_view(held.charter, stored, now, self._reader)
+            version = held.version + 1
+            self._swap(_held(held.charter, stored, view, self._own, version=version, urgent=version))
+
     def follow_store(self) -> None:
         """Take over what another process of this gateway has written. What is held already stays."""
         stored = self._store.load_memory()

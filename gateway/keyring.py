@@ -108,8 +108,8 @@ class KeyRing:
         self._signers: dict[str, Signer] = {}
         self._leading = leading
         self._records = self._load()
-        for role in ROLES.values():
-            self._signers.update(keystore.keys(role))
+        for purpose in ROLES if leading.is_leader else _FOLLOWERS_SIGN:
+            self._signers.update(keystore.keys(ROLES[purpose]))  # a key that is not held cannot be stolen here
         if not leading.is_leader:
             return
         for purpose in ROLES:

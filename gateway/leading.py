@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.core.reasons import Unavailable
 from gateway.storage import Lead
-from gateway.storage.sqlite_lead import SqliteLead
+from gateway.storage.sqlite_lead import SettledLead
 
 DETAIL: Final = "another process of this gateway leads, and only that one does this; ask again, or ask it"
 
@@ -35,5 +35,5 @@ class Leading:
             raise Unavailable(DETAIL)
 
 
-ALONE: Final = Leading(SqliteLead())
+ALONE: Final = Leading(SettledLead(leads=True))
 """No other process shares the database."""

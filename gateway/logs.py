@@ -62,7 +62,7 @@ PLAIN_KEYS: Final = frozenset(
         # written here
         *("causes", "component", "detail", "event", "exception_type", "frames", "level", "redacted", "thread"),
         # who and where
-        *("address", "listener", "matter", "peer", "province", "role", "rpc", "sector"),
+        *("address", "listener", "matter", "peer", "province", "role", "rpc", "sector", "worker", "pid"),
         # what
         *("alg", "charter_version", "error", "field", "file", "first", "reason", "seq", "status", "verdict", "version"),
         # how much, how long
@@ -123,12 +123,13 @@ class Sparing:
             return self._left_out.pop(source, 0)
 
 
-def configure(level: str, *, json: bool = False) -> None:
+def configure(level: str, *, json: bool = False, worker: int | None = None) -> None:
     """Set up logging for the process. Calling it again replaces what was set up before.
 
     Args:
         level: the least level shown, one of ``LEVELS``.
         json: JSON lines even on a terminal. Anywhere else they are the only form.
+        worker: which of several processes this is; each line bears it. None: there is but one.
 
     Raises:
         ValueError: no such level.
@@ -140,7 +141,7 @@ def configure(level: str, *, json: bool = False) -> None:
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     else:
         renderer = structlog.dev.ConsoleRenderer(colors=True)
-    _set_up(level, renderer)
+    _set_up(level, renderer, worker)
     root = logging.getLogger()
     root.handlers = [handler for handler in root.handlers if not isinstance(handler, _LibraryHandler)]
     root.addHandler(_LibraryHandler())
@@ -154,10 +155,14 @@ def get_logger(name: str) -> FilteringBoundLogger:
     return cast("FilteringBoundLogger", structlog.get_logger(component=name))
 
 
-def _set_up(level: str, renderer: structlog.typing.Processor) -> None:
+def _set_up(level: str, renderer: structlog.typing.Processor, worker: int | None = None) -> None:
+    def number(_logger: object, _method: str, event: EventDict) -> EventDict:
+        return event if worker is None else {**event, "worker": worker}
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            number,
             _describe_exception,
             _redact,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

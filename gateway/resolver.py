@@ -11,6 +11,8 @@
 * What is in force after each change is acknowledged to every peer, and nothing waits for that.
 * Which status lists a peer holds comes with its documents, and what we lack is fetched aside (``prefetch``). Which ones
   we hold is told to all who watch at once: a revocation may be in one.
+* Of the processes that share a store one publishes; the others take over from it what that one has written, as soon as
+  the store tells of it (``follow``). Those that hear the peers too hold what they hear besides, and write nothing.
 * An unknown kid may be seconds old. It causes one round with all peers at a verification's wish, rate-limited: a flood
   of made-up kids costs one round.
 """
@@ -19,9 +21,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -46,7 +48,7 @@ from gateway.logs import Sparing, get_logger
 from gateway.peers import Peer, PeerError, TrustOffer
 from gateway.prefetch import Prefetch
 from gateway.statuses import Statuses
-from gateway.storage import StatusStore, TrustStore
+from gateway.storage import StatusStore, StorageError, Topic, TrustStore
 
 FORCED_EVERY: Final = timedelta(seconds=5)
 MAX_FORCED_WAITERS: Final = 4
@@ -73,6 +75,16 @@ Revocations = Mapping[tuple[str, str], Revocation]
 """By (entity, kid)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What came of a refresh that another process was asked for."""
+
+    is_made: bool
+    """As ``Resolver.refresh_for_unknown_key`` gives it."""
+    view_id: str
+    """The view it holds now, where what it hears is in no store, because it does not lead; else empty."""
+
+
 class Resolver:
     """Holds the trust view and keeps it current. Thread-safe."""
 
@@ -89,6 +101,7 @@ class Resolver:
         status_store: StatusStore,
         on_own_revocations: Callable[[Revocations], object] = dict,
         leads: bool = True,
+        ask_front: Callable[[], Refreshed] | None = None,
     ) -> None:
         """Load what the store holds and build the first view from it.
 
@@ -106,10 +119,13 @@ class Resolver:
                 not. It may call ``publish_own``, and must not wait for anybody who does.
             leads: whether this process publishes and acknowledges; else another one does, and this one takes over from
                 the store what that one has written.
+            ask_front: in a process without peers of its own: has the one that hears them refresh for an unknown key;
+                see ``refresh_for_worker``.
         """
         self._world = world
         self._store = store
         self._leads = leads
+        self._ask_front = ask_front
         self._own = tuple(own_entities)
         self._gateway = gateway
         self._anchor = anchor
@@ -136,6 +152,8 @@ class Resolver:
         self._acknowledged: dict[str, tuple[Acknowledgement, datetime]] = {}
         self._acknowledged_lock = threading.Lock()
         self._forced_at: datetime | None = None
+        self._forced_in_vain = False
+        """Whether the last one came to no end: nobody could be asked."""
         self._forced_lock = threading.Lock()
         self._forced_waiters = threading.BoundedSemaphore(MAX_FORCED_WAITERS)
         self._stop = threading.Event()
@@ -388,13 +406,53 @@ class Resolver:
             with self._forced_lock:
                 # abs: a clock that was set back must not switch this off until it has caught up.
                 if self._forced_at is not None and abs(asked_at - self._forced_at) < FORCED_EVERY:
+                    if self._forced_in_vain:
+                        raise Indeterminate(Reason.TRUST_STALE, "it could not be found out a moment ago either")
                     return self.view.built_at >= asked_at
                 self._forced_at = self._world.now()
+                if self._ask_front is not None:
+                    self._forced_in_vain = True
+                    is_made = self._refresh_by(self._ask_front)
+                    self._forced_in_vain = False
+                    return is_made
                 reachable = [each for each in self._correspondents.values() if each.reachable]
                 wait([self._pool.submit(each.poll) for each in reachable], timeout=POLL_WAIT_SECONDS)
                 return bool(reachable)
         finally:
             self._forced_waiters.release()
+
+    def refresh_for_worker(self) -> Refreshed:
+        """Refresh as ``refresh_for_unknown_key``, for a process that hears of it through the store."""
+        is_made = self.refresh_for_unknown_key()
+        return Refreshed(is_made, "" if self._leads else self.view.view_id)
+
+    def _refresh_by(self, ask: Callable[[], Refreshed]) -> bool:
+        try:
+            refreshed = ask()
+            self.follow()  # what came of it is in the store, whatever has told of it by now
+        except (Unavailable, StorageError) as error:
+            # Nobody can say that the key does not exist.
+            raise Indeterminate(Reason.TRUST_STALE, "the process that hears the peers cannot be asked") from error
+        if refreshed.view_id not in ("", self.view.view_id):
+            raise Indeterminate(Reason.TRUST_STALE, "the process that leads has not written what others hold")
+        return refreshed.is_made
+
+    def follow(self, topics: Collection[Topic] = frozenset(Topic)) -> None:
+        """Take over what the process that leads has written: to be called when the store tells of it.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        if Topic.TRUST in topics:
+            self._follow_store()
+            if self._correspondents:
+                self._custody.follow_store()
+            else:
+                self._custody.take_over()
+        # What is trusted decides over lists as well.
+        if Topic.TRUST in topics or Topic.LISTS in topics:
+            self.statuses.renew()
+            self.statuses.follow_store()
 
     def start(self, interval: timedelta) -> None:
         """Publish, and start the threads: for each peer, for what is ours, for acknowledging.
@@ -438,11 +496,11 @@ class Resolver:
 
     def _publish_round(self) -> None:
         try:
-            self._follow_store()
-            self.publish_own()
-            if not self._leads:
-                self._custody.follow_store()
-                self.statuses.follow_store()
+            if self._leads:
+                self._follow_store()
+                self.publish_own()
+            else:
+                self.follow()  # whatever was or was not told
             self._custody.renew()
         except Exception as error:  # noqa: BLE001 - a thread that dies of one blip never publishes again
             _log.error("publication_failed", exc_info=error)

@@ -49,6 +49,8 @@ MAX_NAMES: Final = 4 * MAX_LISTS
 """Names of lists that are remembered of one issuer, whether it has them still or not."""
 JUDGE_AGAIN: Final = timedelta(minutes=1)
 """How often a list on disk that was refused is judged again: it may have been the clock's fault."""
+STORE: Final = "store"
+"""In the log, where the name of a peer would be."""
 _NOTHING: Final[Mapping[str, StatusList]] = MappingProxyType({})
 
 _log = get_logger("statuses")
@@ -150,6 +152,9 @@ class Statuses:
         Raises:
             StorageError: it could not be made durable, and is not used.
         """
+        return self._take(uri, token, source, is_stored=False)
+
+    def _take(self, uri: str, token: str, source: str, *, is_stored: bool) -> Outcome:
         view, now = self._view(), self._world.now()
         try:
             judged = self._judge(view, uri, token, now)
@@ -158,8 +163,9 @@ class Statuses:
                 if not is_new and uri in self._current:
                     return Outcome.KNOWN
                 if is_new:
-                    held = HeldStatusList(uri=uri, issuer=judged.issuer, seq=judged.seq, issued_at=judged.issued_at)
-                    self._store.save_status_list(held, token)
+                    if not is_stored:
+                        held = HeldStatusList(uri=uri, issuer=judged.issuer, seq=judged.seq, issued_at=judged.issued_at)
+                        self._store.save_status_list(held, token)
                     self._known[uri] = _Known(issuer=judged.issuer, kid=judged.kid, floor=judged.floor)
                 self._current = MappingProxyType({**self._current, uri: judged})
         except Rejected as rejection:
@@ -176,7 +182,7 @@ class Statuses:
             if self.wants(held.uri, held.seq):
                 token = self._store.load_status_list(held.uri)
                 if token is not None:
-                    self.absorb(held.uri, token, "store")
+                    self._take(held.uri, token, STORE, is_stored=True)
 
     def renew(self) -> None:
         """Look at all lists again: to be called when the view or the time has changed.

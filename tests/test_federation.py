@@ -20,6 +20,7 @@ from gateway.lab.charter import COURT_FILING, HUKOU_MIGRATION, LICENCE_DISPLAY, 
 from gateway.storage import LedgerEntry, StorageError
 from gateway.tls import Caller
 from gateway.verifier import Acceptance, Answer, Rejection, Undecided
+from gateway.wire import VerifyRequest
 from tests.federation import AH, JS, SH, XU_CLAIMS, XU_ID_NUMBER, ZJ, Federation, MemoryPeer
 
 FRESH = timedelta(minutes=9)
@@ -243,7 +244,7 @@ def test_a_caller_that_is_not_registered_gets_no_verdict(federation: Federation)
     stranger = Caller(identity=f"{node.ids.gateway}/services/stranger", certificate_sha256="A" * 43)
     for caller, matter in ((stranger, HUKOU_MIGRATION), (node.caller, COURT_FILING), (node.caller, "no-such-matter")):
         with pytest.raises(NotPermitted):
-            node.verifier.verify(caller, matter_code=matter, presentation=presentation, nonce=nonce, request_id="")
+            node.verifier.verify(caller, VerifyRequest(matter=matter, presentation=presentation, nonce=nonce))
 
 
 def test_a_level_below_the_matters_floor_is_refused(federation: Federation) -> None:

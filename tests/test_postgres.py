@@ -135,21 +135,6 @@ def test_a_process_of_another_host_joins_while_somebody_leads(place: PostgresPla
     assert not place.open().lineage.is_restored
 
 
-def test_what_one_process_makes_good_is_good_for_all(place: PostgresPlace, tmp_path: Path) -> None:
-    place.open().trust.save_memory(TrustMemory(clock_floor=NOW))
-    backup = place.back_up()
-    place.open().trust.save_memory(TrustMemory(clock_floor=NOW + DAY))
-    place.put_back(backup)
-    one, other = place.open(), place.open()
-    assert [each.lineage.is_restored for each in (one, other)] == [True, True]
-    one.lineage.settle_restored(NOW)
-    assert [each.lineage.is_restored for each in (one, other)] == [False, False]
-    other.lineage.settle_restored(NOW)
-    other.trust.save_memory(TrustMemory(clock_floor=NOW))
-    assert len(one.log.logs()) == 2
-    assert not place.open().lineage.is_restored
-
-
 # -- a server that goes away ------------------------------------------------------------------------------------------
 
 
@@ -330,7 +315,8 @@ def test_every_version_is_brought_to_the_newest(
     whole = schema_module.MIGRATIONS
     if version:
         monkeypatch.setattr(schema_module, "MIGRATIONS", whole[:version])
-        schema_module.migrate(connection_module.Session(place.url, "test"))
+        with closing(connection_module.Session(place.url, "test")) as session:
+            schema_module.migrate(session)
     monkeypatch.setattr(schema_module, "MIGRATIONS", whole)
     stores = place.open()
     stores.log.commit([decision("v", "k")])

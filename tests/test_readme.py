@@ -21,6 +21,7 @@ from gateway.cli import app
 from gateway.cli.console import ExitCode
 from gateway.config import (
     MAX_CONCURRENT_CALLS,
+    MAX_RATE,
     MAX_REFRESH_SECONDS,
     MAX_RETENTION_DAYS,
     MAX_ROTATION_DAYS,
@@ -82,12 +83,14 @@ KEYS, KEYS_ZH = ROOT / "docs" / "keys.md", ROOT / "docs" / "keys.zh-CN.md"
 VERDICTS, VERDICTS_ZH = ROOT / "docs" / "verdicts.md", ROOT / "docs" / "verdicts.zh-CN.md"
 READMES = {Language.EN: README, Language.ZH: README_ZH}
 EVIDENCE, EVIDENCE_ZH = ROOT / "docs" / "evidence.md", ROOT / "docs" / "evidence.zh-CN.md"
+CAPACITY, CAPACITY_ZH = ROOT / "docs" / "capacity.md", ROOT / "docs" / "capacity.zh-CN.md"
 PAIRS = (
     (README, README_ZH),
     (DEPLOY, DEPLOY_ZH),
     (KEYS, KEYS_ZH),
     (VERDICTS, VERDICTS_ZH),
     (EVIDENCE, EVIDENCE_ZH),
+    (CAPACITY, CAPACITY_ZH),
 )
 DOCUMENTS = tuple(document for pair in PAIRS for document in pair)
 MAX_LINE = 120
@@ -464,6 +467,8 @@ def whole(tmp_path: Path) -> str:
                     name="户政窗口",
                     sector="household",
                     matters=frozenset({"HK-QY"}),
+                    rate=68,
+                    concurrency=69,
                 ),
             ),
             identity_systems=(IdentitySystem(identity="https://issuer.ah.mrg.example/systems/identity"),),
@@ -482,7 +487,7 @@ def whole(tmp_path: Path) -> str:
             pairwise_issuer=PairwiseOptions(version=2, mapped_until=datetime(2027, 3, 1, tzinfo=UTC)),
             retention=Retention(security_days=185, disclosure_days=1_097),
             refresh=Refresh(interval_seconds=61),
-            limits=Limits(threads=33, max_concurrent_calls=65),
+            limits=Limits(threads=33, max_concurrent_calls=65, caller_rate=66, caller_concurrency=67),
         )
     )
 
@@ -499,6 +504,10 @@ def test_bounds_of_the_configuration_are_the_documented_ones(path: Path) -> None
         "refresh.interval_seconds": MAX_REFRESH_SECONDS,
         "limits.threads": MAX_THREADS,
         "limits.max_concurrent_calls": MAX_CONCURRENT_CALLS,
+        "limits.caller_rate": MAX_RATE,
+        "limits.caller_concurrency": MAX_CONCURRENT_CALLS,
+        "relying_services[].rate": MAX_RATE,
+        "relying_services[].concurrency": MAX_CONCURRENT_CALLS,
     }
     for key, most in bounds.items():
         assert f"{most:,}" in documented[key][2], key

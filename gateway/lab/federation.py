@@ -111,12 +111,14 @@ class Lab:
         self._end(processes)
         self._lock.close()
 
+    def _command(self, province: Province) -> list[str]:
+        command = [sys.executable, "-m", "gateway", "serve", "--exit-with-parent", "--grace", str(GRACE_SECONDS)]
+        return [*command, "--config", str(self.folder.config(province)), "--lab-clock", str(self.folder.clock)]
+
     def _spawn(self, province: Province) -> None:
-        command = [sys.executable, "-m", "gateway", "serve", "--exit-with-parent"]
-        command += ["--config", str(self.folder.config(province)), "--lab-clock", str(self.folder.clock)]
         with self.folder.log(province).open("ab") as log:
             self._processes[province] = subprocess.Popen(
-                [*command, "--grace", str(GRACE_SECONDS)],
+                self._command(province),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

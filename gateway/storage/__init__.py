@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Protocol
 
 from gateway.core.consent import Consent
@@ -46,7 +46,7 @@ class ConsentUse:
     """By the key before, while the issuer replaces its key; else empty."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LedgerEntry:
     """One decision to make durable."""
 
@@ -60,7 +60,7 @@ class LedgerEntry:
     consent: ConsentUse | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Committed:
     """A decision that is durable."""
 
@@ -347,6 +347,38 @@ class Lineage(Protocol):
         What no other can know does not survive: consents on record, some of which may have been withdrawn since. Nor
         does the log: others have seen entries that it lacks, so that nothing can be added to it. Another one is begun.
         """
+
+
+class Topic(StrEnum):
+    """What one process writes and others take over."""
+
+    TRUST = "trust"
+    """Charters, documents, revocations, and what else is remembered of the federation."""
+    LISTS = "lists"
+    """Status lists, whoever published them."""
+    KEYS = "keys"
+    """The lives of this province's own keys."""
+
+
+class Tidings(Protocol):
+    """Tells a process what was written, whichever process wrote it. For one thread.
+
+    The database tells it, with the transaction that writes: nobody who writes has to think of it.
+    """
+
+    def wait(self, seconds: float) -> frozenset[Topic]:
+        """Wait until something was written, at most so long.
+
+        Returns:
+            What was written since it was told last: everything, the first time and after it could not be told. Empty:
+            nothing was, as far as is known.
+
+        Raises:
+            StorageError: it cannot be told now.
+        """
+
+    def close(self) -> None:
+        """Close the connection."""
 
 
 class Lead(Protocol):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from enum import Enum
 from pathlib import Path
 
 from gateway.config import Config, PostgresUrl
 from gateway.storage import Lead, StorageError
 from gateway.storage.sqlite import SqliteStore
-from gateway.storage.sqlite_lead import SqliteLead
+from gateway.storage.sqlite_lead import SettledLead, SqliteLead
 from gateway.storage.sqlite_log import SqliteLog
 from gateway.storage.sqlite_register import SqliteRegister
 from gateway.storage.sqlite_statuses import SqliteStatuses
+from gateway.storage.sqlite_tidings import SqliteTidings
 from gateway.storage.stores import Stores
 
 
@@ -28,7 +30,18 @@ def open_stores(config: Config) -> Stores:
     return open_sqlite(config.database)
 
 
-def open_lead(config: Config) -> Lead:
+class Place(Enum):
+    """What a process is among those that serve one province on one host."""
+
+    ALONE = "alone"
+    """It is the only one."""
+    FRONT = "front"
+    """The one of several that may lead."""
+    WORKER = "worker"
+    """One that never leads."""
+
+
+def open_lead(config: Config, place: Place = Place.ALONE) -> Lead:
     """Ask for no lead yet, but be able to.
 
     Raises:
@@ -37,8 +50,10 @@ def open_lead(config: Config) -> Lead:
     if isinstance(config.database, PostgresUrl):
         from gateway.storage.postgres_lead import PostgresLead  # noqa: PLC0415 - as above
 
-        return PostgresLead(config.database.url)
-    return SqliteLead()
+        return PostgresLead(config.database.url, contends=place is not Place.WORKER)
+    if place is Place.ALONE:
+        return SqliteLead(config.database)
+    return SettledLead(leads=place is Place.FRONT)  # their supervisor has the lock, and they have inherited it
 
 
 def exists(config: Config) -> bool:
@@ -79,5 +94,6 @@ def open_sqlite(path: Path) -> Stores:
             log=log,
             statuses=statuses,
             register=register,
+            tidings=lambda: SqliteTidings(path),
             close=opened.pop_all().close,
         )

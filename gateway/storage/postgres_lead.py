@@ -24,12 +24,17 @@ LEASE_SECONDS: Final = 10.0
 class PostgresLead:
     """The lock, on a connection of its own that is never made anew; implements ``Lead``. Thread-safe."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, contends: bool = True) -> None:
         """Connect.
+
+        Args:
+            url: where the database is.
+            contends: whether to lead when nobody does; else only to find out whether the database is there.
 
         Raises:
             StorageError: that is not possible.
         """
+        self._contends = contends
         self._lock = threading.Lock()
         self._connection: Db = connect(url, "lead")
         self._holds = False
@@ -50,7 +55,7 @@ class PostgresLead:
             asked_at = time.monotonic()
             try:
                 with wrapped():
-                    if self._holds:
+                    if self._holds or not self._contends:
                         self._connection.execute("SELECT 1")
                     else:
                         row = self._connection.execute(

@@ -15,6 +15,7 @@ from gateway.storage.postgres_log import PostgresLog
 from gateway.storage.postgres_register import PostgresRegister
 from gateway.storage.postgres_schema import migrate
 from gateway.storage.postgres_statuses import PostgresStatuses
+from gateway.storage.postgres_tidings import PostgresTidings
 from gateway.storage.stores import Stores
 
 
@@ -51,5 +52,6 @@ def open_postgres(url: str, mark: Path) -> Stores:
             log=PostgresLog(large, PostgresLedger(decisions, parts), parts),
             statuses=PostgresStatuses(large, changes),
             register=PostgresRegister(rest, changes),
+            tidings=lambda: PostgresTidings(url),
             close=opened.pop_all().close,
         )

@@ -8,6 +8,7 @@
 * ``own_statuses``: a row without ``credential_id`` is a decoy. ``subject`` and ``actor`` are keyed references: nobody
   who reads the database learns whom they mean.
 * ``consents.subject``: the keyed reference of whom the consent was first used for.
+* Triggers named ``tidings`` tell other processes what was written; whoever writes need not think of it.
 
 Times are seconds since 1970; those of ``entries.at`` and ``views.taken_at`` are milliseconds.
 """
@@ -16,8 +17,31 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.storage import StorageError
+from gateway.storage import StorageError, Topic
 from gateway.storage.postgres_connection import LOCKS, Db, Lock, Session
+
+TIDINGS: Final = "mrg_tidings"
+"""The channel on which processes are told what others have written."""
+_TOPICS: Final = {
+    Topic.TRUST: ("documents", "charters", "events", "revocations", "withdrawals", "equivocations", "clock_floor"),
+    Topic.LISTS: ("status_lists",),
+    Topic.KEYS: ("keys",),
+}
+
+
+def _tell_tidings() -> str:
+    # Once a statement, however many rows it writes; the server tells the same only once of each transaction.
+    triggers = "".join(
+        f"CREATE TRIGGER tidings AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table}"
+        f" FOR EACH STATEMENT EXECUTE FUNCTION tell_tidings('{topic.value}');\n"
+        for topic, tables in _TOPICS.items()
+        for table in tables
+    )
+    return (
+        "CREATE FUNCTION tell_tidings() RETURNS trigger LANGUAGE plpgsql AS $body$"
+        f" BEGIN PERFORM pg_notify('{TIDINGS}', TG_ARGV[0]); RETURN NULL; END $body$;\n{triggers}"
+    )
+
 
 # Numbered, forward only. A version once released is never edited; changes are appended.
 MIGRATIONS: Final = (
@@ -126,6 +150,7 @@ MIGRATIONS: Final = (
         found_at bigint NOT NULL, seen text NOT NULL, shown text NOT NULL
     );
     """,
+    _tell_tidings(),
 )
 
 

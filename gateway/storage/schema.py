@@ -12,6 +12,8 @@ A step is SQL, or a function where values have to be written anew.
   entries of the store through; a log's own positions begin at its ``first``.
 * ``tiles``, ``checkpoints``, ``cosignatures``: the log's tree, its signed heads, and who has seen them.
 * ``evidence``: what proves the verifications that disputes are about, as it was when they were opened.
+* ``tidings``: how often what other processes take over was written, by topic. Triggers count, so that whoever writes,
+  a command among them, need not think of it.
 * ``seen``, ``forks``: what was seen of the logs of other gateways, and what contradicts itself there.
 """
 
@@ -23,6 +25,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.core.entries import Verification, instant, seal, verification_entry
+from gateway.storage import Topic
 from gateway.storage.sqlite_entries import append
 
 
@@ -54,6 +57,26 @@ def _audit_to_entries(db: sqlite3.Connection) -> None:
         ]
         append(db, [seal(verification_entry(each)) for each in decisions])
     db.execute("DROP TABLE audit")
+
+
+_TOPICS: Final = {
+    Topic.TRUST: ("documents", "charters", "events", "revocations", "withdrawals", "equivocations", "clock_floor"),
+    Topic.LISTS: ("status_lists",),
+    Topic.KEYS: ("keys",),
+}
+
+
+def _count_tidings(db: sqlite3.Connection) -> None:
+    db.execute("CREATE TABLE tidings (topic TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID")
+    for topic, tables in _TOPICS.items():
+        db.execute("INSERT INTO tidings (topic, count) VALUES (?, 0)", (topic.value,))
+        for table in tables:
+            for change in ("INSERT", "UPDATE", "DELETE"):
+                db.execute(
+                    f"CREATE TRIGGER tidings_{table}_{change.lower()} AFTER {change} ON {table} BEGIN"  # noqa: S608
+                    f" UPDATE tidings SET count = count + 1 WHERE topic = '{topic.value}'; END"
+                )
+    db.execute("ALTER TABLE lineage ADD COLUMN settled INTEGER NOT NULL DEFAULT 0")
 
 
 # Numbered, forward only. A version once released is never edited; changes are appended.
@@ -167,4 +190,5 @@ MIGRATIONS: Final[tuple[str | Callable[[sqlite3.Connection], None], ...]] = (
     );
     """,
     _audit_to_entries,
+    _count_tidings,
 )

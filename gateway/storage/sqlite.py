@@ -28,7 +28,7 @@ from gateway.core.key_schedule import KeyRecord
 from gateway.core.memory import Documents, Equivocation, Revocation, RevocationReason, TrustMemory, Withdrawal
 from gateway.core.vouching import MemberRecord
 from gateway.storage import KeyEvent, Override, StorageError
-from gateway.storage.connection import connect, transaction, wrapped
+from gateway.storage.connection import connect, snapshot, transaction, wrapped
 from gateway.storage.mark import SUFFIX, Mark
 from gateway.storage.rows import (
     KEY_COLUMNS,
@@ -94,27 +94,45 @@ class SqliteStore:
     @property
     def is_restored(self) -> bool:
         """Whether it is a backup put back; see ``Lineage``."""
+        if not self._restored:
+            return False
+        try:
+            with self._lock, wrapped():
+                restored, settled = self._connection.execute("SELECT restored, settled FROM lineage").fetchone()
+        except StorageError:
+            return True
+        if settled != self._settled and not restored:
+            self._restored = False  # another process has made it good
         return self._restored
 
     def settle_restored(self, at: datetime) -> None:
-        """Be whole again; see ``Lineage``."""
+        """Be whole again, unless another process has seen to it; see ``Lineage``."""
         with self._lock:
             with transaction(self._connection) as db:
-                # Beyond what the one that was lost had reached: from here on this is the newer of the two.
-                db.execute(
-                    "UPDATE lineage SET restored = 0, generation = max(generation, ?) + 1", (self._mark.read() or 0,)
-                )
-                (generation,) = db.execute("SELECT generation FROM lineage").fetchone()
-                # Nobody can say which were withdrawn since: those that stand are signed, and can be recorded anew.
-                db.execute("DELETE FROM consents")
-                begin_log(db, at)
+                (settled,) = db.execute("SELECT settled FROM lineage").fetchone()
+                generation = self._settle(db, at) if settled == self._settled else None
             self._restored = False
-            self._mark.write(generation)
+            if generation is not None:
+                self._mark.write(generation)
+
+    def _settle(self, db: sqlite3.Connection, at: datetime) -> int:
+        # Beyond what the one that was lost had reached: from here on this is the newer of the two.
+        db.execute(
+            "UPDATE lineage SET restored = 0, generation = max(generation, ?1) + 1, settled = max(generation, ?1) + 1",
+            (self._mark.read() or 0,),
+        )
+        (generation,) = db.execute("SELECT generation FROM lineage").fetchone()
+        # Nobody can say which were withdrawn since: those that stand are signed, and can be recorded anew.
+        db.execute("DELETE FROM consents")
+        begin_log(db, at)
+        return int(generation)
 
     def _compare_with_mark(self) -> bool:
         # The mark first: another process may be writing both, and must not look as if it had gone backwards.
         mark = self._mark.read()
-        generation, restored = self._connection.execute("SELECT generation, restored FROM lineage").fetchone()
+        generation, restored, self._settled = self._connection.execute(
+            "SELECT generation, restored, settled FROM lineage"
+        ).fetchone()
         if mark is None and generation == 0:
             self._mark.write(0)  # new, or from before there were marks
             return False
@@ -135,7 +153,8 @@ class SqliteStore:
         """
         # A backup put back goes on counting, and would look intact once it had passed the mark: so it is noted.
         db.execute(
-            "UPDATE lineage SET generation = generation + 1, restored = max(restored, ?)", (int(self._restored),)
+            "UPDATE lineage SET generation = generation + 1, restored = max(restored, ? AND settled = ?)",
+            (int(self._restored), self._settled),
         )
         generation: int = db.execute("SELECT generation FROM lineage").fetchone()[0]
         return generation
@@ -203,8 +222,8 @@ class SqliteStore:
 
     def load_memory(self) -> TrustMemory:
         """Load what is remembered; see ``TrustStore``."""
-        with self._lock, wrapped():
-            read = self._connection.execute
+        with self._lock, snapshot(self._connection) as db:
+            read = db.execute
             floor = read("SELECT at FROM clock_floor").fetchone()
             return TrustMemory(
                 documents={

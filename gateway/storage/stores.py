@@ -13,6 +13,7 @@ from gateway.storage import (
     LogBook,
     RegisterStore,
     StatusStore,
+    Tidings,
     TrustStore,
 )
 
@@ -29,5 +30,7 @@ class Stores:
     log: LogBook
     statuses: StatusStore
     register: RegisterStore
+    tidings: Callable[[], Tidings]
+    """Gives what tells of changes, over a connection of its own. Raises StorageError."""
     close: Callable[[], None]
-    """Closes all of them."""
+    """Closes all of them; what tells of changes is its holder's to close."""

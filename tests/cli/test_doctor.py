@@ -405,6 +405,32 @@ def test_our_own_listeners_are_asked_for_their_health(province: Province) -> Non
     server.stop(None).wait()
 
 
+class InTurns(health.HealthServicer):
+    """Several processes behind one port, one of which is not fit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turns = 0
+
+    def Check(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._turns += 1
+        status = health_pb2.HealthCheckResponse
+        return status(status=status.SERVING if self._turns % 3 else status.NOT_SERVING)
+
+
+def test_one_of_several_processes_that_is_not_fit_is_found(province: Province) -> None:
+    server = grpc.server(ThreadPoolExecutor(max_workers=2))
+    health_pb2_grpc.add_HealthServicer_to_server(InTurns(), server)
+    tls = province.folder / "tls"
+    port = server.add_secure_port("127.0.0.1:0", _credentials(tls, tls / "ca.pem"))
+    server.start()
+    address = load_config(province.config).listeners.verification.address
+    province.edit(re.escape(address), f"127.0.0.1:{port}")
+    found = province.findings("our gateway")["verification"]
+    assert (found["state"], "processes" in found["detail"]) == ("fail", True)
+    server.stop(None).wait()
+
+
 def test_a_check_that_breaks_is_a_finding_and_quotes_nothing() -> None:
     def broken() -> Sequence[Finding]:
         raise RuntimeError("徐某")

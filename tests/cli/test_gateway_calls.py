@@ -61,11 +61,14 @@ class StandIn(
         self.asked.append(request)
         return self.answer if isinstance(self.answer, Message) else self.answer(context)
 
-    CreateChallenge = VerifyCredential = IssueCredential = IssueAssertion = _give
+    CreateChallenge = VerifyCredential = BatchVerifyCredentials = IssueCredential = IssueAssertion = _give
     ExplainVerification = RecordConsent = WithdrawConsent = _give
     SetCredentialStatus = GetCredentialStatus = ListStatusLists = _give
     ListEntries = GetCheckpoint = GetInclusionProof = GetConsistencyProof = CosignCheckpoint = _give
     ListLogs = ListDisclosures = OpenDispute = ResolveDispute = GetDispute = ListDisputes = _give
+
+    def StreamVerifyCredentials(self, request_iterator: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        raise AssertionError("no command asks for a stream")
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,7 @@ PACE_SECONDS: Final = 0.01
 ACCEPTED: Final = "accepted"
 REPLAYED: Final = ("rejected", "REPLAYED")
 UNAVAILABLE: Final = ("error", "UNAVAILABLE")
+CANCELLED: Final = ("error", "CANCELLED")
 STANDING_SECONDS: Final = 86_400
 
 
@@ -159,6 +160,8 @@ class Crowd:
         self._again: deque[Shown] = deque()
         self.answers = 0
         """How many calls came to a verdict so far."""
+        self.unmade = 0
+        """How often there was no presentation to show, because one of its calls had no answer."""
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, args=(number,), name=f"crowd-{number}", daemon=True)
@@ -249,6 +252,8 @@ class Crowd:
                 challenge = self._counters.challenge(counter, matter)
                 presentation, nonce = self._wallet.present(challenge), challenge.nonce
         except grpc.RpcError:
+            with self._lock:
+                self.unmade += 1
             return None
         with self._lock:
             shown = Shown(

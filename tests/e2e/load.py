@@ -155,8 +155,9 @@ class Visitor:
 class Authority:
     """A province's identity system, which has its issuer sign. Its calls do not wait either."""
 
-    def __init__(self, federation: RealFederation, province: Province) -> None:
-        self._stub = issuance_pb2_grpc.IssuanceServiceStub(federation.client(province, IDENTITY))
+    def __init__(self, federation: RealFederation, province: Province, channel: grpc.Channel | None = None) -> None:
+        """Take the province's usual channel, unless one is given."""
+        self._stub = issuance_pb2_grpc.IssuanceServiceStub(channel or federation.client(province, IDENTITY))
         self._province = province
         self._now = federation.lab.now
         self._holder: SoftwareKey = generate_key()

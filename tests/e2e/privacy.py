@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -391,6 +391,23 @@ class Person:
         self.heard.note("status", self.issuance.SetCredentialStatus(request, timeout=CALL_SECONDS).SerializeToString())
         wait_for(lambda: self.show(wallet) == "CREDENTIAL_REVOKED", within=10, what="the revocation")
 
+    def _ask_badly_for_many(self, requests: Sequence[verification_pb2.VerifyCredentialRequest]) -> None:
+        window = self.window()
+        batch = verification_pb2.BatchVerifyCredentialsRequest(items=requests)
+        answer = window.BatchVerifyCredentials(batch, timeout=CALL_SECONDS)
+        assert [each.WhichOneof("result") for each in answer.results] == ["error"] * len(requests)
+        self.heard.note("a batch", answer.SerializeToString())
+        items = [verification_pb2.StreamItem(item_id=str(number), request=each) for number, each in enumerate(requests)]
+        for last in (ID_NUMBER, NAME):  # which ends the stream
+            sent = [*items, verification_pb2.StreamItem(item_id=last, request=requests[0])]
+            call = window.StreamVerifyCredentials(
+                iter([verification_pb2.StreamVerifyCredentialsRequest(items=sent)]), timeout=CALL_SECONDS
+            )
+            answers = next(call)
+            assert [each.WhichOneof("result") for each in answers.results] == ["error"] * len(requests)
+            self.heard.note("a stream", answers.SerializeToString())
+            assert self._is_ended(call)
+
     def _ask_badly(self, wallet: Wallet) -> None:
         window = self.window()
         presentation = wallet.credential
@@ -400,7 +417,7 @@ class Person:
         def predicate(**members: Any) -> Mapping[str, Any]:
             return {"predicates": [verification_pb2.Predicate(**members)]}
 
-        for bad in (
+        all_bad: tuple[Mapping[str, Any], ...] = (
             {"matter": NAME},
             {"matter": ID_NUMBER},
             {"presentation": ""},
@@ -417,10 +434,11 @@ class Person:
             predicate(household_in=verification_pb2.HouseholdIn(provinces=[NAME])),
             predicate(age_at_least=10_000),
             predicate(),
-        ):
-            assert self._refused(
-                window.VerifyCredential, verification_pb2.VerifyCredentialRequest(**{**good, **bad})
-            ), bad
+        )
+        requests = [verification_pb2.VerifyCredentialRequest(**{**good, **bad}) for bad in all_bad]
+        for request in requests:
+            assert self._refused(window.VerifyCredential, request), request
+        self._ask_badly_for_many(requests)
         # Well-formed, and not permitted.
         assert self._refused(
             window.VerifyCredential,
@@ -547,6 +565,9 @@ class Person:
         with_metadata = verification_pb2.CreateChallengeRequest(matter="CANARY")
         metadata = (("canary", ID_NUMBER), ("canary-bin", NAME.encode()))
         assert self._refused(self.window().CreateChallenge, with_metadata, metadata=metadata)
+
+    def _is_ended(self, call: Any) -> bool:
+        return self.heard.ask(lambda _request, **_call: next(call), verification_pb2.StreamItem()) is None
 
     def _refused(self, method: Callable[..., Any], request: Message, **call: Any) -> bool:
         return self.heard.ask(method, request, **call) is None

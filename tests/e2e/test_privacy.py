@@ -217,7 +217,7 @@ def test_a_bug_tells_nothing(
     def issue() -> None:
         assert person.heard.ask(issuance.IssueCredential, person.request(wallet.key)) is None
 
-    show_then_issue = ((show, verifier, "verify_presentation"), (show, SqliteLog, "commit"), (issue, issuer, "issue"))
+    show_then_issue = ((show, verifier, "open_presentation"), (show, SqliteLog, "commit"), (issue, issuer, "issue"))
     for act, place, name in (*show_then_issue, (issue, SqliteRegister, "take_place")):
         for kind in (RuntimeError, sqlite3.OperationalError, KeyError):
             with monkeypatch.context() as broken:
