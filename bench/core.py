@@ -12,26 +12,18 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from bench.figures import Figure
+from bench.members import NOW, IssuerKeys, documents_of, signed_charter, status_list_of
 from gateway.core.agreement import Matter
 from gateway.core.challenge import make_nonce
-from gateway.core.charter import (
-    ISSUER_TYPE,
-    Charter,
-    add_signature,
-    draft,
-    parse_charter,
-    unsigned,
-    verify_pinned,
-)
 from gateway.core.credential import (
-    ASSERTION_CREDENTIAL_TYPE,
     ASSERTION_TYPE,
     CREDENTIAL_TYPE,
     PresentationRequest,
@@ -41,68 +33,32 @@ from gateway.core.encoding import b64url_encode
 from gateway.core.findings import Findings
 from gateway.core.identifiers import Province
 from gateway.core.jose import SoftwareKey, generate_key, sign_compact
-from gateway.core.memory import TrustMemory
-from gateway.core.publication import KEY_PROOFS, configuration_claims, key_proof
 from gateway.core.reasons import Rejected
 from gateway.core.sd_jwt import issue, present
-from gateway.core.statements import TYP
 from gateway.core.status_list import (
     MIN_ENTRIES,
     STATUS_LIST_TYPE,
-    STATUS_LISTS,
     StatusList,
     encode,
     read_status_list,
     status_list_claims,
 )
-from gateway.core.trust import TrustView, build_view
-from gateway.core.vouching import Approval, MemberRecord, anchor_snapshot, vouch
+from gateway.core.trust import build_view
 from gateway.lab.charter import (
     HUKOU_MIGRATION,
     LICENCE_DISPLAY,
     RESIDENT_ID,
     TRUST_FRAMEWORK,
-    charter_claims,
     entity_ids,
 )
 
-NOW: Final = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
 ROUNDS: Final = 7
 PER_ROUND: Final = 300
 NONCE_KEY: Final = b"n" * 32
 ISSUER: Final = entity_ids(Province.SHANGHAI).issuer
-STATUS_LIST: Final = f"{ISSUER}/status/bench"
+STATUS_LIST: Final = status_list_of(ISSUER)
 GATEWAY: Final = entity_ids(Province.ANHUI).gateway
 SERVICE: Final = f"{GATEWAY}/services/counter"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One measured figure."""
-
-    metric: str
-    value: float
-    unit: str
-    target: float | None = None
-    at_most: bool = False
-    """Whether the target is an upper bound."""
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the target was reached; None when there is none."""
-        if self.target is None:
-            return None
-        return self.value <= self.target if self.at_most else self.value >= self.target
-
-    def as_json(self) -> dict[str, Any]:
-        """Write for programs."""
-        return {
-            "metric": self.metric,
-            "value": round(self.value, 4),
-            "unit": self.unit,
-            "target": self.target,
-            "met": self.met,
-        }
 
 
 def measure(say: Callable[[str], None], rounds: int = ROUNDS, per_round: int = PER_ROUND) -> list[Figure]:
@@ -201,12 +157,12 @@ class Stage:
 
     def __init__(self) -> None:
         anchors = {province: generate_key() for province in Province}
-        charter = _charter(anchors)
-        self._issuer = generate_key()
+        charter = signed_charter(anchors)
+        keys = IssuerKeys()
+        self._issuer = keys.credential
         self._holder = generate_key()
-        self._status = generate_key()
-        self.view = _view(charter, anchors, self._issuer, self._status)
-        self.lists = {STATUS_LIST: _status_list(self._status)}
+        self.view = build_view(charter, documents_of(charter, anchors, {ISSUER: keys}), NOW)
+        self.lists = {STATUS_LIST: _status_list(keys.status)}
         self.matters = charter.agreement.matters
 
     def verify(self, request: PresentationRequest) -> None:
@@ -294,13 +250,6 @@ def _salts() -> Iterator[str]:
         yield b64url_encode(os.urandom(16))
 
 
-def _charter(anchors: dict[Province, SoftwareKey]) -> Charter:
-    document = unsigned(draft(charter_claims({province: key.public for province, key in anchors.items()}, NOW)))
-    for key in anchors.values():
-        document = add_signature(document, key)
-    return verify_pinned(document, parse_charter(document).unverified.sha256)
-
-
 def _status_list(key: SoftwareKey) -> StatusList:
     claims = status_list_claims(
         uri=STATUS_LIST,
@@ -321,62 +270,3 @@ def _status_list(key: SoftwareKey) -> StatusList:
         clock_skew=timedelta(seconds=60),
         floor=None,
     )
-
-
-def _view(
-    charter: Charter, anchors: dict[Province, SoftwareKey], credential_key: SoftwareKey, status_key: SoftwareKey
-) -> TrustView:
-    federation_key = generate_key()
-    anchor_ids = [anchor.entity_id for anchor in charter.anchors]
-    types = [RESIDENT_ID, ASSERTION_CREDENTIAL_TYPE]
-    metadata = {
-        ISSUER_TYPE: {
-            "credential_types": types,
-            "jwks": {"keys": [dict(credential_key.public.jwk)]},
-            "status_jwks": {"keys": [dict(status_key.public.jwk)]},
-            STATUS_LISTS: [{"uri": STATUS_LIST, "size": MIN_ENTRIES}],
-            KEY_PROOFS: {key.public.kid: key_proof(ISSUER, key) for key in (credential_key, status_key)},
-        }
-    }
-    seq = int(NOW.timestamp())
-    configuration = sign_compact(
-        TYP,
-        configuration_claims(
-            entity_id=ISSUER,
-            federation_keys=[federation_key.public],
-            metadata=metadata,
-            authority_hints=anchor_ids,
-            lifetime=timedelta(hours=1),
-            now=NOW,
-            seq=seq,
-        ),
-        federation_key,
-    )
-    documents = {(ISSUER, ISSUER): configuration}
-    for province, key in anchors.items():
-        anchor_id = entity_ids(province).anchor
-        vouching = vouch(
-            anchor_id=anchor_id,
-            charter=charter,
-            configuration=configuration,
-            record=MemberRecord(federation_keys=frozenset({federation_key.public.thumbprint})),
-            taken_keys=frozenset(),
-            seq=seq,
-            approve=Approval.AUTO,
-            now=NOW,
-        )
-        assert vouching.claims is not None
-        statement = sign_compact(TYP, vouching.claims, key)
-        own = configuration_claims(
-            entity_id=anchor_id,
-            federation_keys=[key.public],
-            metadata={"federation_entity": {}},
-            authority_hints=(),
-            lifetime=timedelta(minutes=10),
-            now=NOW,
-            seq=seq,
-            extra={"snapshot": anchor_snapshot({ISSUER: vouching.record}, {ISSUER: statement}, NOW)},
-        )
-        documents[anchor_id, anchor_id] = sign_compact(TYP, own, key)
-        documents[anchor_id, ISSUER] = statement
-    return build_view(charter, TrustMemory(documents=documents), NOW)

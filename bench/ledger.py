@@ -18,7 +18,9 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
 
-from bench.core import GATEWAY, NOW, SERVICE, Figure, Stage
+from bench.core import GATEWAY, SERVICE, Stage
+from bench.figures import Figure
+from bench.members import NOW
 from gateway.clock import World
 from gateway.config import RelyingService
 from gateway.core.credential import PresentationRequest
@@ -33,6 +35,7 @@ from gateway.storage.postgres_opening import open_postgres
 from gateway.storage.stores import Stores
 from gateway.tls import Caller
 from gateway.verifier import Acceptance, Verifier
+from gateway.wire import VerifyRequest
 from tests.postgres import Server, find_binaries
 
 ROUNDS: Final = 5
@@ -121,10 +124,12 @@ class _Desk:
         for request in requests:
             answer = self._verifier.verify(
                 _CALLER,
-                matter_code=request.matter.code,
-                presentation=request.presentation,
-                nonce=request.nonce,
-                request_id="bench",
+                VerifyRequest(
+                    matter=request.matter.code,
+                    presentation=request.presentation,
+                    nonce=request.nonce,
+                    request_id="bench",
+                ),
             )
             assert isinstance(answer.verdict, Acceptance)
         if self._ledger is not None:

@@ -17,7 +17,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from bench.core import GATEWAY, ISSUER, NOW, SERVICE, Figure
+from bench.core import GATEWAY, ISSUER, SERVICE
+from bench.figures import Figure
+from bench.members import NOW
 from gateway.cli.log_sources import FoundLog, StoredLogs
 from gateway.clock import World
 from gateway.core.encoding import b64url_encode, new_name
@@ -73,7 +75,8 @@ def _opened() -> Iterator[Stores]:
             stores.close()
 
 
-def _notary(stores: Stores, key: SoftwareKey) -> Notary:
+def notary_of(stores: Stores, key: SoftwareKey) -> Notary:
+    """Make what keeps the tree of a log; it signs whatever it is to."""
     return Notary(
         gateway=GATEWAY,
         store=stores.log,
@@ -90,7 +93,7 @@ def _notary(stores: Stores, key: SoftwareKey) -> Notary:
 def _proof_ms(stores: Stores, key: SoftwareKey, size: int, count: int) -> float:
     log_id = stores.log.logs()[-1].log_id
     alike = _plant(stores, log_id, size)
-    notary, root = _notary(stores, key), root_hash(size, _Tiles(stores, log_id))
+    notary, root = notary_of(stores, key), root_hash(size, _Tiles(stores, log_id))
     took = []
     for _ in range(count):
         position = int.from_bytes(os.urandom(8)) % size
@@ -138,10 +141,10 @@ class _NoTiles(Tiles):
 
 
 def _audited_per_s(stores: Stores, key: SoftwareKey, count: int) -> float:
-    entries = _entries()
+    entries = verification_entries()
     for _ in range(0, count, _PAGE):
         stores.log.append([next(entries) for _ in range(_PAGE)])
-    _notary(stores, key).tick()
+    notary_of(stores, key).tick()
     log = stores.log.logs()[-1]
     head = Head(size=log.size, root=root_hash(log.size, _Tiles(stores, log.log_id)), signed_at=NOW)
     source = StoredLogs(stores.trust, stores.log)
@@ -154,7 +157,7 @@ def _audited_per_s(stores: Stores, key: SoftwareKey, count: int) -> float:
     return log.size / took
 
 
-def _entries() -> Iterator[SealedEntry]:
+def verification_entries() -> Iterator[SealedEntry]:
     """Entries of verifications, as long as real ones."""
     at = NOW
     while True:
@@ -176,6 +179,7 @@ def _entries() -> Iterator[SealedEntry]:
             person=blinded(person, name),
             replay=b64url_encode(os.urandom(32)),
             released=("hukou_region", "name"),
+            request_id="r" * 22,
             duration=500,
             findings=_FINDINGS,
         )
@@ -188,7 +192,17 @@ _FINDINGS: Final[Mapping[str, object]] = {
     "profile": "identity-assertion+jwt",
     "issuer": ISSUER,
     "kid": "k" * 43,
-    "anchors": [f"{GATEWAY}/anchor/{number}" for number in range(4)],
+    "algorithm": "ES256",
+    "credential_type": "urn:yrd:assertion:identity:1",
+    "subject_type": "natural",
+    "party": "self",
+    "in_scope": True,
+    "acr": "urn:yrd:loa:4",
+    "authenticated_at": 1_795_395_600,
+    "issued_at": 1_795_395_600,
+    "expires_at": 1_795_395_900,
+    "trusted_until": 1_795_396_200,
+    "anchors": [f"https://anchor.{code}.mrg.example" for code in ("ah", "js", "sh", "zj")],
     "asserted": [3, 3, 3],
     "effective": [3, 3, 3],
     "disclosed": ["hukou_region", "name"],

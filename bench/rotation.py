@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.core import Figure
+from bench.figures import Figure
 from gateway.core.identifiers import Province
 from tests.e2e.compromise import KEY_REVOKED, Compromise, Compromiser
 from tests.e2e.lab import SH, RealFederation

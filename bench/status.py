@@ -18,7 +18,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from bench.core import ISSUER, NOW, Figure
+from bench.core import ISSUER
+from bench.figures import Figure
+from bench.members import NOW
 from gateway.core.jose import SoftwareKey, generate_key, load_pkcs8, sign_compact
 from gateway.core.status_list import (
     STATUS_LIST_TYPE,
