@@ -43,8 +43,8 @@ from gateway.core.credential import (
     judge,
     open_presentation,
 )
-from gateway.core.encoding import new_name
-from gateway.core.entries import SealedEntry, Verification, blinded, seal, verification_entry
+from gateway.core.encoding import new_timed_name
+from gateway.core.entries import SealedEntry, Verification, blinded, milliseconds, seal, verification_entry
 from gateway.core.findings import Findings, Step
 from gateway.core.pairwise import PairwiseKey
 from gateway.core.predicates import Predicate, may_ask
@@ -407,7 +407,7 @@ class Verifier:
             raise AssertionError("nothing was decided")
         answer = Answer(
             verdict=self._accept(decided, case) if isinstance(decided, VerifiedPresentation) else decided,
-            verification_id=new_name(self._world.random_bytes(16)),
+            verification_id=new_timed_name(milliseconds(case.now), self._world.random_bytes(10)),
             decided_at=case.now,
             basis=self._basis(case.view, decided, case.now),
             status=_status_basis(case.findings, case.now),

@@ -61,6 +61,15 @@ def new_name(random: bytes) -> str:
     return b64url_encode(bytes([random[0] & 0x7F]) + random[1:])
 
 
+def new_timed_name(milliseconds: int, random: bytes) -> str:
+    """Spell random bytes as the name of something that was made at a time, and begin with that.
+
+    An index over such names grows in one place, and not in another page for every row. They tell the time, as what they
+    name does. ``milliseconds`` since 1970 have 48 bits, of which the first is 0 for longer than anybody will ask.
+    """
+    return new_name(milliseconds.to_bytes(6, "big") + random)
+
+
 # -- JSON -------------------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.encoding import b64url_decode, new_name, parse_json, write_canonical_json
+from gateway.core.encoding import b64url_decode, new_name, new_timed_name, parse_json, write_canonical_json
 from gateway.core.reasons import Rejected
 
 NUMBERS = st.sampled_from(
@@ -52,6 +52,13 @@ def test_a_name_begins_with_no_dash_and_loses_one_bit(random: bytes) -> None:
     name = new_name(random)
     assert not name.startswith("-")
     assert b64url_decode(name) in (random, bytes([random[0] ^ 0x80]) + random[1:])
+
+
+@given(st.integers(0, 2**47 - 1), st.binary(min_size=10, max_size=10))
+def test_a_timed_name_tells_when_and_keeps_its_randomness(milliseconds: int, random: bytes) -> None:
+    name = new_timed_name(milliseconds, random)
+    assert b64url_decode(name) == milliseconds.to_bytes(6, "big") + random
+    assert not name.startswith("-")
 
 
 @given(TEXTS)
