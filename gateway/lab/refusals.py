@@ -150,13 +150,13 @@ def _content(stage: Stage) -> Sequence[Case]:
             "tampered-disclosure",
             "DISCLOSURE_INVALID",
             ("改动一处披露的内容", "one disclosure altered"),
-            lambda: altered(_other_name),
+            lambda: altered(other_name),
         ),
         _case(
             "tampered-signature",
             "SIGNATURE_INVALID",
             ("改动签发机构的签名", "the issuer's signature altered"),
-            lambda: altered(_other_signature),
+            lambda: altered(other_signature),
         ),
         _case(
             "key-binding-stripped",
@@ -177,7 +177,7 @@ def _forgeries(stage: Stage) -> Sequence[Case]:
     def forged(issuer: str, signer: Signer) -> Observed:
         counter, wallet = stage.service(AH), stage.wallet(SH)
         challenge = counter.challenge(HUKOU_MIGRATION)
-        forgery = _signed_anew(wallet.credential, issuer, signer)
+        forgery = signed_anew(wallet.credential, issuer, signer)
         return counter.verify(HUKOU_MIGRATION, wallet.bind(forgery, challenge), challenge.nonce)
 
     return (
@@ -226,7 +226,7 @@ def _case(
 # -- altering ---------------------------------------------------------------------------------------------------------
 
 
-def _other_name(sd_jwt: str) -> str:
+def other_name(sd_jwt: str) -> str:
     """Put another name into the disclosure of the name; its digest no longer stands in the credential."""
     parts = sd_jwt.split("~")
     for index, part in enumerate(parts[1:-1], start=1):
@@ -236,14 +236,14 @@ def _other_name(sd_jwt: str) -> str:
     return "~".join(parts)
 
 
-def _other_signature(sd_jwt: str) -> str:
+def other_signature(sd_jwt: str) -> str:
     """Change one character of the issuer's signature; the result is still canonical base64url."""
     issuer_jwt, tilde, disclosures = sd_jwt.partition("~")
     signed, dot, signature = issuer_jwt.rpartition(".")
     return f"{signed}{dot}{'B' if signature[0] == 'A' else 'A'}{signature[1:]}{tilde}{disclosures}"
 
 
-def _signed_anew(sd_jwt: str, issuer: str, signer: Signer) -> str:
+def signed_anew(sd_jwt: str, issuer: str, signer: Signer) -> str:
     """Sign what the credential says as if the signer were its issuer, with the kid of the key that signs."""
     issuer_jwt, tilde, disclosures = sd_jwt.partition("~")
     claims = parse_compact(issuer_jwt, max_chars=MAX_ISSUER_JWT_CHARS).unverified_claims()
