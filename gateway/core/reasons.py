@@ -18,6 +18,7 @@ An error is classed by who has to act on it:
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class Reason(StrEnum):
@@ -102,6 +103,10 @@ class Reason(StrEnum):
     LOG_FORKED = "LOG_FORKED"
     LOG_ENTRY_INVALID = "LOG_ENTRY_INVALID"
     COSIGNATURES_MISSING = "COSIGNATURES_MISSING"
+
+
+INDETERMINATE: Final = frozenset({Reason.TRUST_STALE, Reason.STATUS_UNAVAILABLE, Reason.CLOCK_REGRESSED})
+"""The reasons for which the gateway cannot tell. A verdict with any other is a rejection."""
 
 
 class Rejected(Exception):  # noqa: N818 - a verdict, not a malfunction
