@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +47,10 @@ MAX_HELD_REFUSALS: Final = 1_024
 TELL_SECONDS: Final = 0.1
 """How often it is looked whether refusals that are held can be told."""
 FULL_RETRY_SECONDS: Final = 1.0
+SAY_EVERY_SECONDS: Final = 60.0
+"""How often the log is told whose calls were refused, and how many."""
+MAX_NAMED: Final = 50
+"""Callers named at one time; each has a certificate of the listener's CA."""
 _RECEIVING: Final[str] = _server._RECEIVE_MESSAGE_TOKEN  # noqa: SLF001 - see above, here and below
 _CERTIFICATE: Final = b"x509_pem_cert"
 _SHORT_OF: Final = {
@@ -112,6 +116,8 @@ class Intake:
         self._free_streams = threading.Semaphore(max_streams)
         self._ration = Bucket(REFUSALS_PER_SECOND, time.monotonic())
         self._held: deque[Callable[[], None]] = deque()
+        self._short: Counter[tuple[str, Shortage]] = Counter()
+        """Calls refused since the log was told, by caller and by what there was too little of."""
         self._draining = threading.Event()
         self._threads = [
             threading.Thread(target=self._work, name=f"rpc-{number}", daemon=True) for number in range(threads)
@@ -140,6 +146,8 @@ class Intake:
         """
         with self._lock:
             refused = self._quotas.charge(identity, count, time.monotonic())
+            if refused is not None:
+                self._short[identity, refused.why] += 1
         if refused is not None:
             raise _overloaded(refused)
 
@@ -175,6 +183,8 @@ class Intake:
         certified = self._guard.arrive(certificates[0] if certificates else None)
         with self._lock:
             refused = self._quotas.arrive(certified.caller.identity, time.monotonic(), _remaining(event, state))
+            if refused is not None:
+                self._short[certified.caller.identity, refused.why] += 1
         if refused is not None:
             self._guard.leave(certified)
             raise _overloaded(refused)
@@ -249,11 +259,22 @@ class Intake:
             refuse()
 
     def _tell(self) -> None:
+        say_at = time.monotonic() + SAY_EVERY_SECONDS
         while not self._draining.wait(TELL_SECONDS):
             while (refuse := self._due()) is not None:
                 refuse()
+            if time.monotonic() >= say_at:
+                self._say_who()
+                say_at = time.monotonic() + SAY_EVERY_SECONDS
         while self._held:
             self._held.popleft()()
+        self._say_who()
+
+    def _say_who(self) -> None:
+        with self._lock:
+            short, self._short = self._short, Counter()
+        for (caller, why), count in short.most_common(MAX_NAMED):
+            _log.warning("calls_refused", caller=caller, reason=why, count=count)
 
     def _due(self) -> Callable[[], None] | None:
         with self._lock:

@@ -18,6 +18,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from recognition.v1 import verification_pb2, verification_pb2_grpc
+from structlog.testing import capture_logs
 
 from gateway.certificates import ChannelMaterial
 from gateway.clock import system_world
@@ -260,6 +261,16 @@ def test_a_caller_that_brings_too_many_is_told_when_to_come_again(clock: SimpleN
         assert reason(ask(other)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "CALLER_RATE_EXCEEDED")
         clock.now += retry_delay(refused)
         assert ask(channel).code() is grpc.StatusCode.OK
+
+
+def test_the_log_is_told_whose_calls_were_refused_and_how_many(clock: SimpleNamespace) -> None:
+    with capture_logs() as logs, opened(allowance=Allowance(rate=2, concurrency=8)) as site, site.channel() as channel:
+        outcomes = [ask(channel).code() for _ in range(5)]
+        assert Counter(outcomes) == {grpc.StatusCode.OK: 2, grpc.StatusCode.RESOURCE_EXHAUSTED: 3}
+        site.listener.stop(0)()
+    (told,) = [each for each in logs if each["event"] == "calls_refused"]
+    caller = f"{GATEWAY}/services/counter"
+    assert (told["caller"], told["reason"], told["count"]) == (caller, "CALLER_RATE_EXCEEDED", 3)
 
 
 def test_the_items_of_a_call_count(clock: SimpleNamespace) -> None:
