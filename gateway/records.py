@@ -142,7 +142,7 @@ class Records:
         self._thread.start()
 
     def stop(self) -> None:
-        """End it. What was written meanwhile is under a signed head."""
+        """End it. What was written meanwhile is under a signed head, if this process leads; else a later leader's."""
         self._stop.set()
         self.witness.stop()
         if self._thread is not None:

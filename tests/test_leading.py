@@ -20,6 +20,7 @@ from grpc_status import rpc_status
 from recognition.v1 import issuance_pb2, issuance_pb2_grpc, keys_pb2, keys_pb2_grpc
 
 from gateway.app import App
+from gateway.cli.serving import _Serving
 from gateway.clock import system_world
 from gateway.config import Config, PostgresUrl
 from gateway.config.reader import load_config
@@ -155,6 +156,24 @@ def test_a_follower_writes_nothing_of_trust(configs: tuple[Config, Config], post
             follower._resolver.refresh()
             follower._keys.follow()
         assert written() == before
+
+
+def test_who_loses_the_lead_while_put_together_anew_asks_for_it_again(
+    configs: tuple[Config, Config], postgres: Server
+) -> None:
+    config = configs[0]
+    assert isinstance(config.database, PostgresUrl)
+    lead = open_lead(config)
+    assert lead.try_lead()
+    unused: Any = None  # neither what was there before nor a wish has a part in it
+    serving = _Serving(config, system_world(), lead, unused, unused)
+    assert postgres.cut(config.database.url, "lead") == 1
+    app = serving._put_together()
+    assert app is not None
+    with closing(serving.lead):
+        assert serving.lead is not lead
+        assert app.is_leader
+        app.stop(0)
 
 
 # -- as processes -----------------------------------------------------------------------------------------------------

@@ -255,29 +255,53 @@ class _Serving:
         process that has lost its lead signs nothing any more. Whether it leads as it is, its lease does not say: that
         may have run out while the process started.
         """
-        lead, led, is_lost = self.lead, self.app.is_leader, False
+        led = self.app.is_leader
         while not self._is_asked_to_stop():
             try:
-                if is_lost:
-                    lead = open_lead(self.config, Place.ALONE if self.member is None else self.member.place)
-                if lead.try_lead() != led or is_lost:
-                    return lead
+                if self.lead.try_lead() != led:
+                    return self.lead
             except StorageError:
-                if not is_lost:
-                    logs.get_logger("serving").warning("lead_lost" if led else "database_lost")
-                is_lost = True
-                lead.close()
+                logs.get_logger("serving").warning("lead_lost" if led else "database_lost")
+                return self._find_again()
         return None
+
+    def _find_again(self) -> Lead | None:
+        """Wait until the database can be reached, and ask for the lead. None: this process is asked to stop.
+
+        It is tried at once: that a connection was cut does not say that the database is gone, and until somebody leads,
+        nothing is signed.
+        """
+        self.lead.close()
+        while True:
+            with suppress(StorageError):
+                lead = open_lead(self.config, Place.ALONE if self.member is None else self.member.place)
+                lead.try_lead()
+                return lead
+            if self._is_asked_to_stop():
+                return None
 
     def _put_together(self) -> App | None:
         """Try until it works: what was served before is not given up for want of a port or a file being changed."""
-        while True:
+        while (lead := self._asked_again()) is not None:
+            self.lead = lead
             try:
-                return App(self.config, self.world, self.lead, self.member)
+                return App(self.config, self.world, lead, self.member)
             except (ConfigError, KeyStoreError) as error:
                 logs.get_logger("serving").error("not_put_together", exc_info=error)
             if self._is_asked_to_stop():
                 return None
+        return None
+
+    def _asked_again(self) -> Lead | None:
+        """Ask for the lead once more: while the last calls ended, its lease may have run out, or it may have been lost.
+
+        Else this process would follow where it can lead, until it looks again and is put together once more.
+        """
+        try:
+            self.lead.try_lead()
+        except StorageError:
+            return self._find_again()
+        return self.lead
 
     def _is_asked_to_stop(self) -> bool:
         """Wait for a while whether somebody wishes that the process stop."""
