@@ -14,9 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import grpc
 import pytest
+from recognition.v1 import audit_pb2
 
 from gateway.config import Config
 from gateway.config.reader import load_config
@@ -27,7 +29,7 @@ from gateway.lab.charter import HUKOU_MIGRATION
 from gateway.lab.federation import is_serving
 from tests.e2e.crowd import ACCEPTED, REPLAYED, UNAVAILABLE, Counters, Crowd, Shown, discrepancies
 from tests.e2e.kept import all_entries, audit, kept_log, seen_by_others
-from tests.e2e.lab import AH, SH, RealFederation
+from tests.e2e.lab import AH, CALL_SECONDS, SH, RealFederation
 from tests.e2e.links import wait_for
 from tests.e2e.load import Authority
 from tests.postgres import Server
@@ -50,6 +52,15 @@ def settled(federation: RealFederation, shown: Sequence[Shown]) -> None:
         found = audit(book, log, seen_by_others(federation.folder, AH))
     assert found.is_clean, found.findings
     assert (found.entries, found.covered) == (log.size, log.size)
+
+
+def is_signed(federation: RealFederation, size: object) -> bool:
+    """Whether another province is shown a head over so many entries."""
+    request = audit_pb2.GetCheckpointRequest(at_least=cast("int", size))
+    try:
+        return bool(federation.audit(AH, caller=SH).GetCheckpoint(request, timeout=CALL_SECONDS).checkpoint)
+    except grpc.RpcError:
+        return False
 
 
 @pytest.mark.parametrize("times", [pytest.param(1, id="once"), pytest.param(20, id="often", marks=pytest.mark.long)])
@@ -79,6 +90,9 @@ def test_a_gateway_whose_server_comes_and_goes_loses_nothing(tmp_path: Path, pos
                 assert postgres.cut(url) > 0
                 some()
             crowd.finish()
+            # Between a cut and the moment when it leads again it signs nothing; if it ended then, the next would.
+            ((size,),) = postgres.ask("SELECT size FROM logs", url)
+            wait_for(lambda: is_signed(federation, size), what=f"a head over {size} entries")
         assert federation.lab.pids[AH] == process, "it was not the same process that went on"
     assert set(crowd.outcomes) == {(ACCEPTED, ""), REPLAYED, UNAVAILABLE}
     settled(federation, crowd.shown)
