@@ -31,11 +31,12 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final
 
+import grpc
 from grpc import _server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from gateway.core.quota import Bucket, Quotas, Refused, Shortage
-from gateway.core.reasons import InvalidRequest, Overloaded
+from gateway.core.reasons import InvalidRequest, Overloaded, Unavailable
 from gateway.guard import Guard, Pending, Prompt, in_the_name_of
 from gateway.logs import get_logger
 from gateway.tls import Certified
@@ -126,7 +127,7 @@ class Intake:
             thread.start()
 
     def drain(self) -> None:
-        """Hold no refusal any more: the server stops."""
+        """Refuse all calls from now on, and hold no refusal any more: the server stops."""
         with self._lock:  # so that nothing is held any more after it
             self._draining.set()
 
@@ -162,6 +163,9 @@ class Intake:
             handler: the behaviour; what gives its argument; what decodes, and what encodes messages.
         """
         behaviour, _, decode, encode = handler
+        if self._draining.is_set():
+            self._turn_away(event, state, Unavailable("this process stops serving; ask again"))
+            return _TAKEN
         if not isinstance(behaviour, Prompt):
             self._take_stream(event, state, partial(run, answer, event, state, *handler))
             return _TAKEN
@@ -289,6 +293,21 @@ class Intake:
             except Exception as error:  # noqa: BLE001 - gRPC's functions answer for their own; the thread goes on
                 _log.error("call_failed", exc_info=error)
             del job  # what a stream holds is not kept until the next
+
+
+def calls_under_way(server: grpc.Server) -> Callable[[], bool]:
+    """Give what tells whether calls that have come by now are under way. One is until its answer has been written."""
+    served: Any = server
+    state = served._state  # noqa: SLF001 - see above
+    with state.lock:  # held while a call comes in
+        come = {*state.rpc_states}
+
+    def are_any() -> bool:
+        with state.lock:
+            come.intersection_update(state.rpc_states)
+        return bool(come)
+
+    return are_any
 
 
 def _flaw(message: bytes | None, behaviour: Prompt) -> InvalidRequest | None:

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace
@@ -241,6 +241,29 @@ def test_calls_taken_are_answered_when_it_is_stopped(site: Site) -> None:
             wait = site.listener.stop(20)
         wait()
         assert all(call.result().nonce for call in waiting)
+
+
+def test_nobody_is_told_that_the_call_was_cancelled_when_it_is_stopped() -> None:
+    codes: Counter[grpc.StatusCode] = Counter()
+    for number in range(5):
+        with opened() as site, ThreadPoolExecutor(4) as pool, ExitStack() as channels:
+            over = threading.Event()
+
+            def keep_asking(channel: grpc.Channel, over: threading.Event = over) -> Counter[grpc.StatusCode]:
+                told: Counter[grpc.StatusCode] = Counter()
+                while not over.is_set():
+                    told[ask(channel).code()] += 1
+                return told
+
+            asking = [
+                pool.submit(keep_asking, channels.enter_context(site.channel(f"counter-{each}"))) for each in range(4)
+            ]
+            for _ in range(20 + number):
+                assert site.desk.answering.acquire(timeout=20)
+            site.listener.stop(20)()
+            over.set()
+            codes += sum((each.result() for each in asking), Counter())
+    assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
 
 
 # -- quotas -----------------------------------------------------------------------------------------------------------

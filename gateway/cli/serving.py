@@ -48,7 +48,7 @@ LOOK_SECONDS: Final = 1.0
 LEAVING_LOOK_SECONDS: Final = 0.2
 CHANGE_GRACE_SECONDS: Final = 5.0
 """How long running calls may take to end when a follower becomes the leader: nobody leads meanwhile. A call that was
-under way when the database went is answered UNAVAILABLE, which takes a moment; cut off, it would be CANCELLED."""
+under way when the database went is answered UNAVAILABLE, which takes a moment."""
 AGE_SLACK: Final = 1.1
 """gRPC spreads the ages of connections by a tenth."""
 LAST_CALL_SECONDS: Final = 35.0

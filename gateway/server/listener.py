@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import MappingProxyType
@@ -24,14 +25,14 @@ from gateway.clock import World
 from gateway.config import MAX_CONCURRENT_CALLS, MAX_RATE
 from gateway.core.quota import Allowance, Quotas
 from gateway.guard import MAX_BATCH_BYTES, Guard
-from gateway.intake import Intake
+from gateway.intake import Intake, calls_under_way
 from gateway.server.anchor import AnchorServicer
 from gateway.server.audit import AuditServicer
 from gateway.server.federation import FederationServicer
 from gateway.server.issuance import IssuanceServicer
 from gateway.server.keys import KeyServicer
 from gateway.server.private import Front
-from gateway.server.sockets import count_connections, stop_listening
+from gateway.server.sockets import LOOK_SECONDS, count_connections, end_connections, stop_listening
 from gateway.server.verification import ExplanationServicer
 from gateway.tls import CallerReader
 
@@ -217,17 +218,21 @@ class Listener:
 
     def stop(self, grace_seconds: float) -> Callable[[], None]:
         """Refuse new calls and let running ones end; the value returned waits for that."""
+        until = time.monotonic() + grace_seconds
         self.health.enter_graceful_shutdown()
         self._guard.end_streams()
         self._intake.drain()
         if not self._started:
-            # gRPC gives an address back only when a server that ran is stopped.
-            self._server.start()
-            grace_seconds = 0
-        stopped = self._server.stop(grace_seconds)
+            self._server.start()  # gRPC gives an address back only when a server that ran is stopped
+        stop_listening(self.port)
+        are_under_way = calls_under_way(self._server)
 
         def wait() -> None:
-            stopped.wait()
+            while are_under_way() and time.monotonic() < until:
+                time.sleep(LOOK_SECONDS)
+            # All that come meanwhile are refused. gRPC would cancel them from here on, so none may come any more.
+            end_connections(self.port)
+            self._server.stop(0).wait()
             self._guard.close()
             self._intake.close()
 

@@ -38,7 +38,6 @@ PACE_SECONDS: Final = 0.01
 ACCEPTED: Final = "accepted"
 REPLAYED: Final = ("rejected", "REPLAYED")
 UNAVAILABLE: Final = ("error", "UNAVAILABLE")
-CANCELLED: Final = ("error", "CANCELLED")
 STANDING_SECONDS: Final = 86_400
 
 
