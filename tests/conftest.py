@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,11 @@ from hypothesis import settings
 from tests.federation import Federation
 from tests.postgres import Server, running_server
 from tests.stores import KINDS, Place, place_of
+
+# Images for containers often forbid Python to keep what it compiled. Each of the hundreds of processes that the tests
+# start would then compile the whole program anew, for longer than it takes to start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # The same examples in every run: a run that fails must fail again. The long run explores.
 settings.register_profile("every run", derandomize=True, deadline=None)
