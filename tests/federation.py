@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -268,6 +269,7 @@ class MemoryPeer:
             raise PeerError("UNAVAILABLE", reachable=False)
 
 
+@lru_cache(maxsize=1024)  # of all that is handed out, at each call
 def place(token: str) -> tuple[str, str]:
     """Who says it, about whom."""
     claims = payload(token)
@@ -357,38 +359,54 @@ ROLES: tuple[KeyRole, ...] = (
 )
 
 
+@dataclass(frozen=True)
+class Founding:
+    """What people bring to a federation: keys, and the charter that they signed."""
+
+    keys: Mapping[Province, Mapping[KeyRole, SoftwareKey]]
+    claims: Mapping[str, Any]
+    document: str
+
+
+def found(charter: Callable[[dict[str, Any]], None] = lambda _claims: None) -> Founding:
+    """Make keys, and have a charter signed with them."""
+    keys: dict[Province, dict[KeyRole, SoftwareKey]] = {
+        province: {role: generate_key() for role in ROLES} for province in Province
+    }
+    claims = charter_claims({province: each["anchor-federation"].public for province, each in keys.items()}, START)
+    for matter in claims["agreement"]["matters"]:
+        # How old a status may be is looked at where it is what is tested; clocks run by hours everywhere.
+        matter["max_status_age_seconds"] = 6 * 3600
+    charter(claims)
+    document = unsigned(draft(claims))
+    for province in Province:
+        document = add_signature(document, keys[province]["anchor-federation"])
+    return Founding(keys, claims, document)
+
+
+@cache
+def usual_founding() -> Founding:
+    """Give the one that is made once for all tests that ask nothing else of it."""
+    return found()
+
+
 class Federation:
     """Four provinces under one charter."""
 
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        charter: Callable[[dict[str, Any]], None] = lambda _claims: None,
-        approve: Approval = Approval.AUTO,
-    ) -> None:
+    def __init__(self, directory: Path, *, founding: Founding | None = None, approve: Approval = Approval.AUTO) -> None:
         self.approve = approve
         self.retention = Retention()
         self.clock = Clock()
         self.world = World(now=lambda: self.clock.now, random_bytes=system_world().random_bytes)
         self.directory = directory
+        founding = founding or usual_founding()
         self.keys: dict[Province, dict[KeyRole, SoftwareKey]] = {
-            province: {role: generate_key() for role in ROLES} for province in Province
+            province: dict(keys) for province, keys in founding.keys.items()
         }
         self.key_stores = {province: MemoryKeyStore(keys) for province, keys in self.keys.items()}
-        claims = charter_claims(
-            {province: keys["anchor-federation"].public for province, keys in self.keys.items()}, START
-        )
-        for matter in claims["agreement"]["matters"]:
-            # How old a status may be is looked at where it is what is tested; clocks run by hours everywhere.
-            matter["max_status_age_seconds"] = 6 * 3600
-        charter(claims)
-        document = unsigned(draft(claims))
-        for province in Province:
-            document = add_signature(document, self.keys[province]["anchor-federation"])
-        self.claims = claims
-        self.document = document
-        self.charter = verify_pinned(document, parse_charter(document).unverified.sha256)
+        self.claims = deepcopy(dict(founding.claims))
+        self.document = founding.document
+        self.charter = verify_pinned(self.document, parse_charter(self.document).unverified.sha256)
         self.matters = frozenset({HUKOU_MIGRATION, LICENCE_DISPLAY})
         """What the counter of a province may ask about from its next start on."""
         self.pairwise: dict[tuple[Province, SecretName], PairwiseKey] = {

@@ -19,7 +19,7 @@ from gateway.issuer import Subject
 from gateway.storage import ConsentUse, LedgerEntry, Outcome
 from gateway.tls import Caller
 from gateway.verifier import Acceptance
-from tests.federation import AH, XU_CLAIMS, Federation
+from tests.federation import AH, XU_CLAIMS, Federation, found
 
 MATTER = "HK-QY"
 CLAIMS = frozenset({"name", "id_number", "hukou_region"})
@@ -34,7 +34,7 @@ def on_consent(claims: dict[str, Any]) -> None:
 
 @pytest.fixture
 def consenting(tmp_path: Path) -> Iterator[Federation]:
-    federation = Federation(tmp_path, charter=on_consent)
+    federation = Federation(tmp_path, founding=found(on_consent))
     yield federation
     federation.close()
 
@@ -229,7 +229,7 @@ def test_it_covers_what_is_asked_about_or_nothing_is_answered(tmp_path: Path) ->
                 matter["restricted_claims"] = [each for each in matter["restricted_claims"] if each == "name"]
                 matter["comparable_claims"] = ["id_number"]
 
-    federation = Federation(tmp_path, charter=comparable)
+    federation = Federation(tmp_path, founding=found(comparable))
     question = [ClaimMatches("id_number", XU_CLAIMS["id_number"])]
     for covered, expected in ((frozenset({"name"}), Reason.CONSENT_INVALID), (frozenset({"name", "id_number"}), None)):
         wallet = federation.issue()

@@ -43,7 +43,7 @@ from gateway.tls import Caller
 from gateway.verifier import Acceptance, Answer
 from gateway.wire import VerifyRequest
 from gateway.witness import FORKED, REPLACED, RESUMED, ROLLED_BACK
-from tests.federation import AH, JS, SH, XU_CLAIMS, ZJ, Federation, Node
+from tests.federation import AH, JS, SH, XU_CLAIMS, ZJ, Federation, Node, found
 
 DAY = timedelta(days=1)
 OTHERS = (SH, JS, ZJ)
@@ -877,7 +877,7 @@ def test_another_configuration_is_noted_once(federation: Federation) -> None:
 @pytest.fixture
 def lasting(tmp_path: Path) -> Iterator[Federation]:
     """Under a charter that outlives what is kept."""
-    made = Federation(tmp_path, charter=lambda claims: claims.update(exp=claims["iat"] + 399 * 86_400))
+    made = Federation(tmp_path, founding=found(lambda claims: claims.update(exp=claims["iat"] + 399 * 86_400)))
     yield made
     made.close()
 

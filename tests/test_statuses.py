@@ -17,7 +17,7 @@ from gateway.core.reasons import Reason
 from gateway.core.status_list import STATUS_LIST_TYPE, Status, encode, status_list_claims
 from gateway.statuses import Outcome
 from gateway.verifier import Acceptance, Rejection, Undecided
-from tests.federation import AH, JS, SH, START, ZJ, Federation, Node
+from tests.federation import AH, JS, SH, START, ZJ, Federation, Node, found
 
 TTL, LIFE = timedelta(seconds=300), timedelta(hours=12)
 
@@ -227,7 +227,7 @@ def ending(claims: dict[str, Any]) -> None:
 
 @pytest.fixture
 def ended(tmp_path: Path) -> Iterator[Federation]:
-    federation = Federation(tmp_path, charter=ending)
+    federation = Federation(tmp_path, founding=found(ending))
     yield federation
     federation.close()
 

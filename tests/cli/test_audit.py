@@ -22,7 +22,7 @@ from gateway.lab.charter import entity_ids
 from gateway.storage import HeldCheckpoint
 from tests.cli.audited import Audited, audited, configured
 from tests.cli.ceremony import Ceremony, done, failed, mrg
-from tests.federation import AH, SH, START, Federation
+from tests.federation import AH, SH, START, Federation, found
 
 
 @pytest.fixture
@@ -336,14 +336,10 @@ def test_a_head_whose_signature_does_not_hold_is_named(log: Audited) -> None:
     assert [fault for fault, _, _ in findings(ended.document)][-1] == "head"
 
 
-def test_a_charter_that_is_not_theirs_proves_nothing(log: Audited, drafted: Path) -> None:
+def test_a_charter_that_is_not_theirs_proves_nothing(log: Audited) -> None:
     log.verified()
     seen(log)
-    other = Federation(drafted.parent)
-    try:
-        log.charter.write_text(other.charter.document)
-    finally:
-        other.close()
+    log.charter.write_text(found().document)
     assert log.verify("--json").code in {1, 3}
 
 
