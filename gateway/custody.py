@@ -34,7 +34,7 @@ from gateway.core.jose import parse_compact
 from gateway.core.memory import Documents, Place, Revocation, TrustMemory, merge
 from gateway.core.reasons import Reason, Rejected
 from gateway.core.snapshot import MAX_CONFIGURATION_CHARS
-from gateway.core.statements import PROFILE
+from gateway.core.statements import PROFILE, UnverifiedStatement
 from gateway.core.trust import (
     Alarm,
     Problem,
@@ -136,6 +136,16 @@ class Custody:
             events=tuple(token for token in dict.fromkeys(offer.events) if token not in held.tokens),
         )
 
+    def read(self, news: Offer) -> Sequence[UnverifiedStatement]:
+        """Read the statements of an offer that can be read. ``absorb`` is to follow: it reads none of them again."""
+        found: list[UnverifiedStatement] = []
+        for token in news.statements:
+            try:
+                found.append(self._reader.read(token))
+            except Rejected:
+                continue  # refused, and said so, when it is judged
+        return found
+
     def urgent(self, news: Offer) -> Offer:
         """Give the revocations that can be taken in by what is held already. They wait for nothing else."""
         view = self._held.view
@@ -173,6 +183,7 @@ class Custody:
             source: from whom, for the log.
         """
         if self._is_clock_bad():
+            self._forget(self._held.memory)
             return False
         if not offer.statements and not offer.events:
             self.renew()
@@ -234,7 +245,7 @@ class Custody:
             stored, held, now = self._store.load_memory(), self._held, self._world.now()
             if stored == held.memory:
                 return
-            self._reader.forget(but=frozenset(stored.documents.values()))
+            self._forget(stored)
             view = build_view(held.charter, stored, now, self._reader)
             version = held.version + 1
             self._swap(_held(held.charter, stored, view, self._own, version=version, urgent=version))
@@ -319,8 +330,11 @@ class Custody:
         self._regressed = True
         return True
 
+    def _forget(self, memory: TrustMemory) -> None:
+        self._reader.forget(but=frozenset(memory.documents.values()))
+
     def _take(self, admission: Admission, now: datetime) -> bool:
-        self._reader.forget(but=frozenset(admission.memory.documents.values()))
+        self._forget(admission.memory)
         held, change = self._held, admission.change
         if change == _NOTHING:
             if not timedelta(0) <= now - held.view.built_at < VIEW_AGE:

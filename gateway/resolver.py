@@ -540,7 +540,7 @@ class Resolver:
             # Our anchor may be busy with what another has sent. A revocation does not wait for that.
             self._custody.absorb(urgent, peer.province)
             news = replace(news, events=[token for token in news.events if token not in urgent.events])
-        read = _read(news)
+        read = self._custody.read(news)
         self._note_own(read)
         if self._ready and news.statements and not (self._custody.is_regressed or self._is_clock_ahead()):
             # Our anchor's word on what is new comes with it; before the start is over it says nothing.
@@ -614,16 +614,6 @@ class Resolver:
             self._custody.follow(successors)
             if self._ready:
                 self.publish_own()  # to the new anchors, too
-
-
-def _read(news: Offer) -> list[UnverifiedStatement]:
-    found: list[UnverifiedStatement] = []
-    for token in news.statements:
-        try:
-            found.append(parse_statement(token, PROFILE))
-        except Rejected:
-            continue  # refused, and said so, when it is judged
-    return found
 
 
 def _seq(documents: Documents, entity_id: str, now: datetime) -> int:

@@ -228,16 +228,21 @@ def _import_ec(jwk: Mapping[str, Any]) -> _Imported:
     curve = _CURVES.get(jwk["crv"]) if isinstance(jwk.get("crv"), str) else None
     if curve is None:
         raise _bad_key("curve is not supported")
-    algorithm, parameters, size = curve
+    algorithm, _, size = curve
     x, y = _member(jwk, "x", size), _member(jwk, "y", size)
     try:
-        # Checks that the point is on the curve. Unlike the import from two integers, it does not reduce coordinates
-        # modulo the field prime: a point with a small one would have two spellings, hence two thumbprints, and one key
-        # would count as two.
-        public = ec.EllipticCurvePublicKey.from_encoded_point(parameters, b"\x04" + x + y)
+        public = _point(jwk["crv"], b"\x04" + x + y)
     except ValueError as error:
         raise _bad_key("point is not on the curve") from error
     return algorithm, public, {"crv": jwk["crv"], "kty": "EC", "x": jwk["x"], "y": jwk["y"]}
+
+
+@lru_cache(maxsize=1024)  # a key stands in every statement about its owner, and in each new one again
+def _point(curve: str, encoded: bytes) -> ec.EllipticCurvePublicKey:
+    # Checks that the point is on the curve. Unlike the import from two integers, it does not reduce coordinates modulo
+    # the field prime: a point with a small one would have two spellings, hence two thumbprints, and one key would count
+    # as two.
+    return ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[curve][1], encoded)
 
 
 def _import_okp(jwk: Mapping[str, Any]) -> _Imported:

@@ -29,6 +29,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -398,6 +399,11 @@ def _entry(record: MemberRecord, statement: str | None, now: datetime) -> Entry 
         return Suspended(suspended_at=suspension.suspended_at, until=suspension.until, reason=suspension.reason)
     if statement is None:
         return None
+    return _vouched(statement)
+
+
+@lru_cache(maxsize=64)  # all members are named anew whenever there is news of one
+def _vouched(statement: str) -> Vouched:
     parsed = parse_statement(statement, PROFILE)
     return Vouched(seq=read_seq(parsed), sha256=payload_digest(parsed))
 
