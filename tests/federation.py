@@ -393,7 +393,23 @@ def usual_founding() -> Founding:
 class Federation:
     """Four provinces under one charter."""
 
-    def __init__(self, directory: Path, *, founding: Founding | None = None, approve: Approval = Approval.AUTO) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        founding: Founding | None = None,
+        approve: Approval = Approval.AUTO,
+        is_restart: bool = False,
+    ) -> None:
+        """Start four provinces.
+
+        Args:
+            directory: where their files are.
+            founding: keys and charter; by default the usual ones.
+            approve: who approves new keys.
+            is_restart: whether they start from files of provinces that had settled. Then all of them hold what they
+                held, and nobody has asked anybody, or signed anything, since the start.
+        """
         self.approve = approve
         self.retention = Retention()
         self.clock = Clock()
@@ -416,7 +432,8 @@ class Federation:
         }
         """What a province's pseudonyms are made with from its next start on."""
         self.nodes = {province: self.build(province) for province in Province}
-        self.settle()
+        if not is_restart:
+            self.settle()
 
     def __getitem__(self, province: Province) -> Node:
         return self.nodes[province]
@@ -558,11 +575,15 @@ class Federation:
         ids = entity_ids(province)
         return [(ids.issuer, "issuer-federation"), (ids.gateway, "gateway-federation")]
 
+    def publish(self, *provinces: Province) -> None:
+        """Let every province, or some, publish what is its own: before that, nobody who was started signs anything."""
+        for province in provinces or Province:
+            self.nodes[province].resolver.publish_own()
+
     def settle(self, *provinces: Province) -> None:
         """Let every province, or some, publish and refresh until everyone has heard everyone."""
         nodes = [self.nodes[province] for province in provinces or Province]
-        for node in nodes:
-            node.resolver.publish_own()
+        self.publish(*provinces)
         for _round in range(2):
             for node in nodes:
                 node.resolver.refresh()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -115,10 +115,9 @@ def compared(raw: bytes, charter: Charter, now: Any = AT, **options: Any) -> evi
 
 
 @pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    made = Federation(tmp_path)
-    yield made
-    made.close()
+def federation(restarted: Federation) -> Federation:
+    restarted.publish()
+    return restarted
 
 
 def accepted(federation: Federation) -> str:

@@ -50,10 +50,9 @@ OTHERS = (SH, JS, ZJ)
 
 
 @pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    made = Federation(tmp_path)
-    yield made
-    made.close()
+def federation(restarted: Federation) -> Federation:
+    restarted.publish()
+    return restarted
 
 
 def accept(federation: Federation, **changes: Any) -> Answer:
@@ -508,19 +507,19 @@ def test_a_witness_makes_us_write_no_more_than_it_has_to_say(
 # -- a backup that is put back ----------------------------------------------------------------------------------------
 
 
-def test_a_rolled_back_log_is_ended_and_another_one_begun(federation: Federation, tmp_path: Path) -> None:
+def test_a_rolled_back_log_is_ended_and_another_one_begun(federation: Federation) -> None:
     """By entries alone: no change of trust tells that the database was put back. The witnesses do."""
     accept(federation)
     federation.witness()
     node = federation[AH]
     node.close()
-    backup = {file: file.read_bytes() for file in tmp_path.glob("ah.sqlite*")}
+    backup = {file: file.read_bytes() for file in federation.directory.glob("ah.sqlite*")}
     federation.nodes[AH] = federation.build(AH)
     federation.settle()
     lost = accept(federation)
     federation.witness()
     federation[AH].close()
-    for file in tmp_path.glob("ah.sqlite*"):
+    for file in federation.directory.glob("ah.sqlite*"):
         file.unlink()
     for file, content in backup.items():
         file.write_bytes(content)

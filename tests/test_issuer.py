@@ -29,6 +29,11 @@ from tests.federation import AH, SH, START, XU_CLAIMS, Federation, payload
 Issue = Callable[..., str]
 
 
+@pytest.fixture
+def federation(restarted: Federation) -> Federation:
+    return restarted
+
+
 def credential(federation: Federation, **changes: Any) -> str:
     subject = Subject(local_subject=changes.pop("local_subject", "person-1"), claims=changes.pop("claims", XU_CLAIMS))
     asked: dict[str, Any] = {
