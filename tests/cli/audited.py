@@ -54,6 +54,7 @@ class Audited:
 @contextmanager
 def audited(federation: Federation, drafted: Path, tmp_path: Path) -> Iterator[Audited]:
     """Serve Anhui's log. One listener for all who may ask."""
+    federation.publish()
     folder = drafted / "ah"
     tls = folder / "tls"
     world = system_world()  # certificates are judged by it; the log by the federation's
@@ -94,7 +95,6 @@ def audited(federation: Federation, drafted: Path, tmp_path: Path) -> Iterator[A
 
 def configured(ceremony: Ceremony, federation: Federation) -> Path:
     """Give Anhui's configuration, over the database of a federation in memory."""
-    ceremony.complete(["ah"])
     folder = ceremony.folder / "ah"
     (folder / "charter.json").write_text(federation.charter.document)
     config = folder / "gateway.toml"

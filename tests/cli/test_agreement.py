@@ -24,8 +24,8 @@ from tests.federation import AH, Federation
 
 
 @pytest.fixture
-def province(federation: Federation, ceremony: Ceremony) -> Province:
-    return Province(federation, ceremony)
+def province(federation: Federation, completed: Ceremony) -> Province:
+    return Province(federation, completed)
 
 
 def agreement(change: Callable[[dict[str, Any]], None] = lambda _matters: None) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def test_a_log_as_it_was_signed_verifies(log: Audited) -> None:
 
 
 def test_a_log_in_which_nothing_happened_verifies_by_trust_documents_younger_than_its_head(
-    log: Audited, ceremony: Ceremony, tmp_path: Path
+    log: Audited, completed: Ceremony, tmp_path: Path
 ) -> None:
     number = log.verified()
     seen(log)
@@ -159,7 +159,7 @@ def test_a_log_in_which_nothing_happened_verifies_by_trust_documents_younger_tha
     assert log.mrg("audit", "export", "--out", out).code == 0
     for ended in (
         log.verify("--json"),
-        mrg("audit", "verify", "--config", configured(ceremony, log.federation), "--json"),
+        mrg("audit", "verify", "--config", configured(completed, log.federation), "--json"),
         mrg("audit", "verify", "--export", out, "--charter", log.charter, "--json"),
     ):
         (found,) = ended.document["logs"]
@@ -232,7 +232,7 @@ def test_a_log_without_a_head_cannot_be_told(log: Audited) -> None:
 
 
 def test_what_was_edited_is_named_wherever_the_log_is_read_from(
-    log: Audited, ceremony: Ceremony, tmp_path: Path
+    log: Audited, completed: Ceremony, tmp_path: Path
 ) -> None:
     numbers = [log.verified() for _ in range(3)]
     seen(log)
@@ -244,7 +244,7 @@ def test_what_was_edited_is_named_wherever_the_log_is_read_from(
     assert log.mrg("audit", "export", "--out", out).code == 0
     for ended in (
         log.verify("--json"),
-        mrg("audit", "verify", "--config", configured(ceremony, log.federation), "--json"),
+        mrg("audit", "verify", "--config", configured(completed, log.federation), "--json"),
         mrg("audit", "verify", "--export", out, "--charter", log.charter, "--json"),
     ):
         assert ended.code == 1

@@ -21,12 +21,11 @@ DAY = 86_400
 
 
 @pytest.fixture
-def started(ceremony: Ceremony) -> Ceremony:
+def started(completed: Ceremony) -> Ceremony:
     """Four provinces under a charter, Anhui's gateway with a database."""
-    ceremony.complete()
-    with store(ceremony):
+    with store(completed):
         pass
-    return ceremony
+    return completed
 
 
 def config(ceremony: Ceremony) -> Path:
@@ -154,11 +153,10 @@ def test_a_charter_without_this_province_is_installed_and_that_is_said(started: 
     assert absent == [f"https://{role}.ah.test" for role in ("gateway", "issuer", "anchor")]
 
 
-def test_before_the_first_start_there_is_nothing_to_install_into(ceremony: Ceremony) -> None:
-    ceremony.complete()
-    (second,) = successors(ceremony, 1)
-    assert "mrg serve" in failed("charter", "install", second, "--config", config(ceremony))
-    assert not file_of(load_config(config(ceremony))).exists()
+def test_before_the_first_start_there_is_nothing_to_install_into(completed: Ceremony) -> None:
+    (second,) = successors(completed, 1)
+    assert "mrg serve" in failed("charter", "install", second, "--config", config(completed))
+    assert not file_of(load_config(config(completed))).exists()
 
 
 # -- the charter that is held -----------------------------------------------------------------------------------------
@@ -189,12 +187,11 @@ def test_the_key_store_of_a_configuration_signs_and_its_charter_is_what_is_follo
     assert f"mrg charter export --config {config(started)} --out OLD.json" in shown
 
 
-def test_the_charter_in_force_may_be_signed_late(ceremony: Ceremony) -> None:
-    ceremony.complete(["ah"])
-    cut = json.loads(ceremony.charter.read_text())
+def test_the_charter_in_force_may_be_signed_late(completed: Ceremony) -> None:
+    cut = json.loads(completed.charter.read_text())
     cut["signatures"] = cut["signatures"][:3]
-    ceremony.charter.write_text(json.dumps(cut))
-    signed = done("charter", "sign", ceremony.charter, "--config", config(ceremony), "--yes", "--json").document
+    completed.charter.write_text(json.dumps(cut))
+    signed = done("charter", "sign", completed.charter, "--config", config(completed), "--yes", "--json").document
     assert signed["signatures"]["missing"] == []
 
 

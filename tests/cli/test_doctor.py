@@ -58,7 +58,6 @@ class Province:
     """Anhui's configuration over the store of a federation in memory; the lab's clock is the federation's."""
 
     def __init__(self, federation: Federation, ceremony: Ceremony) -> None:
-        ceremony.complete(["ah"])
         self.federation = federation
         self.folder = ceremony.folder / "ah"
         self.ceremony = ceremony
@@ -108,8 +107,8 @@ def _credentials(tls: Path, client_ca: Path) -> grpc.ServerCredentials:
 
 
 @pytest.fixture
-def province(federation: Federation, ceremony: Ceremony) -> Province:
-    return Province(federation, ceremony)
+def province(federation: Federation, completed: Ceremony) -> Province:
+    return Province(federation, completed)
 
 
 def state(province: Province, **changes: Any) -> federation_pb2.TrustState:
@@ -163,9 +162,8 @@ def test_a_configuration_that_is_not_there_is_2(tmp_path: Path) -> None:
     assert mrg("doctor", "--config", tmp_path / "nosuch.toml").code == 2
 
 
-def test_a_province_that_never_ran_is_looked_at_all_the_same(ceremony: Ceremony) -> None:
-    ceremony.complete(["ah"])
-    ended = mrg("doctor", "--config", ceremony.folder / "ah" / "gateway.toml", *FAST, "--json")
+def test_a_province_that_never_ran_is_looked_at_all_the_same(completed: Ceremony) -> None:
+    ended = mrg("doctor", "--config", completed.folder / "ah" / "gateway.toml", *FAST, "--json")
     found = {(each["area"], each["state"]) for each in ended.document["findings"]}
     assert {("trust", "fail"), ("key store", "ok"), ("TLS", "ok"), ("peer sh", "fail")} <= found
 
@@ -449,6 +447,7 @@ def log_findings(province: Province) -> dict[str, Any]:
 
 
 def test_a_log_whose_head_is_signed_and_seen_is_well(province: Province) -> None:
+    province.federation.publish()
     province.federation.witness()
     province.edit(r"gateway\.(sh|js|zj)\.test", r"gateway.\1.mrg.example")
     found = log_findings(province)
@@ -464,6 +463,7 @@ def test_a_log_that_is_not_signed_is_to_be_mended(province: Province) -> None:
 
 
 def test_a_head_that_nobody_has_seen_lately_is_warned_of(province: Province) -> None:
+    province.federation.publish()
     province.federation.witness()
     province.edit(r"gateway\.(sh|js|zj)\.test", r"gateway.\1.mrg.example")
     province.set_clock(timedelta(hours=2))

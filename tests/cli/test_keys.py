@@ -676,9 +676,8 @@ def test_a_record_is_kept_although_the_watching_fails(gateway: Gateway, tmp_path
 
 
 @pytest.fixture
-def config(ceremony: Ceremony) -> Path:
-    ceremony.complete(["ah"])
-    store = SqliteStore(ceremony.folder / "ah" / "gateway.sqlite")
+def config(completed: Ceremony) -> Path:
+    store = SqliteStore(completed.folder / "ah" / "gateway.sqlite")
     events = [
         KeyEvent(at=START, kid=OLD, purpose=KeyPurpose.CREDENTIAL, event="active", administrator=""),
         KeyEvent(
@@ -692,7 +691,7 @@ def config(ceremony: Ceremony) -> Path:
     ]
     store.save_keys([], events)
     store.close()
-    return ceremony.folder / "ah" / "gateway.toml"
+    return completed.folder / "ah" / "gateway.toml"
 
 
 def test_the_history_is_read_from_the_store(config: Path) -> None:
@@ -711,18 +710,16 @@ def test_a_key_without_history_is_1(config: Path) -> None:
     assert mrg("keys", "history", "other", "--config", config).code == 1
 
 
-def test_a_province_that_never_ran_has_no_history(ceremony: Ceremony) -> None:
-    ceremony.complete(["ah"])
-    assert "mrg serve" in failed("keys", "history", "--config", ceremony.folder / "ah" / "gateway.toml")
+def test_a_province_that_never_ran_has_no_history(completed: Ceremony) -> None:
+    assert "mrg serve" in failed("keys", "history", "--config", completed.folder / "ah" / "gateway.toml")
 
 
 # -- pseudonyms -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def province(ceremony: Ceremony) -> Path:
-    ceremony.complete(["ah"])
-    return ceremony.folder / "ah"
+def province(completed: Ceremony) -> Path:
+    return completed.folder / "ah"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ class Province:
     """A province's configuration over the store of a federation in memory."""
 
     def __init__(self, federation: Federation, ceremony: Ceremony) -> None:
-        ceremony.complete(["ah"])
         self.federation = federation
         self.charter = ceremony.folder / "ah" / "charter.json"
         self.config = ceremony.folder / "ah" / "gateway.toml"
@@ -48,8 +47,8 @@ class Province:
 
 
 @pytest.fixture
-def province(federation: Federation, ceremony: Ceremony) -> Province:
-    return Province(federation, ceremony)
+def province(federation: Federation, completed: Ceremony) -> Province:
+    return Province(federation, completed)
 
 
 def test_every_issuer_is_shown_with_its_keys_and_anchors(province: Province) -> None:
@@ -294,17 +293,15 @@ def test_changes_of_trust_come_from_one_place(province: Province) -> None:
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_province_that_never_ran_has_no_database(ceremony: Ceremony) -> None:
-    ceremony.complete(["ah"])
-    config = ceremony.folder / "ah" / "gateway.toml"
+def test_a_province_that_never_ran_has_no_database(completed: Ceremony) -> None:
+    config = completed.folder / "ah" / "gateway.toml"
     assert "mrg serve" in failed("trust", "show", "--config", config)
-    assert not (ceremony.folder / "ah" / "gateway.sqlite").exists()
+    assert not (completed.folder / "ah" / "gateway.sqlite").exists()
 
 
-def test_a_database_that_is_none_is_named(ceremony: Ceremony) -> None:
-    ceremony.complete(["ah"])
-    (ceremony.folder / "ah" / "gateway.sqlite").write_text("not a database, but long enough to be taken for one" * 50)
-    assert "gateway.sqlite" in failed("trust", "show", "--config", ceremony.folder / "ah" / "gateway.toml")
+def test_a_database_that_is_none_is_named(completed: Ceremony) -> None:
+    (completed.folder / "ah" / "gateway.sqlite").write_text("not a database, but long enough to be taken for one" * 50)
+    assert "gateway.sqlite" in failed("trust", "show", "--config", completed.folder / "ah" / "gateway.toml")
 
 
 def test_a_configuration_at_fault_is_named(tmp_path: Path) -> None:
