@@ -22,6 +22,12 @@ NUMBERS = (0, 1, -1, 2**40, 2**62, 2**63 - 1)
 POSITIONS = ("9" * 200, "-" + "9" * 100, str(2**63 - 1), "1_0", " 1", "", "1 1")
 
 
+@pytest.fixture
+def federation(restarted: Federation) -> Federation:
+    restarted.publish()
+    return restarted
+
+
 @dataclass
 class Served:
     """The service, asked by somebody who may ask everything, without a network."""

@@ -35,6 +35,12 @@ CLIENT = Subject(
 Show = Callable[[Federation, Subject], Answer]
 
 
+@pytest.fixture
+def federation(restarted: Federation) -> Federation:
+    restarted.publish()
+    return restarted
+
+
 def by_credential(federation: Federation, subject: Subject) -> Answer:
     presentation, nonce = federation.present(federation.issue(subject=subject), matter=COURT_FILING)
     return federation.verify(presentation, nonce, matter=COURT_FILING)

@@ -28,6 +28,12 @@ LIST = f"/{ISSUANCE_SERVICE}/ListStatusLists"
 SECONDS = 20
 
 
+@pytest.fixture
+def federation(restarted: Federation) -> Federation:
+    restarted.publish()
+    return restarted
+
+
 @dataclass
 class Fixed:
     """What the front says when it is asked for itself."""

@@ -58,6 +58,12 @@ WORLD = system_world()
 SYSTEM = f"{entity_ids(AH).issuer}/systems/counter"
 
 
+@pytest.fixture
+def federation(restarted: Federation) -> Federation:
+    restarted.publish()
+    return restarted
+
+
 @dataclass
 class Edge:
     """A listener with all services of Anhui, and the means to call it."""
