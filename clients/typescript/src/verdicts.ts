@@ -1,0 +1,403 @@
+/** What is asked, and what a gateway decided. */
+
+import { inspect } from "node:util";
+import { DamagedAnswer, errorOfItem, milliseconds, type RecognitionError } from "./errors.js";
+import {
+  type Acceptance,
+  type CreateChallengeResponse,
+  PredicateAnswer,
+  type Predicate as PredicateMessage,
+  SubjectType as SubjectTypeNumber,
+  type VerificationError,
+  type VerifyCredentialRequest,
+  type VerifyCredentialResponse,
+} from "./gen/recognition/v1/verification.js";
+import { type NextStep, nextStepOf, type Reason, reasonOf } from "./reasons.js";
+
+// -- what is asked ----------------------------------------------------------------------------------------------------
+
+/** What a holder's app needs to make one presentation. Hand it on unchanged. */
+export interface Challenge {
+  /** Kept for {@link VerifyRequest.nonce}. It is not shown by `console.log`. */
+  readonly nonce: string;
+  /** Who the presentation is for: this service, by the name that the gateway knows it under. */
+  readonly audience: string;
+  /** When the challenge lapses. */
+  readonly expiresAt: Date | undefined;
+}
+
+/** A question that is answered yes or no, without the attribute behind it. */
+export type Predicate =
+  /** Is the person at least so many years old today? 1 to 150. */
+  | { readonly ageAtLeast: number }
+  /** Is the household registered in one of these provinces? sh, js, zj, ah. */
+  | { readonly householdIn: readonly string[] }
+  /** Is this attribute exactly this? */
+  | { readonly claimMatches: { readonly claim: string; readonly value: string } };
+
+/** Asks for a verdict. */
+export interface VerifyRequest {
+  /** Code of the matter that the answer is for. This service must be registered for it. */
+  readonly matter: string;
+  /** What the person handed over: a credential with its proof, or an identity assertion. At most 64 KiB. */
+  readonly presentation: string;
+  /** The nonce of the challenge that it answers. Needed for a credential; absent for an assertion. */
+  readonly nonce?: string | undefined;
+  /**
+   * This service's own reference, 1 to 64 characters of `A-Z a-z 0-9 . _ -`; it is written to the gateway's log, and
+   * must say nothing about the person. Without one the client makes one up. To ask once more what may have been decided
+   * already, give the same one with the same request.
+   */
+  readonly requestId?: string | undefined;
+  /** The consent that it rests on, where the matter rests on consent. */
+  readonly consentId?: string | undefined;
+  /** Questions; at most 8, and only such as the matter allows. */
+  readonly predicates?: readonly Predicate[] | undefined;
+  /** Name of the counter, terminal or operator that asks; likewise written to the log. */
+  readonly terminal?: string | undefined;
+  /** Whether the gateway is to sign a receipt of the decision. */
+  readonly wantReceipt?: boolean | undefined;
+}
+
+/** @internal */
+export function toMessage(request: VerifyRequest, requestId: string): VerifyCredentialRequest {
+  return {
+    matter: request.matter,
+    presentation: request.presentation,
+    nonce: request.nonce ?? "",
+    requestId,
+    consentId: request.consentId ?? "",
+    predicates: (request.predicates ?? []).map(toPredicate),
+    terminal: request.terminal ?? "",
+    wantReceipt: request.wantReceipt ?? false,
+  };
+}
+
+function toPredicate(predicate: Predicate): PredicateMessage {
+  if ("ageAtLeast" in predicate) {
+    return { question: { $case: "ageAtLeast", value: predicate.ageAtLeast } };
+  }
+  if ("householdIn" in predicate) {
+    return { question: { $case: "householdIn", value: { provinces: [...predicate.householdIn] } } };
+  }
+  return { question: { $case: "claimMatches", value: { ...predicate.claimMatches } } };
+}
+
+// -- what was decided -------------------------------------------------------------------------------------------------
+
+/** A gateway's decision. It is on record there, whatever the verdict. */
+export interface Decision {
+  readonly kind: "decision";
+  /** Look at its `kind`. A decision is not a "yes", and `if (decision)` is always true. */
+  readonly verdict: Verdict;
+  /** Names the decision; keep it with the case. */
+  readonly verificationId: string;
+  /** When it was decided. */
+  readonly decidedAt: Date;
+  /** What to do now, whatever the verdict; `nextStepText` has the words. */
+  readonly nextStep: NextStep;
+  /** The signed receipt, if one was asked for: compact JWS. */
+  readonly receipt: string | undefined;
+  /** The trust data that it rests on. */
+  readonly trustBasis: TrustBasis | undefined;
+  /** The status data that it rests on; undefined: no status was looked at. */
+  readonly statusBasis: StatusBasis | undefined;
+  /** The request's reference in the gateway's log. */
+  readonly requestId: string;
+}
+
+/** There is no decision, and why. Never to be treated as one. */
+export interface Failure {
+  readonly kind: "failure";
+  readonly error: RecognitionError;
+  /** The request's reference. */
+  readonly requestId: string;
+}
+
+/** What became of one of many requests. */
+export type Result = Decision | Failure;
+
+/**
+ * Exactly one of three. Tell them apart by `kind`, and let the compiler see that all three are dealt with:
+ *
+ * ```ts
+ * switch (verdict.kind) {
+ *   case "accepted": return proceed(verdict.attributes);
+ *   case "rejected": return refuse(verdict.reason);
+ *   case "indeterminate": return askAgain(verdict.retryAfterMs);
+ *   default: return verdict satisfies never;
+ * }
+ * ```
+ */
+export type Verdict = Accepted | Rejected | Indeterminate;
+
+/**
+ * The credential is accepted for this matter.
+ *
+ * What tells of the person (`subject`, `attributes`, `actor` and so on) is there to be read by name only: neither
+ * `console.log` nor `JSON.stringify` nor `{...accepted}` shows it, so that it ends up in no log by accident.
+ */
+export interface Accepted {
+  readonly kind: "accepted";
+  /** A pseudonym of the person: stable for this service's sector, useless to any other. */
+  readonly subject: string;
+  /** The pseudonym by the key version before, while records are moved from one to the next. */
+  readonly previousSubject: string | undefined;
+  /** The attributes that the matter may have, and no others. To be erased at `eraseAt`. */
+  readonly attributes: Readonly<Record<string, unknown>>;
+  /** Who acts for the subject and presented this. Undefined: the subject itself. Never to be taken for the subject. */
+  readonly actor: Actor | undefined;
+  /** Whether each predicate holds, in the order of the questions. */
+  readonly predicateAnswers: readonly boolean[];
+  /** Where the household is registered at present, if the matter may know. */
+  readonly householdProvince: string | undefined;
+  /** Whether the subject is a person or an organisation; `unrecognised`: something newer than this client. */
+  readonly subjectType: "natural" | "legal" | "unrecognised";
+  /** Entity identifier of the issuer. */
+  readonly issuer: string;
+  /** Province code of the issuer: sh, js, zj or ah. */
+  readonly issuingProvince: string;
+  /** Type of the credential (vct), or the assertion type. */
+  readonly credentialType: string;
+  /** How surely the person was identified and authenticated. */
+  readonly assurance: Assurance;
+  /** When the issuer signed it. */
+  readonly issuedAt: Date | undefined;
+  /** When the person was last authenticated by the issuer. */
+  readonly authenticatedAt: Date | undefined;
+  /** When the credential expires. */
+  readonly expiresAt: Date | undefined;
+  /** Time since the issuer signed it, in milliseconds. */
+  readonly credentialAgeMs: number | undefined;
+  /** Time since the person was last authenticated, in milliseconds. */
+  readonly authenticationAgeMs: number | undefined;
+  /** Whether the presenter proved possession of the holder's key. Never so for an assertion. */
+  readonly holderBound: boolean;
+  /** Until when the attributes may be kept. */
+  readonly eraseAt: Date | undefined;
+  /** What the law rests this on. */
+  readonly legalBasis: string;
+}
+
+/** Not accepted; asking again with the same presentation gives the same answer. */
+export interface Rejected {
+  readonly kind: "rejected";
+  /** The one reason; `reasonText` has the words. */
+  readonly reason: Reason;
+  /** Its number in the contract, for a reason that this client does not know. */
+  readonly reasonNumber: number;
+}
+
+/** The gateway cannot tell now. The person is not to be turned away: ask again later. */
+export interface Indeterminate {
+  readonly kind: "indeterminate";
+  /** The one reason; `reasonText` has the words. */
+  readonly reason: Reason;
+  /** Its number in the contract, for a reason that this client does not know. */
+  readonly reasonNumber: number;
+  /** When asking again may help: milliseconds from now. */
+  readonly retryAfterMs: number | undefined;
+}
+
+/** Somebody who acts for the subject. */
+export interface Actor {
+  /** A pseudonym of that person. */
+  readonly subject: string;
+  /** The pseudonym by the key version before, while records are moved. */
+  readonly previousSubject: string | undefined;
+  /** guardian, agent, lawyer or legal_representative. */
+  readonly relationship: string;
+  /** That person's attributes which the matter may have, and no others. */
+  readonly attributes: Readonly<Record<string, unknown>>;
+}
+
+/** Three independent levels, 1 to 3 each, and what they come to. */
+export interface Assurance {
+  /** How surely it is this person. */
+  readonly identity: number;
+  /** How strong the log-in was. */
+  readonly authenticator: number;
+  /** How well the hand-over is protected. */
+  readonly federation: number;
+  /** The issuer's own name for the level. */
+  readonly acr: string;
+  /** The overall level by the agreement's scale, 1 and up; 0: below the lowest. */
+  readonly level: number;
+}
+
+/** Which trust data a decision rests on. */
+export interface TrustBasis {
+  /** Version of the charter. */
+  readonly charterVersion: number;
+  /** Identifier of the trust view. */
+  readonly viewId: string;
+  /** Time since a quorum of anchors last confirmed it, in milliseconds. */
+  readonly ageMs: number | undefined;
+  /** It is past its freshness and served within the grace that the agreement allows. */
+  readonly stale: boolean;
+}
+
+/** Which status data a decision rests on. */
+export interface StatusBasis {
+  /** The status list. */
+  readonly list: string;
+  /** When the issuer signed it. */
+  readonly issuedAt: Date | undefined;
+  /** Time since then, in milliseconds. */
+  readonly ageMs: number | undefined;
+}
+
+// -- from messages ----------------------------------------------------------------------------------------------------
+
+/** @internal */
+export function challengeOf({ nonce, audience, expireTime: expiresAt }: CreateChallengeResponse): Challenge {
+  if (!nonce || !audience) {
+    throw new DamagedAnswer("a challenge without nonce or audience", undefined);
+  }
+  const challenge = { nonce, audience, expiresAt };
+  Object.defineProperty(challenge, inspect.custom, { value: () => ({ audience, expiresAt }) });
+  return challenge;
+}
+
+/**
+ * Reads a decision, and refuses whatever is not certainly one.
+ *
+ * @param questions how many answers an acceptance must have: with one missing, the others would answer another question.
+ * @internal
+ */
+export function decisionOf(message: VerifyCredentialResponse, requestId: string, questions: number): Decision {
+  const { trustBasis: trust, statusBasis: status } = message;
+  if (!message.verificationId || message.verifyTime === undefined) {
+    throw new DamagedAnswer("a decision without id or time", requestId);
+  }
+  return {
+    kind: "decision",
+    verdict: verdictOf(message, requestId, questions),
+    verificationId: message.verificationId,
+    decidedAt: message.verifyTime,
+    nextStep: nextStepOf(message.nextStep),
+    receipt: message.receipt || undefined,
+    trustBasis: trust && {
+      charterVersion: trust.charterVersion,
+      viewId: trust.viewId,
+      ageMs: milliseconds(trust.age),
+      stale: trust.stale,
+    },
+    statusBasis: status && { list: status.list, issuedAt: status.issueTime, ageMs: milliseconds(status.age) },
+    requestId,
+  };
+}
+
+/**
+ * Reads what became of one of many.
+ *
+ * @internal
+ */
+export function resultOf(
+  result:
+    | { readonly $case: "response"; readonly value: VerifyCredentialResponse }
+    | { readonly $case: "error"; readonly value: VerificationError }
+    | undefined,
+  requestId: string,
+  questions: number,
+): Result {
+  switch (result?.$case) {
+    case "response":
+      try {
+        return decisionOf(result.value, requestId, questions);
+      } catch (error) {
+        if (error instanceof DamagedAnswer) {
+          return failureOf(error, requestId);
+        }
+        throw error;
+      }
+    case "error":
+      return failureOf(errorOfItem(result.value, requestId), requestId);
+    default:
+      return failureOf(new DamagedAnswer("neither decision nor error", requestId), requestId);
+  }
+}
+
+/** @internal */
+export function failureOf(error: RecognitionError, requestId: string): Failure {
+  return { kind: "failure", error, requestId };
+}
+
+function verdictOf({ verdict }: VerifyCredentialResponse, requestId: string, questions: number): Verdict {
+  switch (verdict?.$case) {
+    case "accepted":
+      return acceptedOf(verdict.value, requestId, questions);
+    case "rejected": {
+      const number = verdict.value.reason;
+      return { kind: "rejected", reason: reasonOf(number), reasonNumber: number };
+    }
+    case "indeterminate": {
+      const { reason: number, retryAfter } = verdict.value;
+      const retryAfterMs = milliseconds(retryAfter);
+      return { kind: "indeterminate", reason: reasonOf(number), reasonNumber: number, retryAfterMs };
+    }
+    default:
+      throw new DamagedAnswer("no verdict, or one that this client does not know", requestId);
+  }
+}
+
+function acceptedOf(message: Acceptance, requestId: string, questions: number): Accepted {
+  const answers = message.predicateAnswers.map((answer) => {
+    if (answer !== PredicateAnswer.YES && answer !== PredicateAnswer.NO) {
+      throw new DamagedAnswer("a predicate without an answer", requestId);
+    }
+    return answer === PredicateAnswer.YES;
+  });
+  if (answers.length !== questions) {
+    throw new DamagedAnswer("not as many answers as predicates", requestId);
+  }
+  const { actor } = message;
+  return unlisted(
+    {
+      kind: "accepted" as const,
+      subjectType: SUBJECT_TYPES[message.subjectType] ?? ("unrecognised" as const),
+      issuer: message.issuer,
+      issuingProvince: message.issuingProvince,
+      credentialType: message.credentialType,
+      assurance: message.assurance ?? { identity: 0, authenticator: 0, federation: 0, acr: "", level: 0 },
+      issuedAt: message.issueTime,
+      authenticatedAt: message.authenticationTime,
+      expiresAt: message.expireTime,
+      credentialAgeMs: milliseconds(message.credentialAge),
+      authenticationAgeMs: milliseconds(message.authenticationAge),
+      holderBound: message.holderBound,
+      eraseAt: message.eraseTime,
+      legalBasis: message.legalBasis,
+    },
+    {
+      subject: message.subject,
+      previousSubject: message.previousSubject || undefined,
+      attributes: message.attributes ?? {},
+      actor:
+        actor &&
+        unlisted(
+          { relationship: actor.relationship },
+          {
+            subject: actor.subject,
+            previousSubject: actor.previousSubject || undefined,
+            attributes: actor.attributes ?? {},
+          },
+        ),
+      predicateAnswers: answers,
+      householdProvince: message.householdProvince || undefined,
+    },
+  );
+}
+
+const SUBJECT_TYPES: { readonly [number: number]: "natural" | "legal" } = {
+  [SubjectTypeNumber.NATURAL]: "natural",
+  [SubjectTypeNumber.LEGAL]: "legal",
+};
+
+/** Adds properties that are there by name only. */
+function unlisted<Listed extends object, Unlisted extends object>(target: Listed, added: Unlisted): Listed & Unlisted {
+  for (const [name, value] of Object.entries(added)) {
+    Object.defineProperty(target, name, { value, enumerable: false });
+  }
+  return target as Listed & Unlisted;
+}
