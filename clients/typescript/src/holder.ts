@@ -3,7 +3,7 @@
  * tests and demonstrations; a real app keeps its key where no program can read it.
  */
 
-import { createHash, createPrivateKey, type JsonWebKey, sign } from "node:crypto";
+import { createHash, createPrivateKey, type JsonWebKey, KeyObject, sign } from "node:crypto";
 
 /** What is to be shown, and to whom. */
 export interface Presentation {
@@ -26,11 +26,11 @@ const HASHES: { readonly [name: string]: string } = { "sha-256": "sha256", "sha-
  * Presents a credential.
  *
  * @param credential what the issuer gave: an SD-JWT without a proof.
- * @param key the holder's private key: a JWK of P-256, for ES256.
+ * @param key the holder's private key of P-256, for ES256: a JWK, or what `createPrivateKey` of node:crypto gives.
  * @returns an SD-JWT with a key-binding JWT.
  * @throws Error if the credential or the key is not what it must be, or a path names no claim that can be disclosed.
  */
-export function present(credential: string, key: JsonWebKey, presentation: Presentation): string {
+export function present(credential: string, key: JsonWebKey | KeyObject, presentation: Presentation): string {
   const [issuerJwt = "", ...rest] = credential.split("~");
   if (rest.pop() !== "") {
     throw new Error("not an SD-JWT as an issuer gives it");
@@ -50,7 +50,7 @@ export function present(credential: string, key: JsonWebKey, presentation: Prese
     nonce: presentation.nonce,
     sd_hash: digest(sdJwt),
   });
-  const privateKey = createPrivateKey({ key, format: "jwk" });
+  const privateKey = key instanceof KeyObject ? key : createPrivateKey({ key, format: "jwk" });
   if (privateKey.asymmetricKeyDetails?.namedCurve !== "prime256v1") {
     throw new Error("not a private key of P-256");
   }
