@@ -12,8 +12,9 @@ export interface Presentation {
   /** Its nonce. */
   readonly nonce: string;
   /**
-   * The claims to disclose, by their paths: `name`, `address.locality`, `nationalities.0`. What they stand inside is
-   * disclosed too, what stands inside them is not. Absent: everything.
+   * The claims to disclose, by name, or by as much of the path before it as tells it from others: `name`,
+   * `address.locality`, `nationalities.0`. What they stand inside is disclosed too, what stands inside them is not.
+   * Absent: everything.
    */
   readonly disclose?: readonly string[];
   /** When it is presented. Now. */
@@ -28,7 +29,7 @@ const HASHES: { readonly [name: string]: string } = { "sha-256": "sha256", "sha-
  * @param credential what the issuer gave: an SD-JWT without a proof.
  * @param key the holder's private key of P-256, for ES256: a JWK, or what `createPrivateKey` of node:crypto gives.
  * @returns an SD-JWT with a key-binding JWT.
- * @throws Error if the credential or the key is not what it must be, or a path names no claim that can be disclosed.
+ * @throws Error if the credential or the key is not what it must be, or a name is not that of one claim.
  */
 export function present(credential: string, key: JsonWebKey | KeyObject, presentation: Presentation): string {
   const [issuerJwt = "", ...rest] = credential.split("~");
@@ -60,18 +61,21 @@ export function present(credential: string, key: JsonWebKey | KeyObject, present
 }
 
 /** The disclosures to keep: of the claims chosen, and of those that they stand inside. */
-function choose(places: ReadonlyMap<string, string>, paths: readonly string[] | undefined): ReadonlySet<string> {
-  if (paths === undefined) {
+function choose(places: ReadonlyMap<string, string>, names: readonly string[] | undefined): ReadonlySet<string> {
+  if (names === undefined) {
     return new Set(places.keys());
   }
-  const known = new Set(places.values());
-  for (const path of paths) {
-    if (!known.has(path)) {
-      throw new Error(`${path} names no claim that can be disclosed`);
-    }
-  }
+  const paths = names.map((name) => pathOf(name, [...places.values()]));
   const kept = [...places].filter(([, place]) => paths.some((path) => path === place || path.startsWith(`${place}.`)));
   return new Set(kept.map(([disclosure]) => disclosure));
+}
+
+function pathOf(name: string, places: readonly string[]): string {
+  const found = places.includes(name) ? [name] : places.filter((place) => place.endsWith(`.${name}`));
+  if (found[0] === undefined || found.length > 1) {
+    throw new Error(`${name} names ${found.length || "no"} claims that can be disclosed: ${places.join(" ")}`);
+  }
+  return found[0];
 }
 
 /** Where the claim of each disclosure stands. */

@@ -27,6 +27,7 @@ const CASES: readonly (readonly [readonly string[] | undefined, readonly string[
   [["name"], [NAME]],
   [["address"], [ADDRESS]],
   [["address.locality"], [CITY, ADDRESS]],
+  [["locality"], [CITY, ADDRESS]],
   [["nationalities.0"], [NATION]],
 ];
 
@@ -46,9 +47,13 @@ for (const [disclose, disclosed] of CASES) {
 }
 
 test("what cannot be presented is refused", () => {
-  assert.throws(() => present(CREDENTIAL, KEY, { ...CHALLENGE, disclose: ["nmae"] }), /nmae names no claim/);
+  assert.throws(() => present(CREDENTIAL, KEY, { ...CHALLENGE, disclose: ["nmae"] }), /nmae names no claims/);
+  const other = encode(["salt-5", "name", "何某"]);
+  const twice = `e30.${encode({ act: { _sd: [sha256(NAME)] }, subject: { _sd: [sha256(other)] } })}.c2ln~${NAME}~${other}~`;
+  assert.throws(() => present(twice, KEY, { ...CHALLENGE, disclose: ["name"] }), /2 claims.* act.name subject.name/);
+  assert(present(twice, KEY, { ...CHALLENGE, disclose: ["act.name"] }).includes(`~${NAME}~ey`));
   assert.throws(() => present(`${CREDENTIAL}proof`, KEY, CHALLENGE), /not an SD-JWT/);
   assert.throws(() => present("x~", KEY, CHALLENGE));
-  const other = generateKeyPairSync("ec", { namedCurve: "P-384" }).privateKey;
-  assert.throws(() => present(CREDENTIAL, other, CHALLENGE), /P-256/);
+  const { privateKey: large } = generateKeyPairSync("ec", { namedCurve: "P-384" });
+  assert.throws(() => present(CREDENTIAL, large, CHALLENGE), /P-256/);
 });
