@@ -1,0 +1,101 @@
+/** The example of an app's backend, end to end: a holder's app, the backend, and real gateways behind it. */
+
+import assert from "node:assert/strict";
+import type { JsonWebKey } from "node:crypto";
+import type { Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { after, before, test } from "node:test";
+import { present } from "recognition-client/holder";
+import { appBackend } from "../examples/app-backend/server.js";
+import { post as control, holder, type Service, STAGED, service } from "./stage.js";
+
+interface Answered {
+  readonly status: number;
+  readonly retryAfter: string | null;
+  // biome-ignore lint/suspicious/noExplicitAny: what an app reads is JSON
+  readonly body: any;
+}
+
+let hukou: Service;
+let backend: Server;
+let credential: string;
+let key: JsonWebKey;
+
+before(async () => {
+  if (STAGED.skip) {
+    return;
+  }
+  hukou = await service("hukou");
+  ({ credential, holder_key: key } = await holder());
+  backend = appBackend(hukou.client, hukou.matter);
+  await new Promise<void>((resolve) => backend.listen(0, "127.0.0.1", resolve));
+});
+
+after(() => {
+  backend?.close();
+  hukou?.client.close();
+});
+
+async function post(path: string, body: unknown = {}): Promise<Answered> {
+  const { port } = backend.address() as AddressInfo;
+  const text = typeof body === "string" ? body : JSON.stringify(body);
+  const response = await fetch(`http://127.0.0.1:${port}${path}`, { method: "POST", body: text });
+  return { status: response.status, retryAfter: response.headers.get("retry-after"), body: await response.json() };
+}
+
+/** What the app does: ask for a challenge, let the person choose, and answer it. */
+async function answerChallenge(disclose?: readonly string[]): Promise<{ session: string; presentation: string }> {
+  const { status, body } = await post("/challenges");
+  assert.equal(status, 201);
+  const { session, nonce, audience } = body;
+  return { session, presentation: present(credential, key, { nonce, audience, ...(disclose && { disclose }) }) };
+}
+
+test("a person is accepted, once", STAGED, async () => {
+  const answer = await answerChallenge();
+  const { status, body } = await post("/presentations", answer);
+  assert.deepEqual([status, body.outcome], [200, "accepted"]);
+  assert.deepEqual(Object.keys(body).sort(), ["outcome", "verification_id"]);
+  assert.equal((await post("/presentations", answer)).status, 400);
+});
+
+test("a person who is refused is told why and what to do, in both languages", STAGED, async () => {
+  const { status, body } = await post("/presentations", await answerChallenge(["name"]));
+  assert.deepEqual([status, body.outcome], [200, "refused"]);
+  assert.match(body.what.zh, /\p{Script=Han}/u);
+  assert.match(body.what.en, /this matter needs/);
+  assert(body.next_step.zh && body.next_step.en);
+});
+
+test("a presentation made for another session is refused", STAGED, async () => {
+  const { session } = await answerChallenge();
+  const { presentation } = await answerChallenge();
+  assert.equal((await post("/presentations", { session, presentation })).body.outcome, "refused");
+});
+
+test("where nobody can decide, the person is asked to come again, and is then accepted", STAGED, async () => {
+  const answer = await answerChallenge();
+  await control("/kill");
+  try {
+    const { status, retryAfter, body } = await post("/presentations", answer);
+    assert.deepEqual([status, body.outcome], [503, "try_later"]);
+    assert(Number(retryAfter) > 0 && body.next_step.zh);
+  } finally {
+    await control("/start");
+  }
+  for (let tries = 0; tries < 20; tries++) {
+    const { status, body } = await post("/presentations", answer);
+    if (status !== 503) {
+      assert.deepEqual([status, body.outcome], [200, "accepted"]);
+      return;
+    }
+  }
+  assert.fail("it was never decided");
+});
+
+test("what is no request is told so", STAGED, async () => {
+  for (const body of ["", "null", "x".repeat(200_000), { session: 1 }, { session: "unknown", presentation: "x" }]) {
+    assert.equal((await post("/presentations", body)).status, 400);
+  }
+  assert.equal((await post("/nothing")).status, 404);
+});
