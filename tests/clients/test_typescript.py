@@ -1,0 +1,116 @@
+"""The TypeScript client: its own tests against a real federation, its types and style, and that others can install it.
+
+Where there is no Node.js, or no registry to take its packages from, this is skipped; with MRG_REQUIRE_CLIENTS=1, as on
+the machine that guards the main branch, it fails.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clients.stage import stage
+
+ROOT = Path(__file__).resolve().parents[2]
+CLIENT = ROOT / "clients" / "typescript"
+PROTO_PYTHON = ROOT / ".venv-proto" / "bin" / "python"
+OLDEST_NODE = 20
+MADE = shutil.ignore_patterns("node_modules", "dist", "build")
+
+
+def absent(why: str) -> None:
+    """Skip, or fail where clients are required."""
+    if os.environ.get("MRG_REQUIRE_CLIENTS") == "1":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+def run(*command: str, folder: Path = CLIENT, seconds: int = 600, **environment: str) -> str:
+    """Run a command; when it fails, all that it said is shown."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        timeout=seconds,
+        check=False,
+    )
+    if done.returncode:
+        sys.stdout.write(done.stdout)
+        pytest.fail(f"{' '.join(command)} failed with {done.returncode}; see above")
+    return done.stdout
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed() -> None:
+    """Have what the lock file says in the client's folder."""
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        absent("there is no Node.js")
+    version = run("node", "--version").strip()
+    if int(version.removeprefix("v").split(".")[0]) < OLDEST_NODE:
+        absent(f"Node.js {version} is older than {OLDEST_NODE}")
+    installed, lock = CLIENT / "node_modules" / ".package-lock.json", CLIENT / "package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+        done = subprocess.run(
+            ["npm", "ci", "--ignore-scripts", "--prefer-offline"],
+            cwd=CLIENT,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        if done.returncode:
+            absent(f"npm ci failed: {done.stderr[-2000:]}")
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Give where the controls of a federation are."""
+    with stage(tmp_path_factory.mktemp("stage") / "lab") as address:
+        yield address
+
+
+def test_types_and_style() -> None:
+    run("npm", "run", "typecheck")
+    run("npm", "run", "lint")
+
+
+def test_generated_code_is_current() -> None:
+    if not PROTO_PYTHON.exists():
+        pytest.skip("the compiler of protocol files is not there: make setup")
+    run("npm", "run", "generate:check", PYTHON=sys.executable, PROTO_PYTHON=str(PROTO_PYTHON))
+
+
+def test_lock_file_names_no_registry() -> None:
+    lock = (CLIENT / "package-lock.json").read_text("utf-8")
+    assert re.findall(r'"resolved"|https?://[^"]*registry[^"]*', lock) == []
+    assert lock.count('"integrity": "sha512-') > 10
+
+
+def test_own_tests(control: str) -> None:
+    told = run("npm", "test", seconds=1200, MRG_STAGE=control)
+    assert re.search(r"^# fail 0$", told, re.MULTILINE), told
+    for skipped in re.findall(r"^ok .*# SKIP (.*)$", told, re.MULTILINE):
+        assert "MRG_STAGE" not in skipped
+
+
+def test_another_project_can_install_the_folder(tmp_path: Path) -> None:
+    checkout, project = tmp_path / "checkout", tmp_path / "project"
+    shutil.copytree(CLIENT, checkout, ignore=MADE)
+    project.mkdir()
+    (project / "package.json").write_text('{"name": "project", "version": "1.0.0", "type": "module"}', "utf-8")
+    run("npm", "install", "--prefer-offline", str(checkout), folder=project)
+    program = (
+        'import { Reason } from "recognition-client"; import "recognition-client/holder"; console.log(Reason.EXPIRED)'
+    )
+    assert run("node", "--input-type=module", "--eval", program, folder=project) == "EXPIRED\n"
