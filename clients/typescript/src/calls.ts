@@ -1,9 +1,9 @@
 /** One call: a deadline for all its tries, cancellation, and waiting where the gateway asks for it. */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Client, Metadata, type ServiceError } from "@grpc/grpc-js";
+import { type Client, Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import type { Connections } from "./connections.js";
-import { DamagedAnswer, errorOfStatus, Overloaded } from "./errors.js";
+import { DamagedAnswer, errorOfStatus, InvalidRequest, Overloaded } from "./errors.js";
 
 const MAX_TRIES = 3;
 const MAX_JITTER = 0.2;
@@ -32,13 +32,14 @@ export async function callUnary<Request, Answer>(
   request: Request,
   { deadlineMs, signal, requestId }: Call,
 ): Promise<Answer> {
+  const message = encode(method, request, requestId);
   const deadline = Date.now() + deadlineMs;
   for (let tries = 1; ; tries++) {
     signal?.throwIfAborted();
     const connection = connections.current();
     const release = connection.hold();
     try {
-      const bytes = await once(connection.client, method, request, deadline, signal);
+      const bytes = await once(connection.client, method.path, message, deadline, signal);
       return decode(method, bytes, requestId);
     } catch (failed) {
       signal?.throwIfAborted();
@@ -62,6 +63,23 @@ export function withJitter(retryAfterMs: number | undefined): number | undefined
   return retryAfterMs && retryAfterMs * (1 + Math.random() * MAX_JITTER);
 }
 
+/** Writes a request; what cannot be written, as an age of 17.5 years, is no request. */
+export function encode<Request>(
+  method: { readonly requestSerialize: (request: Request) => Buffer },
+  request: Request,
+  requestId: string | undefined,
+): Buffer {
+  try {
+    return method.requestSerialize(request);
+  } catch {
+    throw new InvalidRequest({
+      code: status.INVALID_ARGUMENT,
+      description: "a value is not one it can have",
+      requestId,
+    });
+  }
+}
+
 /** Reads an answer; one that is no such message is no answer. */
 export function decode<Answer>(
   method: { readonly responseDeserialize: (bytes: Buffer) => Answer },
@@ -75,20 +93,20 @@ export function decode<Answer>(
   }
 }
 
-function once<Request>(
+function once(
   client: Client,
-  method: Method<Request, unknown>,
-  request: Request,
+  path: string,
+  message: Buffer,
   deadline: number,
   signal: AbortSignal | undefined,
 ): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const abort = () => call.cancel();
     const call = client.makeUnaryRequest(
-      method.path,
-      method.requestSerialize,
+      path,
+      (bytes: Buffer) => bytes,
       (bytes) => bytes,
-      request,
+      message,
       new Metadata(),
       { deadline },
       (error, bytes) => {

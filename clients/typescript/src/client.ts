@@ -1,7 +1,7 @@
 /** The client: what a relying service asks its own province's gateway. */
 
 import { randomBytes } from "node:crypto";
-import { type Call, callUnary, type Method } from "./calls.js";
+import { type Call, callUnary, encode, type Method } from "./calls.js";
 import { Connections } from "./connections.js";
 import { DamagedAnswer, RecognitionError } from "./errors.js";
 import { AuditServiceService } from "./gen/recognition/v1/audit.js";
@@ -141,9 +141,13 @@ export class RecognitionClient {
       batch = [];
       bytes = 0;
     };
-    for (const request of requests) {
+    // All of them are looked at first: nothing is asked if one is not well formed.
+    const sized = requests.map((request) => {
       const message = toMessage(request, request.requestId || newRequestId());
-      const size = VerificationServiceService.verifyCredential.requestSerialize(message).length + ITEM_OVERHEAD_BYTES;
+      const { length } = encode(VerificationServiceService.verifyCredential, message, message.requestId);
+      return { message, size: length + ITEM_OVERHEAD_BYTES };
+    });
+    for (const { message, size } of sized) {
       if (batch.length === MAX_BATCH_ITEMS || (batch.length > 0 && bytes + size > MAX_BATCH_BYTES)) {
         await flush();
       }
@@ -177,7 +181,8 @@ export class RecognitionClient {
    * results slowly slows down the reading from `requests`.
    *
    * A connection that ends is replaced, and what had no answer is asked again with the same request id. It fails when
-   * the gateway gives no answer for as long as `batchDeadlineMs`; what was not yielded by then has no decision.
+   * the gateway gives no answer for as long as `batchDeadlineMs`, or the `deadlineMs` of this call; what was not yielded
+   * by then has no decision.
    *
    * @returns each with its position in `requests`, from 0, in any order.
    */

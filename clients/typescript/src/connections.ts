@@ -16,6 +16,7 @@ import type { Profile } from "./profile.js";
 const LOOK_EVERY_MS = 1_000;
 /** The answers to a full batch may be larger than what gRPC takes by default. */
 const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
+const MAX_KEPT_BYTES = 5 * 1024 * 1024;
 const CHANNEL_OPTIONS: ChannelOptions = {
   "grpc.service_config": JSON.stringify(SERVICE_CONFIG),
   "grpc.service_config_disable_resolution": 1,
@@ -26,6 +27,8 @@ const CHANNEL_OPTIONS: ChannelOptions = {
   "grpc.initial_reconnect_backoff_ms": 100,
   "grpc.max_reconnect_backoff_ms": 2_000,
   "grpc.max_receive_message_length": MAX_ANSWER_BYTES,
+  // A request that is larger is not kept, and so not tried again: a full batch has to fit.
+  "grpc.per_rpc_retry_buffer_size": MAX_KEPT_BYTES,
   // Else a connection of another client could serve this one's calls.
   "grpc.use_local_subchannel_pool": 1,
 };

@@ -26,7 +26,7 @@ export interface ReasonText {
 }
 
 const UNRECOGNISED = {
-  zh: "网关给出了本程序尚不认识的原因。",
+  zh: "网关给出的原因是本程序尚不认识的。",
   en: "The gateway gave a reason that this program does not know yet.",
 } as const;
 

@@ -8,7 +8,7 @@
  */
 
 import { type ClientDuplexStream, Metadata, type StatusObject, status } from "@grpc/grpc-js";
-import { type Call, decode, withJitter } from "./calls.js";
+import { type Call, decode, encode, withJitter } from "./calls.js";
 import type { Connections } from "./connections.js";
 import {
   DeadlineExceeded,
@@ -209,7 +209,7 @@ class Exchange {
 
   #add(request: VerifyRequest): void {
     const message = toMessage(request, request.requestId || this.#newRequestId());
-    const bytes = VerificationServiceService.verifyCredential.requestSerialize(message).length;
+    const bytes = encode(VerificationServiceService.verifyCredential, message, message.requestId).length;
     const item = { index: this.#read++, message, bytes, tries: 1 };
     if (bytes > MAX_MESSAGE_BYTES) {
       const description = "it is larger than a message may be";

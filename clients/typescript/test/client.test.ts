@@ -201,6 +201,20 @@ test("details that cannot be read leave the code", async () => {
   assert(error instanceof NotPermitted && error.reason === "");
 });
 
+test("what is no request at all is not sent", async () => {
+  let calls = 0;
+  const count = () => {
+    calls++;
+    return decision(acceptance());
+  };
+  await start({ verify: count, batch: count, stream: count });
+  const request = { ...REQUEST, predicates: [{ ageAtLeast: 17.5 }] };
+  assert((await failed(client.verify(request))) instanceof InvalidRequest);
+  assert((await failed(client.verifyAll([REQUEST, request]))) instanceof InvalidRequest);
+  assert((await failed(collect(client.stream([request])))) instanceof InvalidRequest);
+  assert.equal(calls, 0);
+});
+
 // -- deadlines and repetition -----------------------------------------------------------------------------------------
 
 test("a call that finds nobody is repeated word for word", async () => {
@@ -373,11 +387,14 @@ test("the generated stub is at hand", async () => {
 
 // -- batches ----------------------------------------------------------------------------------------------------------
 
-test("batches are cut by number and by size, and answered in order", async () => {
+test("batches are cut by number and by size, repeated, and answered in order", async () => {
   const sizes: number[] = [];
   await start({
     batch: ({ items }) => {
       sizes.push(items.length);
+      if (sizes.at(-2) !== items.length) {
+        return failure(status.UNAVAILABLE, "UNAVAILABLE"); // the first time
+      }
       const results = items.map(({ requestId }) => ({
         result: { $case: "response" as const, value: { ...decided(acceptance()), verificationId: `V-${requestId}` } },
       }));
@@ -395,7 +412,7 @@ test("batches are cut by number and by size, and answered in order", async () =>
     results.map((each) => each.kind === "decision" && each.verificationId),
     requests.map(({ requestId }) => `V-${requestId}`),
   );
-  assert.deepEqual(sizes, [1_000, 73, 27]);
+  assert.deepEqual(sizes, [1_000, 1_000, 73, 73, 27, 27]);
 });
 
 test("what fails in a batch is no verdict", async () => {
