@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from gateway.core.texts import Language
+from reference.api import write_pages
+from reference.contract import read_contract
+from reference.reasons import write_reasons
 from reference.texts import write_texts
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -13,7 +17,14 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 
 def files() -> Mapping[Path, str]:
     """Give what each file has to hold."""
-    return {ROOT / "clients" / "texts.json": write_texts()}
+    contract = read_contract()
+    docs = ROOT / "docs"
+    return {
+        ROOT / "clients" / "texts.json": write_texts(),
+        docs / "reasons.md": write_reasons(Language.EN, contract),
+        docs / "reasons.zh-CN.md": write_reasons(Language.ZH, contract),
+        **{docs / "api" / name: page for name, page in write_pages(contract).items()},
+    }
 
 
 def main() -> None:

@@ -84,6 +84,8 @@ VERDICTS, VERDICTS_ZH = ROOT / "docs" / "verdicts.md", ROOT / "docs" / "verdicts
 READMES = {Language.EN: README, Language.ZH: README_ZH}
 EVIDENCE, EVIDENCE_ZH = ROOT / "docs" / "evidence.md", ROOT / "docs" / "evidence.zh-CN.md"
 CAPACITY, CAPACITY_ZH = ROOT / "docs" / "capacity.md", ROOT / "docs" / "capacity.zh-CN.md"
+REASONS, REASONS_ZH = ROOT / "docs" / "reasons.md", ROOT / "docs" / "reasons.zh-CN.md"
+API = ROOT / "docs" / "api"
 PAIRS = (
     (README, README_ZH),
     (DEPLOY, DEPLOY_ZH),
@@ -91,8 +93,12 @@ PAIRS = (
     (VERDICTS, VERDICTS_ZH),
     (EVIDENCE, EVIDENCE_ZH),
     (CAPACITY, CAPACITY_ZH),
+    (REASONS, REASONS_ZH),
+    (API / "README.md", API / "README.zh-CN.md"),
 )
-DOCUMENTS = tuple(document for pair in PAIRS for document in pair)
+SERVICE_PAGES = tuple(page for page in sorted(API.glob("*.md")) if not page.name.startswith("README"))
+"""In English alone: their words are the contract's own comments."""
+DOCUMENTS = (*(document for pair in PAIRS for document in pair), *SERVICE_PAGES)
 MAX_LINE = 120
 
 
@@ -164,13 +170,13 @@ def test_lines_are_not_too_long(path: Path) -> None:
     assert [
         number
         for number, line in enumerate(lines, 1)
-        if line != line.rstrip() or (len(line) > MAX_LINE and not _is_of_a_reason(line))
+        if line != line.rstrip() or (len(line) > MAX_LINE and not _is_written_elsewhere(path, line))
     ] == []
 
 
-def _is_of_a_reason(line: str) -> bool:
-    """Whether it is a row of the table of reasons: its words are the gateway's, and a row cannot be broken."""
-    return any(line.startswith(f"| `{reason}` |") for reason in Reason)
+def _is_written_elsewhere(path: Path, line: str) -> bool:
+    """Whether it is a row whose words are the gateway's or the contract's: a row cannot be broken."""
+    return any(line.startswith(f"| `{reason}` |") for reason in Reason) or (path.parent == API and line[:2] == "| ")
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
@@ -235,16 +241,31 @@ def _slug(heading: str) -> str:
 # -- commands ---------------------------------------------------------------------------------------------------------
 
 
-def _shell_lines(path: Path) -> Iterator[str]:
+def shell_lines(path: Path) -> Iterator[str]:
     for block in read(path).blocks:
         if block.language == "sh":
             whole = re.sub(r"(?ms)<<'(\w+)'(.*?)\n.*?^\1$", r"\2", block.text)
-            yield from whole.replace("\\\n", " ").splitlines()
+            yield from _whole_lines(whole.replace("\\\n", " "))
         if block.language == "ini":
             yield from re.findall(r"(?m)^ExecStart=(.+)$", block.text)
 
 
-def _commands(line: str) -> Iterator[list[str]]:
+def _whole_lines(text: str) -> Iterator[str]:
+    """Give the lines of a shell text; one whose quotes are open goes on in the next."""
+    begun = ""
+    for line in text.splitlines():
+        begun += line
+        try:
+            shlex.split(begun, comments=True)
+        except ValueError:
+            begun += "\n"
+        else:
+            yield begun
+            begun = ""
+    assert not begun, f"a quote is never closed: {begun}"
+
+
+def simple_commands(line: str) -> Iterator[list[str]]:
     """Give the simple commands of a shell line: pipes, lists and redirections taken apart."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
@@ -276,8 +297,8 @@ def _whole_commands() -> list[str]:
     """Every ``mrg`` command of a shell block; these are meant to be typed."""
     found = []
     for path in DOCUMENTS:
-        for line in _shell_lines(path):
-            for words in _commands(line):
+        for line in shell_lines(path):
+            for words in simple_commands(line):
                 arguments = _arguments_of_mrg(words)
                 if arguments is not None:
                     found.append(shlex.join(arguments))
@@ -344,7 +365,7 @@ def test_every_exit_code_is_documented(path: Path) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_make_targets_exist(path: Path) -> None:
     targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
-    code = [*read(path).inline, *_shell_lines(path)]
+    code = [*read(path).inline, *shell_lines(path)]
     named = {name for line in code for name in re.findall(r"(?:^|&& )make ([a-z-]+)", line)}
     assert named <= targets
 

@@ -70,7 +70,7 @@ def _explained(step: Step, place: int, reached: int, decision: Decision) -> Expl
     reason = decision.reason if place == reached else None
     return ExplainedStep(
         step=step,
-        title=_TITLES[step],
+        title=title(step),
         outcome=_outcome(step, place - reached, decision),
         inputs=dict(_inputs(step, decision)),
         reason=reason,
@@ -144,6 +144,11 @@ def _shown(value: object) -> str:
     if isinstance(value, tuple | frozenset):
         return ", ".join(sorted(value))
     return str(value)
+
+
+def title(step: Step) -> Words:
+    """Say what a step does."""
+    return _TITLES[step]
 
 
 _TITLES: Final[Mapping[Step, Words]] = {

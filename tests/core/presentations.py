@@ -25,6 +25,7 @@ from gateway.core.reasons import Indeterminate, Reason, Rejected
 from gateway.core.status_list import StatusList
 from gateway.core.trust import TrustView
 from gateway.known import KnownCredentials
+from reference.reasons import STEPS
 
 NOW = datetime.fromtimestamp(1_700_000_000, UTC)
 EPOCH = 1_700_000_000
@@ -364,7 +365,10 @@ class Attempt:
         try:
             return verify_presentation(request, view, self.lists, self.now, self.findings, known=known)
         except (Rejected, Indeterminate) as error:
-            return Refusal(type(error), error.reason, error)
+            refusal = Refusal(type(error), error.reason, error)
+        # docs/reasons.md says where each reason decides.
+        assert self.findings.step in STEPS[refusal.reason]
+        return refusal
 
     def is_accepted(self) -> bool:
         self.judge()
