@@ -18,7 +18,7 @@ BASELINE := proto/baseline.binpb
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run demo test test-long lint fmt proto proto-baseline lock bench bench-full clean
+.PHONY: help setup run demo test test-long lint fmt proto proto-baseline docs lock bench bench-full clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ proto: $(PROTO_VENV)/.ready ## Generate the Python stubs from proto/
 proto-baseline: $(VENV)/.dev ## Release the contract: from now on, make lint refuses changes that break it
 	$(VENV)/bin/buf build proto --exclude-source-info --output $(BASELINE)
 
+docs: $(VENV)/.dev ## Write the pages of the API and of the reasons, and clients/texts.json, from their sources
+	$(VENV)/bin/python -m reference
+
 lock: $(TOOLS_VENV)/.ready ## Write the lock files anew from the pyproject.toml files; UPGRADE=1 takes newer versions
 	$(call compile,requirements.lock,pyproject.toml --group build)
 	$(call compile,requirements-dev.lock,pyproject.toml --group build --group dev --constraint requirements.lock)
@@ -79,7 +82,7 @@ clean: ## Delete the environments and everything else that can be made again
 	rm -rf $(VENV) $(PROTO_VENV) $(OLDEST_VENV) $(TOOLS_VENV)
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build $(CLIENT)/build
 	rm -rf *.egg-info $(CLIENT)/*.egg-info
-	find bench gateway tests $(CLIENT) -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	find bench gateway reference tests $(CLIENT) -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # --- How it is done -----------------------------------------------------------------------------------------------
 

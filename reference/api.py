@@ -54,7 +54,7 @@ def _page(file: File, service: Service, homes: Mapping[str, str]) -> Iterator[st
     yield from _paragraphs(service.comment)
     yield wrapped(
         f"Contract: [`proto/{file.name}`](../../proto/{file.name}). What every call has in common, errors, JSON and"
-        " where to get `grpcurl`, is in the [index](README.md). This page is written by `python -m reference`.\n"
+        " where to get `grpcurl`, is in the [index](README.md). This page is written by `make docs`.\n"
     )
     yield ""
     for method in service.methods:
@@ -192,7 +192,7 @@ _INDEX: Final = {
 
 The contract is [`proto/recognition/v1`](../../proto/recognition/v1); a page for each of its services says what each RPC
 does, who may call it, what its messages hold, and has a line to try it with. These pages are written by
-`python -m reference` from the contract's own comments; they are changed there.
+`make docs` from the contract's own comments; they are changed there.
 
 ## Who calls what
 
@@ -206,7 +206,7 @@ the caller's certificate says who calls, and `gateway.toml` what that caller may
 [原因](../reasons.zh-CN.md) · [Python 客户端](../../clients/python/README.md)
 
 契约在 [`proto/recognition/v1`](../../proto/recognition/v1)；每个服务一页（英文），说明各 RPC 做什么、谁可以调用、
-消息里有什么，并附一行可以直接试的命令。这些页由 `python -m reference` 根据契约自己的注释写成；要改，请改那里。
+消息里有什么，并附一行可以直接试的命令。这些页由 `make docs` 根据契约自己的注释写成；要改，请改那里。
 
 ## 谁调用什么
 

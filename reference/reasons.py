@@ -99,7 +99,7 @@ Two things hold for all of them. None calls anybody a forger: most of what fails
 refusal: nobody is turned away for it.
 
 The same words are in [`clients/texts.json`](../clients/texts.json), for client libraries. This page is written by
-`python -m reference` from the program's own texts; it is changed there.
+`make docs` from the program's own texts; it is changed there.
 """,
     Language.ZH: """\
 # 原因逐条说明
@@ -111,7 +111,7 @@ The same words are in [`clients/texts.json`](../clients/texts.json), for client 
 
 有两点适用于全部原因：没有一个原因指认任何人造假，多数失败出自软件；`indeterminate` 不是拒绝，不得据此退件。
 
-同样的文字在 [`clients/texts.json`](../clients/texts.json) 中供客户端库使用。本页由 `python -m reference`
+同样的文字在 [`clients/texts.json`](../clients/texts.json) 中供客户端库使用。本页由 `make docs`
 根据程序自己的文字写成；要改，请改那里。
 """,
 }
