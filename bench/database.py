@@ -228,6 +228,7 @@ def _decision(entry: SealedEntry) -> LedgerEntry:
         otherwise=lambda _outcome: entry,
         replay_key=b64url_encode(os.urandom(32)),
         replay_until=NOW + timedelta(minutes=10),
+        request=b64url_encode(os.urandom(32)),
     )
 
 

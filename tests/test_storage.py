@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.core.consent import Consent
 from gateway.core.entries import (
@@ -275,12 +278,21 @@ def verification(
     )
 
 
-def decision(number: int, *, key: str | None = None, consent: ConsentUse | None = None) -> LedgerEntry:
+def decision(
+    number: int,
+    *,
+    key: str | None = None,
+    consent: ConsentUse | None = None,
+    request: str = "",
+    at: datetime = NOW,
+    person: str = "",
+) -> LedgerEntry:
     return LedgerEntry(
-        entry=verification(number),
-        otherwise=lambda against: verification(number, verdict=against.name.lower()),
+        entry=verification(number, at=at, person=person),
+        otherwise=lambda against: verification(number, verdict=against.name.lower(), at=at),
         replay_key=key,
-        replay_until=None if key is None else NOW + SECOND,
+        replay_until=None if key is None else at + SECOND,
+        request=request,
         consent=consent,
     )
 
@@ -327,6 +339,143 @@ def test_a_replay_key_is_kept_until_its_time_is_over(stores: Stores) -> None:
     stores.log.commit([decision(1, key="r")])
     assert stores.log.forget_replays(NOW + SECOND) == 0
     assert outcomes(stores.log.commit([decision(2, key="r")])) == [Outcome.REPLAYED]
+
+
+def asked(number: int, request: str = "q", *, key: str = "r", **members: Any) -> LedgerEntry:
+    """What is decided of a question that may be asked again."""
+    return decision(number, key=key, request=request, **members)
+
+
+def test_what_is_asked_again_is_what_was_written_first(place: Place, stores: Stores) -> None:
+    stores.log.commit([decision(0)])
+    (first,) = stores.log.commit([asked(1)])
+    written = Committed(outcome=Outcome.WRITTEN, log_id=first.log_id, position=1)
+    assert first == written
+    repeated = replace(written, outcome=Outcome.REPEATED, first=verification(1).raw)
+    assert stores.log.commit([asked(2)]) == [repeated]
+    # By another process, and among others, whose positions are without a gap.
+    found = place.open().log.commit([decision(3), asked(4), asked(5, "another"), decision(6)])
+    assert [(each.outcome, each.position) for each in found] == [
+        (Outcome.WRITTEN, 2),
+        (Outcome.REPEATED, 1),
+        (Outcome.REPLAYED, 3),
+        (Outcome.WRITTEN, 4),
+    ]
+    names = [each.index.entry_id for each in stores.log.read_entries(first.log_id, 0, 9)]
+    assert names == ["v0", "v1", "v3", "v5", "v6"]
+
+
+def test_within_a_group_the_second_is_the_first(stores: Stores) -> None:
+    found = stores.log.commit([decision(0), asked(1), asked(2), decision(3), asked(4), asked(5, "")])
+    assert [(each.outcome, each.position) for each in found] == [
+        (Outcome.WRITTEN, 0),
+        (Outcome.WRITTEN, 1),
+        (Outcome.REPEATED, 1),
+        (Outcome.WRITTEN, 2),
+        (Outcome.REPEATED, 1),
+        (Outcome.REPLAYED, 3),
+    ]
+    assert found[2].first == found[4].first == verification(1).raw
+    assert size_of(stores) == 4
+
+
+@pytest.mark.parametrize(
+    "again",
+    [asked(2, "another"), asked(2, ""), asked(2, at=NOW + 61 * SECOND), asked(2, person="he")],
+    ids=["another question", "without a name", "too late", "of another person"],
+)
+def test_what_is_not_the_same_is_a_replay(stores: Stores, again: LedgerEntry) -> None:
+    stores.log.commit([asked(1)])
+    assert outcomes(stores.log.commit([again])) == [Outcome.REPLAYED]
+    assert outcomes(stores.log.commit([asked(3)])) == [Outcome.REPEATED]
+
+
+def test_it_is_found_across_midnight_whichever_clock_is_ahead(stores: Stores) -> None:
+    midnight = datetime(2026, 11, 24, tzinfo=UTC)
+    for number, times in enumerate([(midnight - SECOND, midnight), (midnight, midnight - SECOND)]):
+        key = f"r{number}"
+        found = [stores.log.commit([asked(10 * number + each, key=key, at=at)]) for each, at in enumerate(times)]
+        assert [outcomes(each) for each in found] == [[Outcome.WRITTEN], [Outcome.REPEATED]]
+
+
+def test_what_its_consent_does_not_carry_any_more_is_a_replay(stores: Stores) -> None:
+    stores.consents.save_consent(CONSENT)
+    stores.log.commit([asked(1, consent=use("xu"))])
+    assert outcomes(stores.log.commit([asked(2, consent=use("xu"))])) == [Outcome.REPEATED]
+    assert outcomes(stores.log.commit([asked(3, consent=use("he"))])) == [Outcome.REPLAYED]
+    stores.consents.withdraw_consent("c1", CONSENT.service, NOW)
+    assert outcomes(stores.log.commit([asked(4, consent=use("xu"))])) == [Outcome.REPLAYED]
+
+
+def test_what_a_consent_did_not_carry_the_first_time_is_a_replay(stores: Stores) -> None:
+    stores.consents.save_consent(CONSENT)
+    stores.log.commit([decision(0, consent=use("he"))])
+    assert outcomes(stores.log.commit([asked(1, consent=use("xu"))])) == [Outcome.CONSENT_OF_ANOTHER]
+    assert outcomes(stores.log.commit([asked(2, consent=use("he"))])) == [Outcome.REPLAYED]
+    group = [asked(3, key="s", consent=use("xu")), asked(4, key="s", consent=use("he"))]
+    assert outcomes(stores.log.commit(group)) == [Outcome.CONSENT_OF_ANOTHER, Outcome.REPLAYED]
+
+
+def test_of_a_log_that_was_replaced_nothing_is_repeated(stores: Stores) -> None:
+    stores.log.commit([asked(1)])
+    stores.log.begin_log(NOW, "another", 9)
+    assert outcomes(stores.log.commit([asked(2)])) == [Outcome.REPLAYED]
+
+
+def test_processes_that_are_asked_the_same_at_once_write_it_once(place: Place) -> None:
+    both = [place.open(), place.open()]
+
+    def ask(number: int) -> Sequence[Committed]:
+        return both[number % 2].log.commit([asked(100 * number + each, key=f"r{each}") for each in range(10)])
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(ask, range(8)))
+    for each in zip(*found, strict=True):
+        assert sorted(one.outcome.name for one in each) == ["REPEATED"] * 7 + ["WRITTEN"]
+        assert len({one.position for one in each}) == 1
+        assert len({one.first for one in each} - {None}) == 1
+    assert size_of(both[0]) == 10
+
+
+Asks = Sequence[Sequence[tuple[str, str, int]]]
+"""Groups of questions: what they use up, which they are, and how many seconds after the first they are asked."""
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.sampled_from("rs"), st.sampled_from(["", "q", "p"]), st.integers(0, 90)),
+            min_size=1,
+            max_size=4,
+        ),
+        max_size=8,
+    )
+)
+def test_in_whatever_order_only_who_asks_the_first_again_is_told_and_nothing_is_written_of_it(
+    tmp_path_factory: pytest.TempPathFactory, groups: Asks
+) -> None:
+    place = SqlitePlace(tmp_path_factory.mktemp("asks") / "gateway.sqlite")
+    log = place.open().log
+    firsts: dict[str, tuple[str, int, int]] = {}
+    size = number = 0
+    for group in groups:
+        items: list[LedgerEntry] = []
+        expected: list[tuple[Outcome, int]] = []
+        for key, request, late in group:
+            number += 1
+            items.append(asked(number, request, key=key, at=NOW + late * SECOND))
+            first_request, first_late, position = firsts.setdefault(key, (request, late, size))
+            if position == size:
+                expected.append((Outcome.WRITTEN, size))
+            elif first_request == request != "" and abs(late - first_late) <= 60:
+                expected.append((Outcome.REPEATED, position))
+                continue
+            else:
+                expected.append((Outcome.REPLAYED, size))
+            size += 1
+        assert [(each.outcome, each.position) for each in log.commit(items)] == expected
+    place.close()
 
 
 CONSENT = Consent(

@@ -29,6 +29,8 @@ class Outcome(Enum):
     WRITTEN = "written"
     REPLAYED = "replayed"
     """Its replay key had been used before, in the same group or earlier."""
+    REPEATED = "repeated"
+    """Its replay key had been used by the same decision: nothing was written, and what was written then stands."""
     CONSENT_WITHDRAWN = "consent withdrawn"
     """The consent that it rests on was withdrawn meanwhile, or is gone."""
     CONSENT_OF_ANOTHER = "consent of another"
@@ -57,6 +59,8 @@ class LedgerEntry:
     replay_key: str | None = None
     replay_until: datetime | None = None
     """Until when the key must be remembered."""
+    request: str = ""
+    """Keyed reference of the question and its answer, by which it may be asked again; empty: it may not."""
     consent: ConsentUse | None = None
 
 
@@ -68,6 +72,8 @@ class Committed:
     log_id: str
     position: int
     """In that log."""
+    first: bytes | None = None
+    """Of a decision that was repeated, the entry at that position; None: the one that it was given stands there."""
 
 
 class LedgerStore(Protocol):
@@ -75,6 +81,9 @@ class LedgerStore(Protocol):
 
     def commit(self, group: Sequence[LedgerEntry]) -> Sequence[Committed]:
         """Write a group in one durable transaction: all or nothing. Replay keys and consents are used up by it.
+
+        Where a replay key was used up by the same ``request``, in the log that is written to, and ``core.repeats``
+        finds that both are one decision, which its consent still carries, nothing is written of it.
 
         Entries stand in the log in the order in which transactions are committed, whichever process they are from, and
         without a gap.

@@ -1,25 +1,34 @@
 """Decisions in PostgreSQL: replay keys and consents are used up, and entries are written, a group at a time.
 
 A group costs two exchanges with the server, however large it is: one that locks the log and uses up what the group uses
-up, and one that writes its entries and commits. In between it is decided here what became of each.
+up, and one that writes its entries and commits. In between it is decided here what became of each. Only where something
+was used up before by a question that may be asked again, a third one in between looks up how that was decided.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from gateway.core.entries import SealedEntry
-from gateway.storage import Committed, ConsentUse, LedgerEntry, Outcome, StorageError
-from gateway.storage.postgres_connection import LOCKS, Lock, Session
-from gateway.storage.postgres_entries import LOCK_HEAD, Parts, append, lock_head, read_log
+from gateway.core.entries import Keep, SealedEntry, day_of
+from gateway.core.repeats import REPEAT_WITHIN, is_repeat
+from gateway.storage import Committed, ConsentUse, LedgerEntry, Log, Outcome, StorageError
+from gateway.storage.postgres_connection import LOCKS, Db, Lock, Session
+from gateway.storage.postgres_entries import LOCK_HEAD, Parts, append, lock_head, number_of, read_log
 from gateway.storage.rows import seconds
 
 _USE_KEYS: Final = (
-    "INSERT INTO replays (replay_key, until) SELECT * FROM unnest(%b::text[], %b::bigint[])"
+    "INSERT INTO replays (replay_key, until, request, entry_id)"
+    " SELECT * FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::text[])"
     " ON CONFLICT DO NOTHING RETURNING replay_key"
+)
+_FIND_FIRSTS: Final = (
+    "SELECT replays.replay_key, replays.request, entries.number, entries.raw FROM replays JOIN entries"
+    " ON entries.entry_id = replays.entry_id AND entries.entry_id <> ''"
+    " WHERE replays.replay_key = ANY(%s::text[]) AND replays.request = ANY(%s::text[])"
+    " AND entries.part = ANY(%s::integer[]) AND entries.number >= %s"
 )
 _LOCK_CONSENTS: Final = (
     "SELECT consent_id, subject FROM consents WHERE consent_id = ANY(%s::text[]) AND withdrawn_at IS NULL"
@@ -29,6 +38,7 @@ _USE_CONSENTS: Final = (
     "UPDATE consents SET subject = new.subject FROM unnest(%s::text[], %s::text[]) AS new (consent_id, subject)"
     " WHERE consents.consent_id = new.consent_id"
 )
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 class PostgresLedger:
@@ -51,27 +61,39 @@ class PostgresLedger:
                 locked = db.execute(LOCK_HEAD, prepare=True)
                 fresh = None
                 if keys:
-                    untils = [use.until for use in keys.values()]
-                    fresh = db.execute(_USE_KEYS, (list(keys), untils), prepare=True)
+                    fresh = db.execute(_USE_KEYS, _columns(keys), prepare=True)
                 held = db.execute(_LOCK_CONSENTS, (consents,), prepare=True) if consents else None
                 pipeline.sync()
                 head = read_log(locked.fetchone())
+                unused = {key for (key,) in fresh.fetchall()} if fresh is not None else set()
+                again = [item for item in group if item.request and item.replay_key not in unused]
                 spent = _Spending(
-                    first_uses={key: use.place for key, use in keys.items()},
-                    fresh=frozenset(key for (key,) in fresh.fetchall()) if fresh is not None else frozenset(),
+                    unused=unused,
+                    firsts=_find_firsts(db, head, again) if again else {},
                     subjects=dict(held.fetchall()) if held is not None else {},
                 )
-                outcomes = [spent.use(place, item) for place, item in enumerate(group)]
+                committed: list[Committed] = []
+                entries: list[SealedEntry] = []
+                for item in group:
+                    outcome = spent.use(item)
+                    first = spent.repeated(item) if outcome is Outcome.REPLAYED else None
+                    if first is None:
+                        position = head.size + len(entries)
+                        entries.append(_written(item, outcome))
+                        spent.note(item, _First(item.request, position, entries[-1].raw))
+                        committed.append(Committed(outcome=outcome, log_id=head.log_id, position=position))
+                    else:
+                        outcome, position = Outcome.REPEATED, first.position
+                        committed.append(
+                            Committed(outcome=outcome, log_id=head.log_id, position=position, first=first.raw)
+                        )
                 if spent.bound:
                     db.execute(_USE_CONSENTS, (list(spent.bound), list(spent.bound.values())))
-                append(db, head, [_written(item, outcome) for item, outcome in zip(group, outcomes, strict=True)])
+                append(db, head, entries)
         except StorageError:
             self._parts.forget()
             raise
-        return [
-            Committed(outcome=outcome, log_id=head.log_id, position=head.size + place)
-            for place, outcome in enumerate(outcomes)
-        ]
+        return committed
 
     def forget_replays(self, before: datetime) -> int:
         """Drop lapsed replay keys; see ``LedgerStore``."""
@@ -88,39 +110,76 @@ class PostgresLedger:
             db.execute("UPDATE logs SET size = size WHERE first = %s", (head.first,))
 
 
-@dataclass(frozen=True, slots=True)
-class _Use:
-    place: int
-    until: int
-
-
-def _first_uses(group: Sequence[LedgerEntry]) -> Mapping[str, _Use]:
-    """By replay key: which entry of the group is the first to use it, and until when it must be remembered."""
-    uses: dict[str, _Use] = {}
-    for place, item in enumerate(group):
+def _first_uses(group: Sequence[LedgerEntry]) -> Mapping[str, LedgerEntry]:
+    """By replay key: which of the group is the first to use it."""
+    uses: dict[str, LedgerEntry] = {}
+    for item in group:
         if item.replay_key is not None and item.replay_until is not None:
-            uses.setdefault(item.replay_key, _Use(place, seconds(item.replay_until)))
+            uses.setdefault(item.replay_key, item)
     return uses
+
+
+def _columns(uses: Mapping[str, LedgerEntry]) -> tuple[list[str], list[int], list[str], list[str]]:
+    untils = [seconds(item.replay_until) for item in uses.values() if item.replay_until is not None]
+    requests = [item.request for item in uses.values()]
+    return list(uses), untils, requests, [item.entry.index.entry_id for item in uses.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """The decision that a replay key was used up by."""
+
+    request: str
+    position: int
+    raw: bytes
+
+
+def _find_firsts(db: Db, log: Log, again: Sequence[LedgerEntry]) -> dict[str, _First]:
+    """Find the decisions that used-up keys were used up by, as far as these might repeat them."""
+    keys, requests = ([getattr(item, name) for item in again] for name in ("replay_key", "request"))
+    span = REPEAT_WITHIN // _MILLISECOND
+    days = {day_of(item.entry.index.at + late) for item in again for late in (-span, span)}
+    parts = [number_of(Keep.DISCLOSURE, day) for day in sorted(days)]  # of what was accepted
+    rows = db.execute(_FIND_FIRSTS, (keys, requests, parts, log.first)).fetchall()
+    return {key: _First(request, number - log.first, bytes(raw)) for key, request, number, raw in rows}
 
 
 @dataclass(slots=True, kw_only=True)
 class _Spending:
     """What a group uses up, as one entry after the other uses it."""
 
-    first_uses: Mapping[str, int]
-    fresh: frozenset[str]
+    unused: set[str]
     """Replay keys that had not been used before."""
+    firsts: dict[str, _First]
+    """By replay key that was used, where that decision might be repeated."""
     subjects: dict[str, str]
     """Of the consents that are not withdrawn: whom each was used for; empty: nobody yet."""
     bound: dict[str, str] = field(default_factory=dict)
     """What is to be written of them."""
 
-    def use(self, place: int, item: LedgerEntry) -> Outcome:
+    def use(self, item: LedgerEntry) -> Outcome:
         """Use up what a decision uses up, and say what speaks against it."""
-        key = item.replay_key
-        if key in self.first_uses and (key not in self.fresh or self.first_uses[key] != place):
-            return Outcome.REPLAYED
+        if item.replay_key is not None and item.replay_until is not None:
+            if item.replay_key not in self.unused:
+                return Outcome.REPLAYED
+            self.unused.remove(item.replay_key)
         return Outcome.WRITTEN if item.consent is None else self._use_consent(item.consent)
+
+    def note(self, item: LedgerEntry, first: _First) -> None:
+        """Remember what a decision of this group was, for those after it."""
+        if item.replay_key is not None:
+            self.firsts.setdefault(item.replay_key, first)
+
+    def repeated(self, item: LedgerEntry) -> _First | None:
+        """Give the decision that this one repeats, whose key is used up."""
+        first = self.firsts.get(item.replay_key or "")
+        if first is None or not item.request or first.request != item.request:
+            return None
+        if not is_repeat(item.entry, first.raw):
+            return None
+        if item.consent is not None and self._use_consent(item.consent) is not Outcome.WRITTEN:
+            return None
+        return first
 
     def _use_consent(self, consent: ConsentUse) -> Outcome:
         subject = self.subjects.get(consent.consent_id)

@@ -7,6 +7,8 @@
   verifications that disputes are about. ``seen`` and ``forks``: what was seen of the logs of others.
 * ``own_statuses``: a row without ``credential_id`` is a decoy. ``subject`` and ``actor`` are keyed references: nobody
   who reads the database learns whom they mean.
+* ``replays``: what is used up, and the entry of the decision that did. ``request`` is a keyed reference of the question
+  and its answer; empty where it may not be asked again.
 * ``consents.subject``: the keyed reference of whom the consent was first used for.
 * Triggers named ``tidings`` tell other processes what was written; whoever writes need not think of it.
 
@@ -151,6 +153,10 @@ MIGRATIONS: Final = (
     );
     """,
     _tell_tidings(),
+    """
+    ALTER TABLE replays
+        ADD COLUMN request text NOT NULL DEFAULT '', ADD COLUMN entry_id text NOT NULL DEFAULT '';
+    """,
 )
 
 

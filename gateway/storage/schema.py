@@ -7,6 +7,8 @@ A step is SQL, or a function where values have to be written anew.
 * ``own_lists``, ``own_statuses``: this province's own lists, and which place in them was given to which credential. A
   row without ``credential_id`` is a decoy. ``subject`` and ``actor`` are keyed references: nobody who reads the
   file learns whom they mean.
+* ``replays``: what is used up, and the entry of the decision that did. ``request`` is a keyed reference of the question
+  and its answer; empty where it may not be asked again.
 * ``consents``: what a person consented to. ``subject`` is the keyed reference of whom it was first used for.
 * ``logs``, ``entries``: the log. ``entry`` is what counts; the other columns are for finding it. ``number`` counts all
   entries of the store through; a log's own positions begin at its ``first``.
@@ -191,4 +193,8 @@ MIGRATIONS: Final[tuple[str | Callable[[sqlite3.Connection], None], ...]] = (
     """,
     _audit_to_entries,
     _count_tidings,
+    """
+    ALTER TABLE replays ADD COLUMN request TEXT NOT NULL DEFAULT '';
+    ALTER TABLE replays ADD COLUMN entry_id TEXT NOT NULL DEFAULT '';
+    """,
 )

@@ -17,26 +17,32 @@ COLUMNS: Final = f"number, entry, {', '.join(INDEX_COLUMNS)}"
 _INSERT: Final = f"INSERT INTO entries ({COLUMNS}) VALUES ({', '.join('?' * (2 + len(INDEX_COLUMNS)))})"  # noqa: S608
 
 
-def append(db: sqlite3.Connection, entries: Sequence[SealedEntry]) -> tuple[str, int]:
-    """Add entries to the log that is written to, in the transaction that is running; gives it and the first position.
+def newest_log(db: sqlite3.Connection) -> Log:
+    """Say which log is written to, and how far it is."""
+    row = db.execute("SELECT log_id, first, size, tree_size FROM logs ORDER BY first DESC LIMIT 1").fetchone()
+    return Log(log_id=row[0], first=row[1], size=row[2], tree_size=row[3])
+
+
+def append(db: sqlite3.Connection, entries: Sequence[SealedEntry]) -> None:
+    """Add entries to the log that is written to, in the transaction that is running.
 
     SQLite lets one transaction write at a time, so entries are numbered in the order in which they are committed.
     """
-    log_id, first, size = db.execute("SELECT log_id, first, size FROM logs ORDER BY first DESC LIMIT 1").fetchone()
+    head = newest_log(db)
     if entries:
-        db.executemany(_INSERT, [_row(first + size + offset, each) for offset, each in enumerate(entries)])
-        db.execute("UPDATE logs SET size = size + ? WHERE log_id = ?", (len(entries), log_id))
-    return log_id, size
+        start = head.first + head.size
+        db.executemany(_INSERT, [_row(start + offset, each) for offset, each in enumerate(entries)])
+        db.execute("UPDATE logs SET size = size + ? WHERE log_id = ?", (len(entries), head.log_id))
 
 
 def begin_log(db: sqlite3.Connection, at: datetime, seen: str = "", seen_size: int = 0) -> None:
     """Begin a log in place of the one that is written to, and say so in its first entry."""
-    log_id, first, size = db.execute("SELECT log_id, first, size FROM logs ORDER BY first DESC LIMIT 1").fetchone()
+    old = newest_log(db)
     db.execute(
         "INSERT INTO logs (log_id, first, size, tree_size) VALUES (lower(hex(randomblob(16))), ?, 0, 0)",
-        (first + max(size, 1),),
+        (old.first + max(old.size, 1),),
     )
-    append(db, [seal(log_entry(at=at, replaced=log_id, size=size, seen=seen, seen_size=seen_size))])
+    append(db, [seal(log_entry(at=at, replaced=old.log_id, size=old.size, seen=seen, seen_size=seen_size))])
 
 
 def _row(number: int, sealed: SealedEntry) -> tuple[object, ...]:

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from gateway.core.entries import Erasure, Keep, SealedEntry, milliseconds, retention_entry, runs_of, seal
+from gateway.core.repeats import is_repeat
 from gateway.storage import (
     Committed,
+    ConsentUse,
     EntryQuery,
     Fork,
     HeldCheckpoint,
@@ -28,9 +30,10 @@ from gateway.storage import (
 )
 from gateway.storage.connection import connect, transaction, wrapped
 from gateway.storage.rows import instant, seconds
-from gateway.storage.sqlite_entries import COLUMNS, append, begin_log, read_entry
+from gateway.storage.sqlite_entries import COLUMNS, append, begin_log, newest_log, read_entry
 
 _SELECT: Final = f"SELECT {COLUMNS} FROM entries"  # noqa: S608 - our own names
+_FIRST: Final = "(SELECT entry_id FROM replays WHERE replay_key = ? AND request = ?)"
 MAX_ERASED: Final = 10_000
 """Entries erased in one transaction: nobody waits long for it."""
 MAX_FORKS: Final = 16
@@ -69,19 +72,25 @@ class SqliteLog:
 
     def commit(self, group: Sequence[LedgerEntry]) -> Sequence[Committed]:
         """Write a group of decisions; see ``LedgerStore``."""
-        outcomes: list[Outcome] = []
+        committed: list[Committed] = []
         sealed: list[SealedEntry] = []
+        appended = 0
         with self._ledger_lock, transaction(self._ledger) as db:
+            head = newest_log(db)
             for item in group:
                 outcome = _use(db, item)
+                if outcome is Outcome.REPLAYED and item.request:
+                    append(db, sealed[appended:])  # what it repeats may be of this group
+                    appended = len(sealed)
+                    repeated = _find_first(db, head, item)
+                    if repeated is not None:
+                        committed.append(repeated)
+                        continue
                 against = None if outcome is Outcome.WRITTEN else item.otherwise
+                committed.append(Committed(outcome=outcome, log_id=head.log_id, position=head.size + len(sealed)))
                 sealed.append(item.entry if against is None else against(outcome))
-                outcomes.append(outcome)
-            log_id, begin = append(db, sealed)
-        return [
-            Committed(outcome=outcome, log_id=log_id, position=begin + offset)
-            for offset, outcome in enumerate(outcomes)
-        ]
+            append(db, sealed[appended:])
+        return committed
 
     def forget_replays(self, before: datetime) -> int:
         """Drop lapsed replay keys; see ``LedgerStore``."""
@@ -318,21 +327,37 @@ def _use(db: sqlite3.Connection, item: LedgerEntry) -> Outcome:
     """Use up what a decision uses up, and say what speaks against it."""
     if item.replay_key is not None and item.replay_until is not None:
         cursor = db.execute(
-            "INSERT INTO replays (replay_key, until) VALUES (?, ?) ON CONFLICT DO NOTHING",
-            (item.replay_key, int(item.replay_until.timestamp())),
+            "INSERT INTO replays (replay_key, until, request, entry_id) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (item.replay_key, seconds(item.replay_until), item.request, item.entry.index.entry_id),
         )
         if cursor.rowcount == 0:
             return Outcome.REPLAYED
-    if item.consent is None:
-        return Outcome.WRITTEN
+    return Outcome.WRITTEN if item.consent is None else _use_consent(db, item.consent)
+
+
+def _find_first(db: sqlite3.Connection, log: Log, item: LedgerEntry) -> Committed | None:
+    """Find the decision that a used-up key was used up by, if this one repeats it."""
+    row = db.execute(
+        f"{_SELECT} WHERE entry_id = {_FIRST} AND entry_id <> '' AND number >= ?",
+        (item.replay_key, item.request, log.first),
+    ).fetchone()
+    first = None if row is None else read_entry(row, [log])
+    if first is None or not is_repeat(item.entry, first.raw):
+        return None
+    if item.consent is not None and _use_consent(db, item.consent) is not Outcome.WRITTEN:
+        return None
+    return Committed(outcome=Outcome.REPEATED, log_id=first.log_id, position=first.position, first=first.raw)
+
+
+def _use_consent(db: sqlite3.Connection, consent: ConsentUse) -> Outcome:
     cursor = db.execute(
         "UPDATE consents SET subject = ?1 WHERE consent_id = ?2 AND withdrawn_at IS NULL AND subject IN ('', ?1, ?3)",
-        (item.consent.subject, item.consent.consent_id, item.consent.previous_subject),
+        (consent.subject, consent.consent_id, consent.previous_subject),
     )
     if cursor.rowcount == 1:
         return Outcome.WRITTEN
     row = db.execute(
-        "SELECT 1 FROM consents WHERE consent_id = ? AND withdrawn_at IS NULL", (item.consent.consent_id,)
+        "SELECT 1 FROM consents WHERE consent_id = ? AND withdrawn_at IS NULL", (consent.consent_id,)
     ).fetchone()
     return Outcome.CONSENT_WITHDRAWN if row is None else Outcome.CONSENT_OF_ANOTHER
 
