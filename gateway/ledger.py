@@ -88,7 +88,8 @@ class Ledger:
 
         Returns:
             Where it stands in the log, and what became of it: whether its replay key was used before, or its consent
-            does not carry it any more. The entry for that case was written then.
+            does not carry it any more. The entry for that case was written then. Or whether it repeats a decision that
+            stands there already.
 
         Raises:
             Overloaded: the queue is full.

@@ -9,7 +9,8 @@
  7  holder binding, audience, nonce
  8  status
  9  the matter's policy; only what the matter may have is released
-10  replay key, consent and log entry, in one durable transaction; a used key turns the verdict into REPLAYED
+10  replay key, consent and log entry, in one durable transaction; a used key turns the verdict into REPLAYED, unless
+    the same was asked and decided a moment ago: then that decision stands, and is the answer
 11  the answer, with a signed receipt where one was asked for
 
 Steps 2 to 9 are ``core.credential``: pure functions of presentation, request, view, status lists and now. This module
@@ -26,8 +27,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, Final, ParamSpec, TypeVar
 
 from gateway.clock import World
@@ -43,11 +45,20 @@ from gateway.core.credential import (
     judge,
     open_presentation,
 )
-from gateway.core.encoding import new_timed_name
-from gateway.core.entries import SealedEntry, Verification, blinded, milliseconds, seal, verification_entry
+from gateway.core.encoding import new_timed_name, write_canonical_json
+from gateway.core.entries import (
+    SealedEntry,
+    Verification,
+    blinded,
+    instant,
+    milliseconds,
+    read,
+    seal,
+    verification_entry,
+)
 from gateway.core.findings import Findings, Step
 from gateway.core.pairwise import PairwiseKey
-from gateway.core.predicates import Predicate, may_ask
+from gateway.core.predicates import Predicate, may_ask, spelled
 from gateway.core.reasons import Indeterminate, NotPermitted, Overloaded, Reason, Rejected, Unavailable
 from gateway.core.references import References
 from gateway.core.status_list import StatusList
@@ -279,6 +290,7 @@ class Verifier:
         read: Callable[[_Item], VerifyRequest],
         write: Callable[[_Item, Answer | Exception], None],
         turn: Turn,
+        asked: set[str],
     ) -> None:
         """Verify several presentations, as ``verify`` would each, and record them together.
 
@@ -289,11 +301,15 @@ class Verifier:
             write: is told, item by item and in their order, the answer or why there is none: what ``verify`` or
                 ``read`` would have raised. None is told before it is recorded.
             turn: the right to do this now.
+            asked: what was asked in the same call before, to which this is added. Whoever asks the same twice in one
+                call has lost no answer: it is no repeat.
         """
         outcomes: list[_Decision | Exception] = []
         for begin in range(0, len(items), IN_A_ROW):
             outcomes += self._decide_all(caller, items[begin : begin + IN_A_ROW], read, turn)  # 1 to 9
-        answers = self._record_all([each for each in outcomes if isinstance(each, _Decision)], turn)
+        decisions = [each for each in outcomes if isinstance(each, _Decision)]
+        _refuse_repeats_within(decisions, asked)
+        answers = self._record_all(decisions, turn)
         for item, outcome in zip(items, outcomes, strict=True):
             turn.give_way()
             write(item, next(answers) if isinstance(outcome, _Decision) else outcome)
@@ -345,7 +361,7 @@ class Verifier:
             service=service,
             request=request,
             view=view,
-            now=self._world.now(),
+            now=instant(milliseconds(self._world.now())),  # as it is logged
             findings=Findings(step=Step.KEY),
             began=began,
             decided=None if is_whole else Undecided(reason=Reason.TRUST_STALE, retry_after=RETRY_AFTER),
@@ -416,7 +432,9 @@ class Verifier:
 
     def _answer(self, decision: _Decision, committed: Committed) -> Answer:
         answer, entry = decision.answer, decision.item.entry
-        if committed.outcome is not Outcome.WRITTEN:
+        if committed.first is not None:
+            answer = _as_first(answer, committed.first)
+        elif committed.outcome is not Outcome.WRITTEN:
             answer = replace(answer, verdict=_AGAINST[committed.outcome])
             entry = self._entry(answer, answer.verdict, decision.case)
         if not decision.case.wanted.want_receipt:
@@ -501,11 +519,18 @@ class Verifier:
         case.replay = self._references.replay(*decided.replay.parts)
         return LedgerEntry(
             entry=self._entry(answer, answer.verdict, case, decided),
+            request=self._request(answer.verdict, case),
             otherwise=lambda against: self._entry(answer, _AGAINST[against], case),
             replay_key=case.replay,
             replay_until=decided.replay.until + REPLAY_MARGIN,
             consent=self._consent_use(decided, case),
         )
+
+    def _request(self, verdict: Acceptance | Rejection | Undecided, case: _Case) -> str:
+        """Refer to a question and what it is told, where its caller named it; see ``core.repeats``."""
+        if not case.wanted.request_id or not isinstance(verdict, Acceptance):
+            return ""
+        return self._references.request(case.request.service, _exchange(case.wanted, verdict))
 
     def _entry(
         self,
@@ -610,6 +635,45 @@ class _Decision:
     case: _Case
     answer: Answer
     item: LedgerEntry
+
+
+def _exchange(wanted: VerifyRequest, told: Acceptance) -> str:
+    """Spell a question and what it is told, all but what counts from the time of the decision."""
+    return write_canonical_json(
+        {
+            "asked": [*_asked_of(wanted), [spelled(each) for each in wanted.predicates]],
+            "told": [*_told_of(told), *_values_of(told.assurance)],
+            "actor": None if told.actor is None else _actor_of(told.actor),
+        }
+    ).decode()
+
+
+_asked_of: Final = attrgetter(*(each.name for each in fields(VerifyRequest) if each.name != "predicates"))
+_told_of: Final = attrgetter(
+    *(each.name for each in fields(Acceptance) if each.name not in {"actor", "assurance", "erase_at"})
+)
+_actor_of: Final = attrgetter(*(each.name for each in fields(ActingPerson)))
+_values_of: Final = attrgetter(*(each.name for each in fields(Assurance)))
+
+
+def _as_first(answer: Answer, first: bytes) -> Answer:
+    """Give an answer as the one that was recorded before and is repeated.
+
+    What it is told by is the data of now, by which it was found that it still holds.
+    """
+    entry = read(first)
+    verdict = answer.verdict
+    if isinstance(verdict, Acceptance):
+        verdict = replace(verdict, erase_at=verdict.erase_at - (answer.decided_at - entry.at))
+    return replace(answer, verdict=verdict, verification_id=entry.entry_id, decided_at=entry.at)
+
+
+def _refuse_repeats_within(decisions: Sequence[_Decision], asked: set[str]) -> None:
+    for decision in decisions:
+        if decision.item.request in asked:
+            decision.item = replace(decision.item, request="")
+        elif decision.item.request:
+            asked.add(decision.item.request)
 
 
 def _itself(wanted: VerifyRequest) -> VerifyRequest:

@@ -182,6 +182,25 @@ def test_what_is_presented_twice_in_a_batch_is_accepted_once(edge: Edge, stub: A
     assert [told(each) for each in (*results[:3], results[-1])] == ["accepted", "REPLAYED", "accepted", "REPLAYED"]
 
 
+def test_a_batch_whose_answer_was_lost_is_asked_again(edge: Edge, stub: Any) -> None:
+    near, far = assertion(edge, request_id="near"), assertion(edge, request_id="far", want_receipt=True)
+    items = [near, near, far, *[MALFORMED] * MAX_TOGETHER, far]
+    before = decided(edge)
+    first = batch(stub, items)
+    assert decided(edge) == before + len(items)
+    again = batch(stub, items)
+    for results in (first, again):
+        assert [told(each) for each in (*results[:3], results[-1])] == ["accepted", "REPLAYED", "accepted", "REPLAYED"]
+    for place in (0, 2):
+        one, other = first[place].response, again[place].response
+        assert (one.verification_id, one.verify_time) == (other.verification_id, other.verify_time)
+        assert one.accepted == other.accepted
+    one_receipt, other_receipt = (payload(each[2].response.receipt) for each in (first, again))
+    assert one_receipt | {"iat": 0} == other_receipt | {"iat": 0}
+    assert stub.VerifyCredential(far, timeout=SECONDS).verification_id == first[2].response.verification_id
+    assert decided(edge) == before + 2 * len(items) - 2
+
+
 def test_a_batch_of_one_and_one_of_a_thousand_are_decided_whole(edge: Edge, stub: Any) -> None:
     assert [told(each) for each in batch(stub, [assertion(edge)])] == ["accepted"]
     before = decided(edge)
@@ -532,6 +551,17 @@ def test_each_item_on_a_stream_is_answered_under_its_name(edge: Edge, stub: Any)
     }
     assert [(each.item_id, told(each)) for each in talk.close()] == [("good", "REPLAYED")]
     assert talk.call.code() is grpc.StatusCode.OK
+
+
+def test_what_a_stream_did_not_answer_is_asked_again_on_another(edge: Edge, stub: Any) -> None:
+    item = Item(item_id="1", request=assertion(edge, request_id="case-1"))
+    found = []
+    for _ in range(2):
+        talk = Conversation(stub)
+        talk.send(item)
+        found += talk.close()
+    assert [told(each) for each in found] == ["accepted", "accepted"]
+    assert len({each.response.verification_id for each in found}) == 1
 
 
 def converse(stub: Any, count: int) -> None:

@@ -68,6 +68,17 @@ def may_ask(matter: Matter, predicate: Predicate) -> bool:
             return claim in matter.comparable_claims
 
 
+def spelled(predicate: Predicate) -> list[str | int]:
+    """Spell a question as JSON; the same question has one spelling."""
+    match predicate:
+        case AgeAtLeast(years=years):
+            return ["age_at_least", years]
+        case HouseholdIn(provinces=provinces):
+            return ["household_in", *sorted(province.code for province in provinces)]
+        case ClaimMatches(claim=claim, value=value):
+            return ["claim_matches", claim, value]
+
+
 def asked_about(matter: Matter) -> frozenset[str]:
     """Give the claims that the matter's questions can be about."""
     ages = {BIRTH_CLAIM, AGE_CLAIM} if Question.AGE_AT_LEAST in matter.questions else set()

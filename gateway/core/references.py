@@ -22,6 +22,10 @@ class References:
         """Name a nonce or jti that is used up."""
         return keyed_digest(self._key, "replay", *parts)
 
+    def request(self, service: str, exchange: str) -> str:
+        """Name a question of a service together with what it was told."""
+        return keyed_digest(self._key, "request", service, exchange)
+
     def consent(self, issuer: str, subject: str) -> str:
         """Name the person of whom a consent is, by the subject that the issuer gives them."""
         return keyed_digest(self._key, "consent", issuer, subject)

@@ -149,6 +149,7 @@ class VerificationServicer(ExplanationServicer):
         items = wire.batch_items(request)
         self._charge(caller.identity, len(items))
         response = verification_pb2.BatchVerifyCredentialsResponse()
+        asked: set[str] = set()
 
         def write(_item: verification_pb2.VerifyCredentialRequest, outcome: Answer | Exception) -> None:
             self._write_result(response.results.add(), outcome)
@@ -159,7 +160,7 @@ class VerificationServicer(ExplanationServicer):
                 raise Unavailable("nobody waits for the answer")
             with self._turns.bulk(caller.identity) as turn:
                 some = items[begin : begin + MAX_TOGETHER]
-                self._verifier.verify_all(caller, some, read=wire.verify_request, write=write, turn=turn)
+                self._verifier.verify_all(caller, some, read=wire.verify_request, write=write, turn=turn, asked=asked)
         return response
 
     def StreamVerifyCredentials(
@@ -182,6 +183,7 @@ class VerificationServicer(ExplanationServicer):
         self, caller: Caller, items: Sequence[verification_pb2.StreamItem]
     ) -> verification_pb2.StreamVerifyCredentialsResponse:
         response = verification_pb2.StreamVerifyCredentialsResponse()
+        asked: set[str] = set()
 
         def write(item: verification_pb2.StreamItem, outcome: Answer | Exception) -> None:
             self._write_result(response.results.add(item_id=item.item_id), outcome)
@@ -198,7 +200,12 @@ class VerificationServicer(ExplanationServicer):
             some = items[begin : begin + MAX_TOGETHER]
             with self._turns.bulk(caller.identity) as turn:
                 self._verifier.verify_all(
-                    caller, some, read=lambda item: wire.verify_request(item.request), write=write, turn=turn
+                    caller,
+                    some,
+                    read=lambda item: wire.verify_request(item.request),
+                    write=write,
+                    turn=turn,
+                    asked=asked,
                 )
         return response
 

@@ -5,6 +5,7 @@ bytes and understands none of them: mutual TLS ends in the gateways, as it would
 
 * open: what comes is carried on;
 * silent: nothing is carried and nothing is closed, as when packets are lost on the way;
+* mute: likewise, of what the called side says;
 * refused: what is open is reset and what comes is reset, as when the other side is gone;
 * choppy: every connection is reset before long, so that a poll gets through and no stream stays up.
 """
@@ -41,6 +42,7 @@ Ends = tuple[Province, Province]
 class State(StrEnum):
     OPEN = "open"
     SILENT = "silent"
+    MUTE = "mute"
     REFUSED = "refused"
     CHOPPY = "choppy"
 
@@ -53,6 +55,8 @@ class Line:
         self._state = State.OPEN
         self._may_pass = threading.Event()
         self._may_pass.set()
+        self._may_answer = threading.Event()
+        self._may_answer.set()
         self._lock = threading.Lock()
         self._connections: set[_Connection] = set()
         self._threads: list[threading.Thread] = []
@@ -64,12 +68,13 @@ class Line:
 
     def set(self, state: State) -> None:
         self._state = state
-        if state is State.SILENT:
-            self._may_pass.clear()
+        if state in {State.SILENT, State.MUTE}:
+            (self._may_pass if state is State.SILENT else self._may_answer).clear()
             return
-        self._may_pass.set()
         if state is State.REFUSED:
-            self._reset_all()
+            self._reset_all()  # before what was held back could still get through
+        self._may_pass.set()
+        self._may_answer.set()
 
     def close(self) -> None:
         self.set(State.REFUSED)
@@ -113,7 +118,7 @@ class Line:
             _reset(caller)
             return
         called.settimeout(None)
-        connection = _Connection(caller, called, self._may_pass)
+        connection = _Connection(caller, called, self._may_pass, self._may_answer)
         with self._lock:
             self._connections.add(connection)
         chop = threading.Timer(CHOPPY_SECONDS, connection.reset) if self._state is State.CHOPPY else None
@@ -130,26 +135,30 @@ class Line:
 
 
 class _Connection:
-    def __init__(self, caller: socket.socket, called: socket.socket, may_pass: threading.Event) -> None:
+    def __init__(
+        self, caller: socket.socket, called: socket.socket, may_pass: threading.Event, may_answer: threading.Event
+    ) -> None:
         self._sockets = (caller, called)
         self._may_pass = may_pass
+        self._may_answer = may_answer
         for each in self._sockets:
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def run(self) -> None:
         """Carry both ways until either side is done; then both are."""
         caller, called = self._sockets
-        back = threading.Thread(target=self._pump, args=(called, caller), daemon=True)
+        back = threading.Thread(target=self._pump, args=(called, caller, self._may_pass, self._may_answer), daemon=True)
         back.start()
-        self._pump(caller, called)
+        self._pump(caller, called, self._may_pass)
         back.join()
         for each in self._sockets:
             each.close()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, *gates: threading.Event) -> None:
         with suppress(OSError):
             while data := source.recv(CHUNK):
-                self._may_pass.wait()
+                for gate in gates:
+                    gate.wait()
                 sink.sendall(data)
         for each in self._sockets:
             with suppress(OSError):

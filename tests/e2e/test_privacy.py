@@ -258,8 +258,9 @@ def test_after_an_acceptance_only_keyed_references_are_kept(federation: RealFede
         *("sqlite_sequence", "logs", "tiles", "checkpoints", "cosignatures", "seen"),
     }
     assert kept == {"entries", "replays", "consents"}
-    ((reference, until),) = added["replays"]
+    ((reference, until, request, entry_id),) = added["replays"]
     assert (len(reference), type(until)) == (43, int)
+    assert (request, len(entry_id)) == ("", 22)  # nobody may ask again without a name for the question
     ((*consent, subject),) = added["consents"]
     assert [(*consent, "")] == [row for row in before["consents"] if row[0] == consent_id]
     assert len(subject) == 43
