@@ -272,6 +272,12 @@ class VerifyCredentialRequest(_message.Message):
     request_id: _builtins.str
     """The caller's own reference, at most 64 characters of A-Z a-z 0-9 . _ - ; it is written to the audit log. It must not
     say anything about the person.
+
+    Set it, and a call whose answer was lost can be made again. Whoever asks the same within a minute of the decision,
+    every field as it was, is answered with the first acceptance: the same verification_id and verify_time, a receipt of
+    that entry where one is wanted, and no second entry in the log. Everything is checked once more; trust_basis and
+    status_basis tell by what. Whatever would not be accepted now, or not with the same words, is not accepted. In all
+    other cases a presentation that was accepted is REPLAYED: it works once.
     """
     consent_id: _builtins.str
     """The consent that this verification rests on, as RecordConsent named it. Required where the matter rests on consent."""
@@ -471,7 +477,8 @@ class BatchVerifyCredentialsRequest(_message.Message):
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___VerifyCredentialRequest]:
         """What is to be verified, 1 to 1,000; at most 4 MiB in all. Each names its own matter. The same presentation twice: at
-        most one is accepted, the first unless it is refused for another reason.
+        most one is accepted, the first unless it is refused for another reason; also under the same request_id, because
+        what is asked twice in one call is not asked again. The whole batch, or what had no answer, may be.
         """
 
     def __init__(
@@ -596,7 +603,9 @@ class StreamVerifyCredentialsRequest(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamItem]:
-        """What is to be verified, 1 to 100; at most 1 MiB in all. About 16 serve best."""
+        """What is to be verified, 1 to 100; at most 1 MiB in all. About 16 serve best. Ask again only what was answered with an
+        error, or on another stream: of what is asked twice at one time, one may be REPLAYED.
+        """
 
     def __init__(
         self,

@@ -92,7 +92,8 @@ class VerificationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def VerifyCredential(self, request, context):
-        """Verifies one credential or assertion for one matter, records the decision, and answers with the verdict.
+        """Verifies one credential or assertion for one matter, records the decision, and answers with the verdict. Where the
+        answer was lost, ask the same again, under the same request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,9 +117,9 @@ class VerificationServiceServicer(object):
 
         Read while you write. A stream whose answers are not read for half a minute is cut off, one on which nothing is sent
         for minutes is ended, and a gateway that stops serving ends it with UNAVAILABLE after answering what it took. Items
-        without an answer were either not decided or decided and recorded: verify them again. What was decided is not
-        decided twice; a presentation that was accepted is answered REPLAYED then, and ExplainVerification or the log, by
-        request_id, tell of the first time.
+        without an answer were either not decided or decided and recorded: verify them again, within a minute and under the
+        same request_id. What was accepted is answered with that decision then. Later, or without a request_id, it is
+        answered REPLAYED, and ExplainVerification or the log tell of the first time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

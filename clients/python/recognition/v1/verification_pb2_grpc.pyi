@@ -41,7 +41,9 @@ class VerificationServiceStub:
     CreateChallenge: _grpc.UnaryUnaryMultiCallable[_verification_pb2.CreateChallengeRequest, _verification_pb2.CreateChallengeResponse]
     """Makes a nonce for one presentation. The holder signs it together with the audience into the key-binding proof."""
     VerifyCredential: _grpc.UnaryUnaryMultiCallable[_verification_pb2.VerifyCredentialRequest, _verification_pb2.VerifyCredentialResponse]
-    """Verifies one credential or assertion for one matter, records the decision, and answers with the verdict."""
+    """Verifies one credential or assertion for one matter, records the decision, and answers with the verdict. Where the
+    answer was lost, ask the same again, under the same request_id.
+    """
     BatchVerifyCredentials: _grpc.UnaryUnaryMultiCallable[_verification_pb2.BatchVerifyCredentialsRequest, _verification_pb2.BatchVerifyCredentialsResponse]
     """Verifies up to 1,000 of them. Each is decided, recorded and answered as VerifyCredential would; what is wrong with
     one spoils no other. Slower for one of them than VerifyCredential, which goes first; much faster for all. The call
@@ -56,9 +58,9 @@ class VerificationServiceStub:
 
     Read while you write. A stream whose answers are not read for half a minute is cut off, one on which nothing is sent
     for minutes is ended, and a gateway that stops serving ends it with UNAVAILABLE after answering what it took. Items
-    without an answer were either not decided or decided and recorded: verify them again. What was decided is not
-    decided twice; a presentation that was accepted is answered REPLAYED then, and ExplainVerification or the log, by
-    request_id, tell of the first time.
+    without an answer were either not decided or decided and recorded: verify them again, within a minute and under the
+    same request_id. What was accepted is answered with that decision then. Later, or without a request_id, it is
+    answered REPLAYED, and ExplainVerification or the log tell of the first time.
     """
     ExplainVerification: _grpc.UnaryUnaryMultiCallable[_verification_pb2.ExplainVerificationRequest, _verification_pb2.ExplainVerificationResponse]
     """Tells, step by step, how an earlier decision came about and what would mend it. Never an attribute's value. For the
@@ -82,7 +84,9 @@ class VerificationServiceAsyncStub(VerificationServiceStub):
     CreateChallenge: _aio.UnaryUnaryMultiCallable[_verification_pb2.CreateChallengeRequest, _verification_pb2.CreateChallengeResponse]  # type: ignore[assignment]
     """Makes a nonce for one presentation. The holder signs it together with the audience into the key-binding proof."""
     VerifyCredential: _aio.UnaryUnaryMultiCallable[_verification_pb2.VerifyCredentialRequest, _verification_pb2.VerifyCredentialResponse]  # type: ignore[assignment]
-    """Verifies one credential or assertion for one matter, records the decision, and answers with the verdict."""
+    """Verifies one credential or assertion for one matter, records the decision, and answers with the verdict. Where the
+    answer was lost, ask the same again, under the same request_id.
+    """
     BatchVerifyCredentials: _aio.UnaryUnaryMultiCallable[_verification_pb2.BatchVerifyCredentialsRequest, _verification_pb2.BatchVerifyCredentialsResponse]  # type: ignore[assignment]
     """Verifies up to 1,000 of them. Each is decided, recorded and answered as VerifyCredential would; what is wrong with
     one spoils no other. Slower for one of them than VerifyCredential, which goes first; much faster for all. The call
@@ -97,9 +101,9 @@ class VerificationServiceAsyncStub(VerificationServiceStub):
 
     Read while you write. A stream whose answers are not read for half a minute is cut off, one on which nothing is sent
     for minutes is ended, and a gateway that stops serving ends it with UNAVAILABLE after answering what it took. Items
-    without an answer were either not decided or decided and recorded: verify them again. What was decided is not
-    decided twice; a presentation that was accepted is answered REPLAYED then, and ExplainVerification or the log, by
-    request_id, tell of the first time.
+    without an answer were either not decided or decided and recorded: verify them again, within a minute and under the
+    same request_id. What was accepted is answered with that decision then. Later, or without a request_id, it is
+    answered REPLAYED, and ExplainVerification or the log tell of the first time.
     """
     ExplainVerification: _aio.UnaryUnaryMultiCallable[_verification_pb2.ExplainVerificationRequest, _verification_pb2.ExplainVerificationResponse]  # type: ignore[assignment]
     """Tells, step by step, how an earlier decision came about and what would mend it. Never an attribute's value. For the
@@ -132,7 +136,9 @@ class VerificationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _verification_pb2.VerifyCredentialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_verification_pb2.VerifyCredentialResponse, _abc.Awaitable[_verification_pb2.VerifyCredentialResponse]]:
-        """Verifies one credential or assertion for one matter, records the decision, and answers with the verdict."""
+        """Verifies one credential or assertion for one matter, records the decision, and answers with the verdict. Where the
+        answer was lost, ask the same again, under the same request_id.
+        """
 
     @_abc_1.abstractmethod
     def BatchVerifyCredentials(
@@ -159,9 +165,9 @@ class VerificationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Read while you write. A stream whose answers are not read for half a minute is cut off, one on which nothing is sent
         for minutes is ended, and a gateway that stops serving ends it with UNAVAILABLE after answering what it took. Items
-        without an answer were either not decided or decided and recorded: verify them again. What was decided is not
-        decided twice; a presentation that was accepted is answered REPLAYED then, and ExplainVerification or the log, by
-        request_id, tell of the first time.
+        without an answer were either not decided or decided and recorded: verify them again, within a minute and under the
+        same request_id. What was accepted is answered with that decision then. Later, or without a request_id, it is
+        answered REPLAYED, and ExplainVerification or the log tell of the first time.
         """
 
     @_abc_1.abstractmethod
