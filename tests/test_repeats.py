@@ -29,7 +29,7 @@ from gateway.tls import Caller
 from gateway.turns import ALONE
 from gateway.verifier import Acceptance, Answer, Rejection
 from gateway.wire import VerifyRequest
-from tests.federation import AH, JS, SH, XU_CLAIMS, ZJ, Federation, Node
+from tests.federation import AH, JS, SH, XU_CLAIMS, ZJ, Federation, Node, found
 
 SECOND = timedelta(seconds=1)
 
@@ -44,7 +44,7 @@ def counter(tmp_path: Path) -> Iterator[Federation]:
                 matter["questions"] = ["age_at_least", "household_in"]
                 matter["comparable_claims"] = ["id_number"]
 
-    made = Federation(tmp_path, charter=may_ask)
+    made = Federation(tmp_path, founding=found(may_ask))
     yield made
     made.close()
 
@@ -371,7 +371,7 @@ def test_a_withdrawn_consent_carries_no_repeat(tmp_path: Path) -> None:
             if matter["code"] == HUKOU_MIGRATION:
                 matter["consent"] = {"zh": "同意书", "en": "consent"}
 
-    federation = Federation(tmp_path, charter=on_consent)
+    federation = Federation(tmp_path, founding=found(on_consent))
     node = federation[AH]
     consents = Consents(
         services={node.service.identity: node.service},

@@ -371,7 +371,15 @@ _ADVICE: Final[Mapping[Reason, Advice]] = {
     Reason.KEY_BINDING_INVALID: Advice(_BINDING, _TELL_THEM),
     Reason.AUDIENCE_MISMATCH: Advice(_BINDING, _TELL_THEM),
     Reason.NONCE_MISMATCH: Advice(_BINDING, _TELL_THEM),
-    Reason.REPLAYED: Advice(_BINDING, _TELL_THEM),
+    Reason.REPLAYED: Advice(
+        Words(
+            "每次都用 CreateChallenge 取新的随机数；没有等到回答时，一分钟内用同一个 request_id 原样再问，"
+            "会得到第一次的判定。",
+            "Take a new nonce from CreateChallenge each time; where an answer was lost, ask the same again within a"
+            " minute with the same request_id, and you are told the first decision.",
+        ),
+        _TELL_THEM,
+    ),
     # What the matter demands.
     Reason.CREDENTIAL_TYPE_NOT_ACCEPTED: Advice(
         Words(
