@@ -1,0 +1,229 @@
+package recognition
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pb "recognition.example/client/recognitionv1"
+)
+
+const (
+	defaultDeadline      = 10 * time.Second
+	defaultBatchDeadline = time.Minute
+	// maxTries bounds how often a gateway that takes no more for now is asked.
+	maxTries = 3
+)
+
+// Client asks one gateway. It may be used by any number of goroutines; make one and keep it.
+//
+// Every call has a deadline, which all its tries share: the earlier of the context's and the client's own. Calls that
+// may be repeated are tried again while the gateway cannot be reached, and calls that it had no room for as soon as it
+// said. The certificate is read anew when its files change.
+type Client struct {
+	connections   *connections
+	verification  pb.VerificationServiceClient
+	audit         pb.AuditServiceClient
+	deadline      time.Duration
+	batchDeadline time.Duration
+}
+
+// Option is a setting of a client.
+type Option func(*Client)
+
+// WithDeadline sets how long a call may take, tries and waiting included; 10 s unless set.
+func WithDeadline(deadline time.Duration) Option {
+	return func(c *Client) { c.deadline = deadline }
+}
+
+// WithBatchDeadline sets how long one batch may take, and how long a stream may go without an answer; a minute unless
+// set.
+func WithBatchDeadline(deadline time.Duration) Option {
+	return func(c *Client) { c.batchDeadline = deadline }
+}
+
+// Dial makes a client. It reads the profile's files, and fails where they do not fit together; nothing is sent before the
+// first call.
+func Dial(profile Profile, options ...Option) (*Client, error) {
+	if err := profile.check(); err != nil {
+		return nil, fmt.Errorf("recognition: profile: %w", err)
+	}
+	connections, err := connect(profile)
+	if err != nil {
+		return nil, fmt.Errorf("recognition: %w", err)
+	}
+	client := &Client{
+		connections:   connections,
+		verification:  pb.NewVerificationServiceClient(connections),
+		audit:         pb.NewAuditServiceClient(connections),
+		deadline:      defaultDeadline,
+		batchDeadline: defaultBatchDeadline,
+	}
+	for _, option := range options {
+		option(client)
+	}
+	return client, nil
+}
+
+// Close ends the connection; calls under way fail. A closed client gives errors in which errors.Is finds ErrClosed.
+func (c *Client) Close() error { return c.connections.close() }
+
+// Connection carries generated stubs: recognitionv1.NewVerificationServiceClient(client.Connection()). Certificates and
+// tries are the client's, deadlines and errors gRPC's: set a deadline.
+func (c *Client) Connection() grpc.ClientConnInterface { return c.connections }
+
+// Challenge is good for one presentation.
+type Challenge struct {
+	// Nonce is carried unchanged in the nonce claim of the key-binding proof.
+	Nonce string `json:"-"`
+	// Audience is carried unchanged in the aud claim of the key-binding proof.
+	Audience string
+	// ExpiresAt is when the challenge lapses.
+	ExpiresAt time.Time
+}
+
+// Format prints all but the nonce.
+func (c Challenge) Format(out fmt.State, _ rune) { _, _ = io.WriteString(out, c.inShort()) }
+
+// LogValue logs what Format prints.
+func (c Challenge) LogValue() slog.Value { return slog.StringValue(c.inShort()) }
+
+func (c Challenge) inShort() string {
+	return fmt.Sprintf("Challenge{audience: %s, expires: %s}", c.Audience, c.ExpiresAt.Format(time.RFC3339))
+}
+
+// Challenge makes a nonce for one presentation.
+func (c *Client) Challenge(ctx context.Context, matter string) (Challenge, error) {
+	answer, err := call(ctx, c.deadline, "", c.verification.CreateChallenge, &pb.CreateChallengeRequest{Matter: matter})
+	if err != nil {
+		return Challenge{}, err
+	}
+	if answer.GetNonce() == "" || answer.GetAudience() == "" {
+		return Challenge{}, damaged("", "a challenge without nonce or audience")
+	}
+	return Challenge{answer.GetNonce(), answer.GetAudience(), timeOf(answer.GetExpireTime())}, nil
+}
+
+// Verify asks for the verdict on one presentation. A rejection is a Decision; an error is none.
+func (c *Client) Verify(ctx context.Context, request VerifyRequest) (Decision, error) {
+	message, err := request.message()
+	if err != nil {
+		return Decision{}, err
+	}
+	answer, err := call(ctx, c.deadline, message.GetRequestId(), c.verification.VerifyCredential, message)
+	if err != nil {
+		return Decision{}, err
+	}
+	return decisionOf(answer, message.GetRequestId(), len(request.Predicates))
+}
+
+// Consent is on record.
+type Consent struct {
+	// ID is its reference, for VerifyRequest.ConsentID. Keep it with the signed document.
+	ID string
+	// ExpiresAt is when it lapses.
+	ExpiresAt time.Time
+}
+
+// RecordConsent records that a person consented to a matter that rests on consent: which claims may be released on its
+// strength, and how long it lasts, 1 second to 366 days. It is not tried again after an error: a second consent might
+// come of it.
+func (c *Client) RecordConsent(
+	ctx context.Context, matter string, claims []string, lifetime time.Duration,
+) (Consent, error) {
+	answer, err := call(ctx, c.deadline, "", c.verification.RecordConsent, &pb.RecordConsentRequest{
+		Matter: matter, Claims: claims, Lifetime: durationpb.New(lifetime),
+	})
+	if err != nil {
+		return Consent{}, err
+	}
+	if answer.GetConsentId() == "" {
+		return Consent{}, damaged("", "a consent without a reference")
+	}
+	return Consent{answer.GetConsentId(), timeOf(answer.GetExpireTime())}, nil
+}
+
+// WithdrawConsent records that the person withdrew a consent, and gives since when. Withdrawing again changes nothing.
+func (c *Client) WithdrawConsent(ctx context.Context, consentID string) (time.Time, error) {
+	answer, err := call(ctx, c.deadline, "", c.verification.WithdrawConsent, &pb.WithdrawConsentRequest{ConsentId: consentID})
+	if err != nil {
+		return time.Time{}, err
+	}
+	return timeOf(answer.GetWithdrawTime()), nil
+}
+
+// Explain tells, step by step, how an earlier decision came about. The service's registration must allow it.
+func (c *Client) Explain(ctx context.Context, verificationID string) (Explanation, error) {
+	request := &pb.ExplainVerificationRequest{VerificationId: verificationID}
+	answer, err := call(ctx, c.deadline, "", c.verification.ExplainVerification, request)
+	if err != nil {
+		return Explanation{}, err
+	}
+	return explanationOf(answer), nil
+}
+
+// Evidence is what proves a decision, years later and to anybody.
+type Evidence struct {
+	// Bundle is one JSON document. Keep the bytes as they are.
+	Bundle []byte
+	// Witnesses is how many other provinces' gateways have seen the log with the decision in it. 0: ask again in some
+	// seconds.
+	Witnesses int
+}
+
+// Evidence fetches what proves a decision of this service.
+func (c *Client) Evidence(ctx context.Context, verificationID string) (Evidence, error) {
+	request := &pb.GetEvidenceRequest{VerificationId: verificationID}
+	answer, err := call(ctx, c.deadline, "", c.audit.GetEvidence, request)
+	if err != nil {
+		return Evidence{}, err
+	}
+	return Evidence{[]byte(answer.GetEvidence()), int(answer.GetWitnesses())}, nil
+}
+
+// call makes a call with a deadline, and asks again where the gateway had no room and said when it will. gRPC itself
+// repeats what the service config lets it.
+func call[Request, Answer any](
+	ctx context.Context, deadline time.Duration, requestID string,
+	method func(context.Context, Request, ...grpc.CallOption) (Answer, error), request Request,
+) (Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	for try := 1; ; try++ {
+		answer, err := method(ctx, request)
+		if err == nil {
+			return answer, nil
+		}
+		err = failureOf(ctx, err, requestID)
+		if overloaded, ok := err.(*Overloaded); !ok || try == maxTries || !wait(ctx, overloaded.RetryAfter) {
+			var none Answer
+			return none, err
+		}
+	}
+}
+
+// wait waits as long as a gateway asked for, and up to a fifth longer so that not all come back at once. It tells whether
+// to ask again: not where nothing was said, nor where the deadline comes first.
+func wait(ctx context.Context, asked time.Duration) bool {
+	if asked <= 0 {
+		return false
+	}
+	pause := asked + rand.N(asked/5+1)
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
+		return false
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

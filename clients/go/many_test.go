@@ -1,0 +1,506 @@
+package recognition_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	recognition "recognition.example/client"
+	pb "recognition.example/client/recognitionv1"
+)
+
+// numbered are requests that a fake can tell apart.
+func numbered(count int) []recognition.VerifyRequest {
+	requests := make([]recognition.VerifyRequest, count)
+	for number := range requests {
+		requests[number] = recognition.VerifyRequest{Matter: "KY-LA", Presentation: fmt.Sprint(number)}
+	}
+	return requests
+}
+
+func decide(request *pb.VerifyCredentialRequest) *pb.VerificationResult {
+	return &pb.VerificationResult{Result: &pb.VerificationResult_Response{Response: accepted(request.GetPresentation())}}
+}
+
+func TestABatchIsSplitAndItsOutcomesAreInOrder(t *testing.T) {
+	gateway := newFake(t)
+	var sizes []int
+	gateway.batch = func(
+		_ context.Context, batch *pb.BatchVerifyCredentialsRequest,
+	) (*pb.BatchVerifyCredentialsResponse, error) {
+		if len(batch.GetItems()) > 1_000 || proto.Size(batch) > 4<<20 {
+			t.Errorf("a batch of %d items and %d bytes", len(batch.GetItems()), proto.Size(batch))
+		}
+		sizes = append(sizes, len(batch.GetItems()))
+		answer := &pb.BatchVerifyCredentialsResponse{}
+		for _, item := range batch.GetItems() {
+			answer.Results = append(answer.Results, decide(item))
+		}
+		return answer, nil
+	}
+	client := gateway.client()
+	requests := numbered(2_100)
+	requests[7].Matter = "\xff"
+	outcomes := client.VerifyAll(t.Context(), requests)
+	if fmt.Sprint(sizes) != "[1000 1000 99]" || len(outcomes) != len(requests) {
+		t.Errorf("batches of %v", sizes)
+	}
+	for number, outcome := range outcomes {
+		if number == 7 {
+			var invalid *recognition.InvalidRequest
+			if !errors.As(outcome.Err, &invalid) || invalid.Field != "matter" {
+				t.Errorf("got %v", outcome)
+			}
+		} else if outcome.Err != nil || outcome.Decision.VerificationID != fmt.Sprint(number) {
+			t.Fatalf("%d has %v", number, outcome)
+		}
+	}
+	if outcomes[0].Decision.RequestID == outcomes[1].Decision.RequestID {
+		t.Error("two requests share an id")
+	}
+
+	sizes = nil
+	large := numbered(100)
+	for number := range large {
+		large[number].Presentation = strings.Repeat("x", 65_536)
+	}
+	client.VerifyAll(t.Context(), large)
+	if fmt.Sprint(sizes) != "[63 37]" {
+		t.Errorf("batches of %v", sizes)
+	}
+	if got := client.VerifyAll(t.Context(), nil); len(got) != 0 {
+		t.Errorf("got %v for nothing", got)
+	}
+}
+
+func TestWhatIsWrongWithOneItemSpoilsNoOther(t *testing.T) {
+	gateway := newFake(t)
+	failed := func(said *pb.VerificationError) *pb.VerificationResult {
+		return &pb.VerificationResult{Result: &pb.VerificationResult_Error{Error: said}}
+	}
+	gateway.batch = func(
+		_ context.Context, batch *pb.BatchVerifyCredentialsRequest,
+	) (*pb.BatchVerifyCredentialsResponse, error) {
+		return &pb.BatchVerifyCredentialsResponse{Results: []*pb.VerificationResult{
+			failed(&pb.VerificationError{Code: 3, Reason: "INVALID_REQUEST", Field: "nonce"}),
+			failed(&pb.VerificationError{Code: 8, Reason: "OVERLOADED", RetryDelay: durationpb.New(time.Second)}),
+			failed(&pb.VerificationError{Code: 7}),
+			failed(&pb.VerificationError{Code: 14}),
+			failed(&pb.VerificationError{Code: 0}),
+			failed(&pb.VerificationError{Code: 1}),
+			{},
+			{Result: &pb.VerificationResult_Response{Response: &pb.VerifyCredentialResponse{}}},
+			decide(batch.GetItems()[8]),
+		}}, nil
+	}
+	outcomes := gateway.client().VerifyAll(t.Context(), numbered(9))
+	for number, target := range []any{
+		new(*recognition.InvalidRequest), new(*recognition.Overloaded), new(*recognition.NotPermitted),
+		new(*recognition.Unavailable), new(*recognition.Internal), new(*recognition.Internal),
+		new(*recognition.DamagedAnswer), new(*recognition.DamagedAnswer),
+	} {
+		var failure *recognition.Failure
+		if !errors.As(outcomes[number].Err, target) || outcomes[number].Decision.Verdict != nil {
+			t.Errorf("%d has %v", number, outcomes[number])
+		} else if !errors.As(outcomes[number].Err, &failure) || failure.RequestID == "" {
+			t.Errorf("%d has no request id", number)
+		}
+	}
+	if outcomes[8].Err != nil || short(outcomes[8].Decision.Verdict) != "accepted" {
+		t.Errorf("8 has %v", outcomes[8])
+	}
+}
+
+func TestABatchThatFailsAsAWholeFailsEachOfItsRequests(t *testing.T) {
+	gateway := newFake(t)
+	calls := 0
+	gateway.batch = func(
+		_ context.Context, batch *pb.BatchVerifyCredentialsRequest,
+	) (*pb.BatchVerifyCredentialsResponse, error) {
+		if calls++; calls == 1 {
+			return nil, statusError(codes.Internal, "reference x")
+		}
+		return &pb.BatchVerifyCredentialsResponse{Results: []*pb.VerificationResult{decide(batch.GetItems()[0])}}, nil
+	}
+	outcomes := gateway.client().VerifyAll(t.Context(), numbered(1_002))
+	var internal *recognition.Internal
+	var short *recognition.DamagedAnswer
+	if !errors.As(outcomes[0].Err, &internal) || !errors.As(outcomes[999].Err, &internal) {
+		t.Errorf("got %v", outcomes[0])
+	}
+	if !errors.As(outcomes[1_000].Err, &short) || !errors.As(outcomes[1_001].Err, &short) {
+		t.Errorf("got %v for an answer that is too short", outcomes[1_000])
+	}
+	if outcomes[0].Err.Error() == outcomes[1].Err.Error() {
+		t.Error("two requests share an id")
+	}
+}
+
+// answering answers every item as it comes, and each message in one, backwards.
+func answering(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+	for {
+		message, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(answersTo(message)); err != nil {
+			return err
+		}
+	}
+}
+
+func answersTo(message *pb.StreamVerifyCredentialsRequest) *pb.StreamVerifyCredentialsResponse {
+	answer := &pb.StreamVerifyCredentialsResponse{}
+	for _, item := range message.GetItems() {
+		response := accepted(item.GetRequest().GetPresentation())
+		answer.Results = append(answer.Results, &pb.StreamResult{
+			ItemId: item.GetItemId(), Result: &pb.StreamResult_Response{Response: response},
+		})
+	}
+	return answer
+}
+
+// source gives requests, and counts how many were taken.
+func source(count int, taken *atomic.Int32) iter.Seq[recognition.VerifyRequest] {
+	return func(yield func(recognition.VerifyRequest) bool) {
+		for _, each := range numbered(count) {
+			taken.Add(1)
+			if !yield(each) {
+				return
+			}
+		}
+	}
+}
+
+// collect checks that each request has one outcome, its own, and counts the accepted.
+func collect(t *testing.T, count int, outcomes iter.Seq2[int, recognition.Outcome]) (accepted int) {
+	t.Helper()
+	seen := make([]bool, count)
+	for number, outcome := range outcomes {
+		if seen[number] {
+			t.Fatalf("%d has two outcomes", number)
+		}
+		seen[number] = true
+		if outcome.Err == nil {
+			accepted++
+			if outcome.Decision.VerificationID != fmt.Sprint(number) {
+				t.Fatalf("%d has %v", number, outcome)
+			}
+		}
+	}
+	for number, was := range seen {
+		if !was {
+			t.Fatalf("%d has no outcome", number)
+		}
+	}
+	return accepted
+}
+
+func TestAStreamGivesEachRequestItsOutcome(t *testing.T) {
+	gateway := newFake(t)
+	var messages, items atomic.Int32
+	gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+		for {
+			message, err := stream.Recv()
+			if err != nil {
+				return nil
+			}
+			messages.Add(1)
+			items.Add(int32(len(message.GetItems())))
+			if len(message.GetItems()) > 16 {
+				t.Errorf("%d items in a message", len(message.GetItems()))
+			}
+			if err := stream.Send(answersTo(message)); err != nil {
+				return err
+			}
+		}
+	}
+	var taken atomic.Int32
+	if got := collect(t, 5_000, gateway.client().Stream(t.Context(), source(5_000, &taken))); got != 5_000 {
+		t.Errorf("%d accepted", got)
+	}
+	if items.Load() != 5_000 || messages.Load() > 1_000 {
+		t.Errorf("%d items in %d messages", items.Load(), messages.Load())
+	}
+	if got := collect(t, 0, gateway.client().Stream(t.Context(), source(0, &taken))); got != 0 {
+		t.Errorf("%d of nothing", got)
+	}
+}
+
+func TestASlowLoopMakesTheSourceWait(t *testing.T) {
+	gateway := newFake(t)
+	gateway.stream = answering
+	var taken atomic.Int32
+	handled := 0
+	for range gateway.client().Stream(t.Context(), source(2_000, &taken)) {
+		if under := int(taken.Load()) - handled; under > 256 {
+			t.Fatalf("%d are under way", under)
+		}
+		if handled++; handled%250 == 0 {
+			time.Sleep(5 * time.Millisecond) // gives the source every chance to run away
+		}
+	}
+	if handled != 2_000 {
+		t.Errorf("%d outcomes", handled)
+	}
+}
+
+func TestALoopThatIsLeftEndsTheStream(t *testing.T) {
+	gateway := newFake(t)
+	ended := make(chan struct{})
+	gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+		defer close(ended)
+		return answering(stream)
+	}
+	var taken atomic.Int32
+	for range gateway.client().Stream(t.Context(), source(1_000_000, &taken)) {
+		break
+	}
+	<-ended
+	if taken.Load() > 257 {
+		t.Errorf("%d were taken", taken.Load())
+	}
+}
+
+func TestWhatHasNoAnswerIsSentOnAnotherStream(t *testing.T) {
+	gateway := newFake(t)
+	ids := map[string]string{} // presentations by request id
+	var mu sync.Mutex
+	streams := 0
+	gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+		mu.Lock()
+		streams++
+		mu.Unlock()
+		for range 3 {
+			message, err := stream.Recv()
+			if err != nil {
+				return nil
+			}
+			mu.Lock()
+			for _, item := range message.GetItems() {
+				id, presentation := item.GetRequest().GetRequestId(), item.GetRequest().GetPresentation()
+				if before, again := ids[id]; again && before != presentation {
+					t.Errorf("request id %s means two things", id)
+				}
+				ids[id] = presentation
+			}
+			mu.Unlock()
+			if err := stream.Send(answersTo(message)); err != nil {
+				return err
+			}
+		}
+		_, _ = stream.Recv() // is lost
+		return statusError(codes.Unavailable, "this connection has come to its age")
+	}
+	var taken atomic.Int32
+	if got := collect(t, 300, gateway.client().Stream(t.Context(), source(300, &taken))); got != 300 {
+		t.Errorf("%d accepted", got)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if streams < 3 || len(ids) != 300 {
+		t.Errorf("%d request ids on %d streams", len(ids), streams)
+	}
+}
+
+func TestStreamsThatOnlyFailEndInFailures(t *testing.T) {
+	for name, each := range map[string]struct {
+		sent   error
+		target any
+	}{
+		"unavailable":     {statusError(codes.Unavailable, "no"), new(*recognition.Unavailable)},
+		"not permitted":   {statusError(codes.PermissionDenied, "no"), new(*recognition.NotPermitted)},
+		"without answers": {nil, new(*recognition.DamagedAnswer)},
+		"overloaded": {
+			statusError(codes.ResourceExhausted, "no", &errdetails.RetryInfo{RetryDelay: durationpb.New(time.Millisecond)}),
+			new(*recognition.Overloaded),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			gateway := newFake(t)
+			gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+				_, _ = stream.Recv()
+				return each.sent
+			}
+			var taken atomic.Int32
+			for _, outcome := range gateway.client().Stream(t.Context(), source(20, &taken)) {
+				if !errors.As(outcome.Err, each.target) || outcome.Decision.Verdict != nil {
+					t.Errorf("got %v", outcome)
+				}
+				taken.Add(-1)
+			}
+			if taken.Load() != 0 {
+				t.Errorf("%d have no outcome", taken.Load())
+			}
+		})
+	}
+}
+
+func TestAnItemThatTheGatewayHasNoRoomForIsSentAgain(t *testing.T) {
+	gateway := newFake(t)
+	var mu sync.Mutex
+	refused := map[string]int{}
+	gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+		for {
+			message, err := stream.Recv()
+			if err != nil {
+				return nil
+			}
+			answer := answersTo(message)
+			mu.Lock()
+			for number, item := range message.GetItems() {
+				id := item.GetRequest().GetPresentation()
+				if id == "3" || (id == "5" && refused[id] < 2) {
+					refused[id]++
+					answer.Results[number].Result = &pb.StreamResult_Error{Error: &pb.VerificationError{
+						Code: 8, Reason: "CALLER_RATE_EXCEEDED", RetryDelay: durationpb.New(time.Millisecond),
+					}}
+				}
+			}
+			mu.Unlock()
+			if err := stream.Send(answer); err != nil {
+				return err
+			}
+		}
+	}
+	var taken atomic.Int32
+	got := map[int]error{}
+	for number, outcome := range gateway.client().Stream(t.Context(), source(40, &taken)) {
+		got[number] = outcome.Err
+	}
+	var overloaded *recognition.Overloaded
+	if !errors.As(got[3], &overloaded) || got[5] != nil || len(got) != 40 || refused["3"] != 3 {
+		t.Errorf("got %v, %v; refused %v", got[3], got[5], refused)
+	}
+}
+
+func TestASilentStreamFailsWhatIsUnderWay(t *testing.T) {
+	gateway := newFake(t)
+	gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+		<-stream.Context().Done()
+		return nil
+	}
+	var taken atomic.Int32
+	client := gateway.client(recognition.WithBatchDeadline(100 * time.Millisecond))
+	count := 0
+	for _, outcome := range client.Stream(t.Context(), source(10, &taken)) {
+		var late *recognition.DeadlineExceeded
+		if !errors.As(outcome.Err, &late) {
+			t.Errorf("got %v", outcome)
+		}
+		count++
+	}
+	if count != 10 {
+		t.Errorf("%d outcomes", count)
+	}
+}
+
+func TestAnEndedContextEndsAStream(t *testing.T) {
+	gateway := newFake(t)
+	gateway.stream = answering
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var taken atomic.Int32
+	decided, failed := 0, 0
+	for _, outcome := range gateway.client().Stream(ctx, source(1_000_000, &taken)) {
+		switch {
+		case outcome.Err == nil:
+			decided++
+			cancel()
+		case errors.Is(outcome.Err, context.Canceled):
+			failed++
+		default:
+			t.Fatalf("got %v", outcome)
+		}
+	}
+	if decided == 0 || decided+failed > 512 {
+		t.Errorf("%d decided, %d failed", decided, failed)
+	}
+}
+
+func TestAStreamMovesToTheNewCertificate(t *testing.T) {
+	gateway := newFake(t)
+	var streams atomic.Int32
+	gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+		streams.Add(1)
+		return answering(stream)
+	}
+	client := gateway.client()
+	var taken atomic.Int32
+	count := 0
+	for _, outcome := range client.Stream(t.Context(), source(1_000, &taken)) {
+		must(t, outcome.Err)
+		if count++; count == 10 {
+			gateway.give("renewed")
+			recognition.LookNow(client)
+		}
+	}
+	if count != 1_000 || streams.Load() != 2 {
+		t.Errorf("%d outcomes on %d streams", count, streams.Load())
+	}
+}
+
+func TestWhatCannotBeSentSpoilsNoStream(t *testing.T) {
+	gateway := newFake(t)
+	gateway.stream = answering
+	requests := numbered(600)
+	for number := range requests {
+		if number%2 == 0 || number > 590 {
+			requests[number].Nonce = "\xff"
+		}
+	}
+	var invalid *recognition.InvalidRequest
+	count := 0
+	for number, outcome := range gateway.client().Stream(t.Context(), func(yield func(recognition.VerifyRequest) bool) {
+		for _, each := range requests {
+			if !yield(each) {
+				return
+			}
+		}
+	}) {
+		if wrong := requests[number].Nonce != ""; wrong != errors.As(outcome.Err, &invalid) {
+			t.Errorf("%d has %v", number, outcome)
+		}
+		count++
+	}
+	if count != 600 {
+		t.Errorf("%d outcomes", count)
+	}
+}
+
+func TestAStreamIgnoresAnswersThatItDidNotAskFor(t *testing.T) {
+	gateway := newFake(t)
+	gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+		for {
+			message, err := stream.Recv()
+			if err != nil {
+				return nil
+			}
+			answer := answersTo(message)
+			answer.Results = append(answer.Results, answer.GetResults()...)
+			answer.Results = append(answer.Results, &pb.StreamResult{ItemId: "of-nobody"})
+			if err := stream.Send(answer); err != nil {
+				return err
+			}
+		}
+	}
+	var taken atomic.Int32
+	if got := collect(t, 500, gateway.client().Stream(t.Context(), source(500, &taken))); got != 500 {
+		t.Errorf("%d accepted", got)
+	}
+}
