@@ -433,6 +433,12 @@ type VerifyCredentialRequest struct {
 	Nonce string `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`
 	// The caller's own reference, at most 64 characters of A-Z a-z 0-9 . _ - ; it is written to the audit log. It must not
 	// say anything about the person.
+	//
+	// Set it, and a call whose answer was lost can be made again. Whoever asks the same within a minute of the decision,
+	// every field as it was, is answered with the first acceptance: the same verification_id and verify_time, a receipt of
+	// that entry where one is wanted, and no second entry in the log. Everything is checked once more; trust_basis and
+	// status_basis tell by what. Whatever would not be accepted now, or not with the same words, is not accepted. In all
+	// other cases a presentation that was accepted is REPLAYED: it works once.
 	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The consent that this verification rests on, as RecordConsent named it. Required where the matter rests on consent.
 	ConsentId string `protobuf:"bytes,5,opt,name=consent_id,json=consentId,proto3" json:"consent_id,omitempty"`
@@ -901,7 +907,8 @@ func (*VerifyCredentialResponse_Indeterminate) isVerifyCredentialResponse_Verdic
 type BatchVerifyCredentialsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What is to be verified, 1 to 1,000; at most 4 MiB in all. Each names its own matter. The same presentation twice: at
-	// most one is accepted, the first unless it is refused for another reason.
+	// most one is accepted, the first unless it is refused for another reason; also under the same request_id, because
+	// what is asked twice in one call is not asked again. The whole batch, or what had no answer, may be.
 	Items         []*VerifyCredentialRequest `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1164,7 +1171,8 @@ func (x *VerificationError) GetRetryDelay() *durationpb.Duration {
 // More presentations to verify.
 type StreamVerifyCredentialsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What is to be verified, 1 to 100; at most 1 MiB in all. About 16 serve best.
+	// What is to be verified, 1 to 100; at most 1 MiB in all. About 16 serve best. Ask again only what was answered with an
+	// error, or on another stream: of what is asked twice at one time, one may be REPLAYED.
 	Items         []*StreamItem `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

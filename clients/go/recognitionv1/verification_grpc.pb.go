@@ -40,7 +40,8 @@ const (
 type VerificationServiceClient interface {
 	// Makes a nonce for one presentation. The holder signs it together with the audience into the key-binding proof.
 	CreateChallenge(ctx context.Context, in *CreateChallengeRequest, opts ...grpc.CallOption) (*CreateChallengeResponse, error)
-	// Verifies one credential or assertion for one matter, records the decision, and answers with the verdict.
+	// Verifies one credential or assertion for one matter, records the decision, and answers with the verdict. Where the
+	// answer was lost, ask the same again, under the same request_id.
 	VerifyCredential(ctx context.Context, in *VerifyCredentialRequest, opts ...grpc.CallOption) (*VerifyCredentialResponse, error)
 	// Verifies up to 1,000 of them. Each is decided, recorded and answered as VerifyCredential would; what is wrong with
 	// one spoils no other. Slower for one of them than VerifyCredential, which goes first; much faster for all. The call
@@ -54,9 +55,9 @@ type VerificationServiceClient interface {
 	//
 	// Read while you write. A stream whose answers are not read for half a minute is cut off, one on which nothing is sent
 	// for minutes is ended, and a gateway that stops serving ends it with UNAVAILABLE after answering what it took. Items
-	// without an answer were either not decided or decided and recorded: verify them again. What was decided is not
-	// decided twice; a presentation that was accepted is answered REPLAYED then, and ExplainVerification or the log, by
-	// request_id, tell of the first time.
+	// without an answer were either not decided or decided and recorded: verify them again, within a minute and under the
+	// same request_id. What was accepted is answered with that decision then. Later, or without a request_id, it is
+	// answered REPLAYED, and ExplainVerification or the log tell of the first time.
 	StreamVerifyCredentials(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamVerifyCredentialsRequest, StreamVerifyCredentialsResponse], error)
 	// Tells, step by step, how an earlier decision came about and what would mend it. Never an attribute's value. For the
 	// relying service that asked, where its registration allows it, and for administrators who may explain.
@@ -160,7 +161,8 @@ func (c *verificationServiceClient) WithdrawConsent(ctx context.Context, in *Wit
 type VerificationServiceServer interface {
 	// Makes a nonce for one presentation. The holder signs it together with the audience into the key-binding proof.
 	CreateChallenge(context.Context, *CreateChallengeRequest) (*CreateChallengeResponse, error)
-	// Verifies one credential or assertion for one matter, records the decision, and answers with the verdict.
+	// Verifies one credential or assertion for one matter, records the decision, and answers with the verdict. Where the
+	// answer was lost, ask the same again, under the same request_id.
 	VerifyCredential(context.Context, *VerifyCredentialRequest) (*VerifyCredentialResponse, error)
 	// Verifies up to 1,000 of them. Each is decided, recorded and answered as VerifyCredential would; what is wrong with
 	// one spoils no other. Slower for one of them than VerifyCredential, which goes first; much faster for all. The call
@@ -174,9 +176,9 @@ type VerificationServiceServer interface {
 	//
 	// Read while you write. A stream whose answers are not read for half a minute is cut off, one on which nothing is sent
 	// for minutes is ended, and a gateway that stops serving ends it with UNAVAILABLE after answering what it took. Items
-	// without an answer were either not decided or decided and recorded: verify them again. What was decided is not
-	// decided twice; a presentation that was accepted is answered REPLAYED then, and ExplainVerification or the log, by
-	// request_id, tell of the first time.
+	// without an answer were either not decided or decided and recorded: verify them again, within a minute and under the
+	// same request_id. What was accepted is answered with that decision then. Later, or without a request_id, it is
+	// answered REPLAYED, and ExplainVerification or the log tell of the first time.
 	StreamVerifyCredentials(grpc.BidiStreamingServer[StreamVerifyCredentialsRequest, StreamVerifyCredentialsResponse]) error
 	// Tells, step by step, how an earlier decision came about and what would mend it. Never an attribute's value. For the
 	// relying service that asked, where its registration allows it, and for administrators who may explain.
