@@ -130,6 +130,12 @@ export interface VerifyCredentialRequest {
   /**
    * The caller's own reference, at most 64 characters of A-Z a-z 0-9 . _ - ; it is written to the audit log. It must not
    * say anything about the person.
+   *
+   * Set it, and a call whose answer was lost can be made again. Whoever asks the same within a minute of the decision,
+   * every field as it was, is answered with the first acceptance: the same verification_id and verify_time, a receipt of
+   * that entry where one is wanted, and no second entry in the log. Everything is checked once more; trust_basis and
+   * status_basis tell by what. Whatever would not be accepted now, or not with the same words, is not accepted. In all
+   * other cases a presentation that was accepted is REPLAYED: it works once.
    */
   requestId: string;
   /** The consent that this verification rests on, as RecordConsent named it. Required where the matter rests on consent. */
@@ -216,7 +222,8 @@ export interface VerifyCredentialResponse {
 export interface BatchVerifyCredentialsRequest {
   /**
    * What is to be verified, 1 to 1,000; at most 4 MiB in all. Each names its own matter. The same presentation twice: at
-   * most one is accepted, the first unless it is refused for another reason.
+   * most one is accepted, the first unless it is refused for another reason; also under the same request_id, because
+   * what is asked twice in one call is not asked again. The whole batch, or what had no answer, may be.
    */
   items: VerifyCredentialRequest[];
 }
@@ -262,7 +269,10 @@ export interface VerificationError {
 
 /** More presentations to verify. */
 export interface StreamVerifyCredentialsRequest {
-  /** What is to be verified, 1 to 100; at most 1 MiB in all. About 16 serve best. */
+  /**
+   * What is to be verified, 1 to 100; at most 1 MiB in all. About 16 serve best. Ask again only what was answered with an
+   * error, or on another stream: of what is asked twice at one time, one may be REPLAYED.
+   */
   items: StreamItem[];
 }
 
@@ -3308,7 +3318,10 @@ export const VerificationServiceService = {
       Buffer.from(CreateChallengeResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): CreateChallengeResponse => CreateChallengeResponse.decode(value),
   },
-  /** Verifies one credential or assertion for one matter, records the decision, and answers with the verdict. */
+  /**
+   * Verifies one credential or assertion for one matter, records the decision, and answers with the verdict. Where the
+   * answer was lost, ask the same again, under the same request_id.
+   */
   verifyCredential: {
     path: "/recognition.v1.VerificationService/VerifyCredential" as const,
     requestStream: false as const,
@@ -3346,9 +3359,9 @@ export const VerificationServiceService = {
    *
    * Read while you write. A stream whose answers are not read for half a minute is cut off, one on which nothing is sent
    * for minutes is ended, and a gateway that stops serving ends it with UNAVAILABLE after answering what it took. Items
-   * without an answer were either not decided or decided and recorded: verify them again. What was decided is not
-   * decided twice; a presentation that was accepted is answered REPLAYED then, and ExplainVerification or the log, by
-   * request_id, tell of the first time.
+   * without an answer were either not decided or decided and recorded: verify them again, within a minute and under the
+   * same request_id. What was accepted is answered with that decision then. Later, or without a request_id, it is
+   * answered REPLAYED, and ExplainVerification or the log tell of the first time.
    */
   streamVerifyCredentials: {
     path: "/recognition.v1.VerificationService/StreamVerifyCredentials" as const,
@@ -3405,7 +3418,10 @@ export const VerificationServiceService = {
 export interface VerificationServiceServer extends UntypedServiceImplementation {
   /** Makes a nonce for one presentation. The holder signs it together with the audience into the key-binding proof. */
   createChallenge: handleUnaryCall<CreateChallengeRequest, CreateChallengeResponse>;
-  /** Verifies one credential or assertion for one matter, records the decision, and answers with the verdict. */
+  /**
+   * Verifies one credential or assertion for one matter, records the decision, and answers with the verdict. Where the
+   * answer was lost, ask the same again, under the same request_id.
+   */
   verifyCredential: handleUnaryCall<VerifyCredentialRequest, VerifyCredentialResponse>;
   /**
    * Verifies up to 1,000 of them. Each is decided, recorded and answered as VerifyCredential would; what is wrong with
@@ -3422,9 +3438,9 @@ export interface VerificationServiceServer extends UntypedServiceImplementation 
    *
    * Read while you write. A stream whose answers are not read for half a minute is cut off, one on which nothing is sent
    * for minutes is ended, and a gateway that stops serving ends it with UNAVAILABLE after answering what it took. Items
-   * without an answer were either not decided or decided and recorded: verify them again. What was decided is not
-   * decided twice; a presentation that was accepted is answered REPLAYED then, and ExplainVerification or the log, by
-   * request_id, tell of the first time.
+   * without an answer were either not decided or decided and recorded: verify them again, within a minute and under the
+   * same request_id. What was accepted is answered with that decision then. Later, or without a request_id, it is
+   * answered REPLAYED, and ExplainVerification or the log tell of the first time.
    */
   streamVerifyCredentials: handleBidiStreamingCall<StreamVerifyCredentialsRequest, StreamVerifyCredentialsResponse>;
   /**
@@ -3455,7 +3471,10 @@ export interface VerificationServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: CreateChallengeResponse) => void,
   ): ClientUnaryCall;
-  /** Verifies one credential or assertion for one matter, records the decision, and answers with the verdict. */
+  /**
+   * Verifies one credential or assertion for one matter, records the decision, and answers with the verdict. Where the
+   * answer was lost, ask the same again, under the same request_id.
+   */
   verifyCredential(
     request: VerifyCredentialRequest,
     callback: (error: ServiceError | null, response: VerifyCredentialResponse) => void,
@@ -3500,9 +3519,9 @@ export interface VerificationServiceClient extends Client {
    *
    * Read while you write. A stream whose answers are not read for half a minute is cut off, one on which nothing is sent
    * for minutes is ended, and a gateway that stops serving ends it with UNAVAILABLE after answering what it took. Items
-   * without an answer were either not decided or decided and recorded: verify them again. What was decided is not
-   * decided twice; a presentation that was accepted is answered REPLAYED then, and ExplainVerification or the log, by
-   * request_id, tell of the first time.
+   * without an answer were either not decided or decided and recorded: verify them again, within a minute and under the
+   * same request_id. What was accepted is answered with that decision then. Later, or without a request_id, it is
+   * answered REPLAYED, and ExplainVerification or the log tell of the first time.
    */
   streamVerifyCredentials(): ClientDuplexStream<StreamVerifyCredentialsRequest, StreamVerifyCredentialsResponse>;
   streamVerifyCredentials(
