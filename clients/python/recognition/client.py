@@ -1,0 +1,419 @@
+"""The blocking client of a gateway. ``recognition.aio`` has the same for asyncio.
+
+::
+
+    with RecognitionClient(Profile.read("service.toml")) as client:
+        challenge = client.challenge(matter)
+        ...  # the holder answers it with a presentation
+        decision = client.verify(VerifyRequest(matter=matter, presentation=presentation, nonce=challenge.nonce))
+        match decision.verdict:  # see recognition.verdicts
+            ...
+
+Every call has a deadline, which all its tries share. Calls that change nothing, or that the gateway answers the second
+time as the first, are tried again where the gateway was not reached; where it has no room, the client waits for as long
+as it is told to. What remains is raised as a ``RecognitionError``, which is never a verdict.
+
+Certificates that are replaced on disk are taken up by the next call, and calls under way end on the old connection.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import grpc
+
+from recognition import _rules, _wire
+from recognition._rules import Options
+from recognition.errors import (
+    DamagedAnswer,
+    DeadlineExceeded,
+    Internal,
+    InvalidRequest,
+    NotPermitted,
+    Overloaded,
+    RecognitionError,
+    Refused,
+    Unavailable,
+    from_rpc,
+)
+from recognition.profile import Files, Material, Profile
+from recognition.reasons import Language, NextStep, Reason, ReasonText
+from recognition.v1 import audit_pb2, audit_pb2_grpc, verification_pb2, verification_pb2_grpc
+from recognition.verdicts import (
+    Accepted,
+    Actor,
+    AgeAtLeast,
+    Assurance,
+    Challenge,
+    ClaimMatches,
+    Consent,
+    Decision,
+    Explanation,
+    Failure,
+    HouseholdIn,
+    Indeterminate,
+    Outcome,
+    Predicate,
+    Rejected,
+    SubjectType,
+    Verdict,
+    VerifyRequest,
+)
+
+__all__ = [
+    "Accepted",
+    "Actor",
+    "AgeAtLeast",
+    "Assurance",
+    "Challenge",
+    "ClaimMatches",
+    "Consent",
+    "DamagedAnswer",
+    "DeadlineExceeded",
+    "Decision",
+    "Explanation",
+    "Failure",
+    "HouseholdIn",
+    "Indeterminate",
+    "Internal",
+    "InvalidRequest",
+    "Language",
+    "NextStep",
+    "NotPermitted",
+    "Options",
+    "Outcome",
+    "Overloaded",
+    "Predicate",
+    "Profile",
+    "Reason",
+    "ReasonText",
+    "RecognitionClient",
+    "RecognitionError",
+    "Refused",
+    "Rejected",
+    "SubjectType",
+    "Unavailable",
+    "Verdict",
+    "VerifyRequest",
+]
+
+_TAKING_SECONDS: Final = 0.02
+"""How long a pack is filled from a source that is slow, before it is sent as it is."""
+
+_Request = TypeVar("_Request")
+_Answer = TypeVar("_Answer")
+
+
+class RecognitionClient:
+    """Asks the gateway of one's own province. Thread-safe; make one and keep it."""
+
+    def __init__(self, profile: Profile, options: Options | None = None) -> None:
+        """Read the profile's files; nothing is connected before the first call.
+
+        Args:
+            profile: how to reach the gateway.
+            options: deadlines and bounds.
+
+        Raises:
+            OSError: a file cannot be read.
+            ValueError: the files do not fit together.
+        """
+        self._address = profile.address
+        self._options = options or Options()
+        self._files = Files(profile)
+        self._settings = _rules.channel_options()
+        self._lock = threading.Lock()
+        self._link = self._connect(self._files.material)
+        self._closed = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection, and with it the calls under way."""
+        self._closed.set()
+        self._link.channel.close()
+
+    # -- calls ---------------------------------------------------------------------------------------------------------
+
+    def challenge(self, matter: str) -> Challenge:
+        """Have a nonce made for one presentation."""
+        request = verification_pb2.CreateChallengeRequest(matter=matter)
+        return _wire.challenge(self._call(lambda link: link.verification.CreateChallenge, request))
+
+    def verify(self, request: VerifyRequest) -> Decision:
+        """Ask for the verdict on one presentation.
+
+        Raises:
+            RecognitionError: there is none.
+        """
+        asked = _wire.question(request)
+        answer = self._call(lambda link: link.verification.VerifyCredential, asked, request_id=asked.request_id)
+        return _wire.decision(answer, asked)
+
+    def verify_all(self, requests: Iterable[VerifyRequest]) -> list[Outcome]:
+        """Ask for the verdicts on many, in batches, one after another.
+
+        Returns:
+            What became of each, in their order. Where a batch fails as a whole, each of its requests has failed.
+        """
+        asked = list(map(_wire.question, requests))
+        refused = list(map(_rules.too_large, asked))
+        fit = (each for each, failure in zip(asked, refused, strict=True) if failure is None)
+        answered = [outcome for batch in _rules.batches(fit) for outcome in self._verify_batch(batch)]
+        return _rules.in_order(refused, answered)
+
+    def stream(self, requests: Iterable[VerifyRequest]) -> Iterator[tuple[int, Outcome]]:
+        """Ask for the verdicts on any number, as they come.
+
+        The source is read in the thread of whoever reads the outcomes, and only while fewer than ``Options.under_way``
+        have been taken from it whose outcome was not read: who reads slowly slows the source down. An answer waits for
+        the source no longer than it takes to give one request.
+
+        A stream that ends early, because the gateway stops or the connection is old, is opened anew, and what has no
+        answer is sent again under the same request id.
+
+        Returns:
+            The number of each request, from 0, and what became of it, in any order. Each that was taken appears once.
+
+        Raises:
+            RecognitionError: no answer came for ``Options.batch_deadline``, or the gateway refuses streams to this
+                service. What was under way has been given as failed before.
+        """
+        return _Stream(self._take_link, self._give_back, self._options, iter(requests)).run()
+
+    def record_consent(self, matter: str, claims: Sequence[str], lifetime: timedelta) -> Consent:
+        """Put on record that a person consented; never tried again by itself.
+
+        Args:
+            matter: its code.
+            claims: names of the claims that may be released on its strength.
+            lifetime: 1 second to 366 days.
+        """
+        request = verification_pb2.RecordConsentRequest(matter=matter, claims=claims, lifetime=_wire.duration(lifetime))
+        return _wire.consent(self._call(lambda link: link.verification.RecordConsent, request))
+
+    def withdraw_consent(self, consent_id: str) -> datetime:
+        """Put on record that the person withdrew it; gives since when."""
+        request = verification_pb2.WithdrawConsentRequest(consent_id=consent_id)
+        return _wire.withdrawal(self._call(lambda link: link.verification.WithdrawConsent, request))
+
+    def explain(self, verification_id: str) -> Explanation:
+        """Ask how an earlier decision came about."""
+        request = verification_pb2.ExplainVerificationRequest(verification_id=verification_id)
+        return _wire.explanation(self._call(lambda link: link.verification.ExplainVerification, request))
+
+    def evidence(self, verification_id: str) -> bytes:
+        """Fetch the evidence of an earlier decision: a file to keep, which ``recognition.evidence`` checks offline."""
+        request = audit_pb2.GetEvidenceRequest(verification_id=verification_id)
+        return self._call(lambda link: link.audit.GetEvidence, request).evidence.encode("utf-8")
+
+    @contextmanager
+    def stub(self) -> Iterator[verification_pb2_grpc.VerificationServiceStub]:
+        """Lend the generated stub, with this client's connection and retries, and without its deadlines and errors."""
+        link = self._take_link()
+        try:
+            yield link.verification
+        finally:
+            self._give_back(link)
+
+    # -- how they are made ---------------------------------------------------------------------------------------------
+
+    def _call(
+        self,
+        method: Callable[[_Link], grpc.UnaryUnaryMultiCallable[_Request, _Answer]],
+        request: _Request,
+        *,
+        deadline: timedelta | None = None,
+        request_id: str = "",
+    ) -> _Answer:
+        ends = time.monotonic() + (deadline or self._options.deadline).total_seconds()
+        tries = 0
+        while True:
+            tries += 1
+            link = self._take_link()
+            try:
+                return method(link)(request, timeout=ends - time.monotonic())
+            except grpc.RpcError as error:
+                failed = from_rpc(error, request_id)
+                seconds = _rules.pause(failed, tries, ends - time.monotonic())
+                if seconds is None:
+                    raise failed from error
+            finally:
+                self._give_back(link)
+            self._closed.wait(seconds)
+
+    def _verify_batch(self, batch: Sequence[verification_pb2.VerifyCredentialRequest]) -> Iterator[Outcome]:
+        request = verification_pb2.BatchVerifyCredentialsRequest(items=batch)
+        try:
+            answer = self._call(
+                lambda link: link.verification.BatchVerifyCredentials, request, deadline=self._options.batch_deadline
+            )
+        except RecognitionError as error:
+            return _rules.all_failed(batch, error)
+        return _rules.batch_outcomes(batch, answer.results)
+
+    def _connect(self, material: Material) -> _Link:
+        return _Link(grpc.secure_channel(self._address, _rules.credentials(material), self._settings))
+
+    def _take_link(self) -> _Link:
+        with self._lock:
+            if self._closed.is_set():
+                raise RuntimeError("the client is closed")
+            if self._files.have_changed(time.monotonic()):
+                old, self._link = self._link, self._connect(self._files.material)
+                if not old.users:
+                    old.channel.close()
+            self._link.users += 1
+            return self._link
+
+    def _give_back(self, link: _Link) -> None:
+        with self._lock:
+            link.users -= 1
+            is_done = not link.users and link is not self._link
+        if is_done:
+            link.channel.close()
+
+
+class _Link:
+    """A connection, and how many calls are under way on it."""
+
+    __slots__ = ("audit", "channel", "users", "verification")
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.channel = channel
+        self.verification = verification_pb2_grpc.VerificationServiceStub(channel)
+        self.audit = audit_pb2_grpc.AuditServiceStub(channel)
+        self.users = 0
+
+
+class _OpenStream:
+    """One call of a stream: writes what it is given, and has a thread that reads what comes."""
+
+    def __init__(self, link: _Link, give_back: Callable[[_Link], None], events: SimpleQueue[_Event]) -> None:
+        self._outbox: SimpleQueue[verification_pb2.StreamVerifyCredentialsRequest | None] = SimpleQueue()
+        self._call = link.verification.StreamVerifyCredentials(iter(self._outbox.get, None))
+        self._events = events
+        self._over = partial(give_back, link)
+        threading.Thread(target=self._read, name="recognition-stream", daemon=True).start()
+
+    def send(self, message: verification_pb2.StreamVerifyCredentialsRequest) -> None:
+        self._outbox.put(message)
+
+    def finish(self) -> None:
+        """Send no more; what was sent is still answered."""
+        self._outbox.put(None)
+
+    def cancel(self) -> None:
+        self._call.cancel()
+
+    def _read(self) -> None:
+        end: RecognitionError | None = None
+        try:
+            for answer in self._call:
+                self._events.put((self, answer))
+        except grpc.RpcError as error:
+            end = from_rpc(error)
+        self.finish()  # else the thread in which gRPC takes what is to be sent would wait for ever
+        self._over()
+        self._events.put((self, end))
+
+
+_Event = tuple[_OpenStream, "verification_pb2.StreamVerifyCredentialsResponse | RecognitionError | None"]
+
+
+class _Stream:
+    """One ``RecognitionClient.stream``: from the source through one call, and then another, to outcomes."""
+
+    def __init__(
+        self,
+        take_link: Callable[[], _Link],
+        give_back: Callable[[_Link], None],
+        options: Options,
+        source: Iterator[VerifyRequest],
+    ) -> None:
+        self._take_link = take_link
+        self._give_back = give_back
+        self._patience = options.batch_deadline.total_seconds()
+        self._source = source
+        self._is_exhausted = False
+        self._flow = _rules.Flow(options.under_way)
+        self._events: SimpleQueue[_Event] = SimpleQueue()
+        self._call: _OpenStream | None = None
+
+    def run(self) -> Iterator[tuple[int, Outcome]]:
+        waited = 0.0
+        try:
+            while True:
+                yield from self._take()
+                self._send()
+                if self._flow.is_idle and self._is_exhausted:
+                    if self._call is not None:
+                        self._call.finish()
+                        self._call = None
+                    return
+                began = time.monotonic()
+                outcomes, error = self._next(self._patience - waited)
+                waited += time.monotonic() - began
+                if outcomes:
+                    yield from outcomes
+                    waited = 0.0
+                if error is None and waited >= self._patience:
+                    error = DeadlineExceeded(grpc.StatusCode.DEADLINE_EXCEEDED, "the stream brought no answer in time")
+                if error is not None:
+                    yield from self._flow.give_up(error)
+                    if not self._is_exhausted:
+                        raise error
+                    return
+        finally:
+            if self._call is not None:
+                self._call.cancel()
+
+    def _take(self) -> Iterator[tuple[int, Outcome]]:
+        began = time.monotonic()
+        for _ in range(_rules.PACK_ITEMS):
+            if self._is_exhausted or not self._flow.has_room:
+                return
+            try:
+                request = next(self._source)
+            except StopIteration:
+                self._is_exhausted = True
+                return
+            yield from self._flow.take(request)
+            if time.monotonic() - began > _TAKING_SECONDS:
+                return
+
+    def _send(self) -> None:
+        while (message := self._flow.next_message(time.monotonic())) is not None:
+            if self._call is None:
+                self._call = _OpenStream(self._take_link(), self._give_back, self._events)
+            self._call.send(message)
+
+    def _next(self, patience: float) -> tuple[Sequence[tuple[int, Outcome]], RecognitionError | None]:
+        """Take in what comes next, or nothing if there is something else to do; gives outcomes, or why to give up."""
+        held = self._flow.held_for(time.monotonic())
+        timeout = max(0.0, patience if held is None else min(patience, held))
+        may_take = self._flow.has_room and not self._is_exhausted
+        try:
+            call, event = self._events.get_nowait() if may_take else self._events.get(timeout=timeout)
+        except Empty:
+            return (), None
+        if call is not self._call:
+            return (), None
+        if isinstance(event, verification_pb2.StreamVerifyCredentialsResponse):
+            return self._flow.settle(event, time.monotonic()), None
+        self._call = None
+        return (), self._flow.broke(event, time.monotonic())

@@ -1,0 +1,322 @@
+"""What is asked, and what is answered: plain values that hold no message of gRPC.
+
+A verdict is one of three, and a program has to say what it does about each::
+
+    match decision.verdict:
+        case Accepted() as accepted:
+            ...
+        case Rejected(reason=reason):
+            ...
+        case Indeterminate(reason=reason, retry_after=retry_after):
+            ...
+        case never:
+            assert_never(never)
+
+No value here is true or false: ``if decision`` raises, and so no forgotten case becomes a yes. What ``repr`` shows of a
+value is safe to log: no attribute, pseudonym, presentation, nonce or answer to a question stands in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, NoReturn, TypeAlias
+
+from recognition.errors import RecognitionError
+from recognition.reasons import NextStep, Reason
+
+
+class _NeitherTrueNorFalse:
+    __slots__ = ()
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} is neither true nor false: use match, and answer to every case")
+
+
+# -- questions --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AgeAtLeast:
+    """Is the person at least so many years old today?"""
+
+    years: int
+    """1 to 150."""
+
+
+@dataclass(frozen=True, slots=True)
+class HouseholdIn:
+    """Is the household registered in one of these provinces?"""
+
+    provinces: Sequence[str]
+    """Codes: sh, js, zj, ah."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimMatches:
+    """Is an attribute exactly this?"""
+
+    claim: str
+    """Its name."""
+    value: str = field(repr=False)
+    """What it is compared with, character by character."""
+
+
+Predicate: TypeAlias = AgeAtLeast | HouseholdIn | ClaimMatches
+"""A question about an attribute, for who only needs the answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyRequest:
+    """May this presentation be relied on for this matter?"""
+
+    matter: str
+    """Code of the matter. The service must be registered for it."""
+    presentation: str = field(repr=False)
+    """What the person handed over: an SD-JWT VC with key binding, or an identity assertion. At most 64 KiB."""
+    nonce: str = field(default="", repr=False)
+    """The nonce of the challenge that it answers. Required for a credential; empty for an assertion."""
+    request_id: str = ""
+    """Your own reference, at most 64 characters of A-Z a-z 0-9 . _ - ; it is written to the audit log, and must not say
+    anything about the person. The client makes one where it is empty."""
+    consent_id: str = field(default="", repr=False)
+    """The consent that this rests on, as ``record_consent`` named it."""
+    predicates: Sequence[Predicate] = field(default=(), repr=False)
+    """At most 8 questions."""
+    terminal: str = ""
+    """Your name of the counter, terminal or operator that asks; written to the log like ``request_id``."""
+    want_receipt: bool = False
+    """Whether the gateway is to sign a receipt of the decision."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """What a holder signs into the key-binding proof of one presentation, unchanged."""
+
+    nonce: str = field(repr=False)
+    audience: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consent:
+    """A consent on record."""
+
+    consent_id: str = field(repr=False)
+    """To be named in a ``VerifyRequest``. Keep it with the signed document."""
+    expires_at: datetime
+
+
+# -- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+class SubjectType(Enum):
+    """Who or what a credential is about."""
+
+    NATURAL = 1
+    """A person (自然人)."""
+    LEGAL = 2
+    """An organisation (法人)."""
+    UNRECOGNISED = -1
+    """Something that this version of the client does not know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assurance:
+    """How surely the person was identified and authenticated."""
+
+    identity: int
+    """How surely it is this person. 1 to 3."""
+    authenticator: int
+    """How strong the log-in was. 1 to 3."""
+    federation: int
+    """How well the hand-over is protected. 1 to 3."""
+    acr: str
+    """The issuer's own name for the level."""
+    level: int
+    """The overall level by the agreement's scale: 1 and up; 0: below the lowest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who acts for the subject. Never to be taken for the subject."""
+
+    subject: str = field(repr=False)
+    """A pseudonym of that person."""
+    relationship: str
+    """guardian, agent, lawyer or legal_representative."""
+    attributes: Mapping[str, Any] = field(repr=False)
+    """That person's attributes which the matter may have."""
+    previous_subject: str = field(repr=False)
+    """The pseudonym by the key version before, while records are moved; else empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted(_NeitherTrueNorFalse):
+    """It may be relied on for this matter. Erase the attributes at ``erase_at``."""
+
+    subject: str = field(repr=False)
+    """A pseudonym: stable for this service's sector, useless to any other."""
+    issuer: str
+    """Entity identifier of the issuer."""
+    issuing_province: str
+    """sh, js, zj or ah."""
+    credential_type: str
+    """Type of the credential (vct), or of the assertion."""
+    assurance: Assurance
+    attributes: Mapping[str, Any] = field(repr=False)
+    """The attributes that the matter may have, and no others."""
+    issued_at: datetime | None
+    """When the issuer signed it."""
+    authenticated_at: datetime | None
+    """When the issuer last authenticated the person."""
+    expires_at: datetime | None
+    """When the credential expires."""
+    holder_bound: bool
+    """Whether the presenter proved possession of the holder's key. Never so for an assertion."""
+    predicate_answers: Sequence[bool] = field(repr=False)
+    """Whether each of the request's predicates holds, in their order."""
+    subject_type: SubjectType
+    actor: Actor | None
+    """Who presented this on the subject's behalf; None: the subject itself."""
+    household_province: str = field(repr=False)
+    """Where the household is registered at present, if the matter may know; else empty."""
+    credential_age: timedelta
+    """Time since the issuer signed it."""
+    authentication_age: timedelta
+    """Time since the person was last authenticated."""
+    erase_at: datetime | None
+    """Until when the attributes may be kept."""
+    previous_subject: str = field(repr=False)
+    """The pseudonym by the key version before, while records are moved from one to the next; else empty."""
+    legal_basis: str
+    """What the law rests this on: a statutory duty or a consent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected(_NeitherTrueNorFalse):
+    """Not accepted; the same presentation will not be accepted later either."""
+
+    reason: Reason
+    number: int
+    """The reason's number in the contract, which ``UNRECOGNISED`` does not tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Indeterminate(_NeitherTrueNorFalse):
+    """The gateway cannot tell now. Never to be treated as accepted, nor held against the person."""
+
+    reason: Reason
+    number: int
+    """The reason's number in the contract, which ``UNRECOGNISED`` does not tell."""
+    retry_after: timedelta
+    """When asking again may help."""
+
+
+Verdict: TypeAlias = Accepted | Rejected | Indeterminate
+"""One of three; ``match`` it, and end with ``assert_never``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustBasis:
+    """Which trust data a decision rests on."""
+
+    charter_version: int
+    view_id: str
+    age: timedelta | None
+    """Time since a quorum of anchors last confirmed it."""
+    stale: bool
+    """It is past its freshness, and within the grace that the agreement allows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusBasis:
+    """Which status list a decision rests on."""
+
+    list: str
+    issued_at: datetime | None
+    age: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision(_NeitherTrueNorFalse):
+    """What the gateway decided and recorded."""
+
+    verdict: Verdict
+    verification_id: str
+    """Names the decision in the audit log. Keep it with the case."""
+    decided_at: datetime
+    next_step: NextStep
+    """What to do next, whatever the verdict."""
+    receipt: str = field(repr=False)
+    """The signed receipt, where one was asked for; else empty."""
+    trust_basis: TrustBasis
+    status_basis: StatusBasis | None
+    """None: no status was looked at."""
+    request_id: str
+    """The request's, or the one that the client made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure(_NeitherTrueNorFalse):
+    """There is no decision on one of many requests. Never to be treated as a rejection."""
+
+    error: RecognitionError
+
+
+Outcome: TypeAlias = Decision | Failure
+"""What became of one of many requests."""
+
+
+# -- explanations -----------------------------------------------------------------------------------------------------
+
+
+class StepOutcome(Enum):
+    """How a step of a verification ended."""
+
+    PASSED = 1
+    FAILED = 2
+    UNDECIDED = 3
+    NOT_REACHED = 4
+    NOT_NEEDED = 5
+    UNRECOGNISED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class LocalizedText:
+    """The same in Chinese and in English."""
+
+    zh: str
+    en: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainedStep:
+    """One step of a verification."""
+
+    number: int
+    title: LocalizedText
+    outcome: StepOutcome
+    inputs: Mapping[str, str]
+    """What it looked at, by name. Never an attribute."""
+    reason: Reason | None
+    """Why, where it decided."""
+    meaning: LocalizedText | None
+    fix: LocalizedText | None
+    """What would mend it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """How a decision came about."""
+
+    verification_id: str
+    decided_at: datetime
+    service: str
+    matter: str
+    verdict: str
+    """accepted, rejected or indeterminate, as recorded then: a text to show, not a verdict to act on."""
+    reason: Reason | None
+    steps: Sequence[ExplainedStep]
