@@ -1,0 +1,41 @@
+package example.recognition.client;
+
+import io.grpc.ConnectivityState;
+import io.grpc.ManagedChannel;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
+
+/**
+ * Where calls go. Each call asks anew for the channel, because there is another one when the certificate was replaced.
+ */
+abstract class Channels implements AutoCloseable {
+
+  private static final long RECONNECT_NANOS = TimeUnit.SECONDS.toNanos(1);
+
+  private final AtomicLong reconnected = new AtomicLong(System.nanoTime() - RECONNECT_NANOS);
+
+  /** Gives the channel as it is now. */
+  abstract ManagedChannel current();
+
+  /**
+   * Gives the channel for a call that begins.
+   *
+   * <p>gRPC waits up to two minutes before it tries again to reach a gateway that was away for long. Whoever calls now
+   * wants to know now, so it is told to try at once; not more often than every second.
+   */
+  ManagedChannel forCall() {
+    var channel = current();
+    if (channel.getState(false) == ConnectivityState.TRANSIENT_FAILURE) {
+      long now = System.nanoTime();
+      long last = reconnected.get();
+      if (now - last >= RECONNECT_NANOS && reconnected.compareAndSet(last, now)) {
+        channel.resetConnectBackoff();
+      }
+    }
+    return channel;
+  }
+
+  /** Lets no more calls begin, and ends those under way. */
+  @Override
+  public abstract void close();
+}

@@ -1,0 +1,48 @@
+package example.recognition.client;
+
+import java.time.Duration;
+import java.time.Instant;
+import java.util.Optional;
+
+/**
+ * What a gateway decided and has on record.
+ *
+ * @param verdict accepted, rejected, or that it cannot tell now
+ * @param verificationId names the decision; keep it with the case
+ * @param decidedAt when it was decided
+ * @param nextStep what to do now, whatever the verdict
+ * @param receipt the signed receipt (compact JWS) where one was asked for; else empty
+ * @param trustBasis the trust data behind it
+ * @param statusBasis the status data behind it; empty where no status was looked at
+ * @param requestId the request's id, as it is in the gateway's log
+ */
+public record Decision(
+    Verdict verdict,
+    String verificationId,
+    Instant decidedAt,
+    NextStep nextStep,
+    String receipt,
+    TrustBasis trustBasis,
+    Optional<StatusBasis> statusBasis,
+    String requestId)
+    implements Outcome {
+
+  /**
+   * Which trust data a decision rests on.
+   *
+   * @param charterVersion version of the charter
+   * @param viewId identifier of the trust view
+   * @param age time since a quorum of anchors last confirmed it
+   * @param stale whether it is past its freshness and served within the grace that the agreement allows
+   */
+  public record TrustBasis(long charterVersion, String viewId, Duration age, boolean stale) {}
+
+  /**
+   * Which status data a decision rests on.
+   *
+   * @param list the status list
+   * @param issueTime when the issuer signed it
+   * @param age time since then
+   */
+  public record StatusBasis(String list, Instant issueTime, Duration age) {}
+}

@@ -1,0 +1,154 @@
+package example.recognition.client;
+
+import com.google.protobuf.Any;
+import com.google.protobuf.Message;
+import com.google.rpc.ErrorInfo;
+import com.google.rpc.RetryInfo;
+import example.recognition.v1.BatchVerifyCredentialsRequest;
+import example.recognition.v1.BatchVerifyCredentialsResponse;
+import example.recognition.v1.RecordConsentRequest;
+import example.recognition.v1.RecordConsentResponse;
+import example.recognition.v1.StreamVerifyCredentialsRequest;
+import example.recognition.v1.StreamVerifyCredentialsResponse;
+import example.recognition.v1.VerificationServiceGrpc.VerificationServiceImplBase;
+import example.recognition.v1.VerifyCredentialRequest;
+import example.recognition.v1.VerifyCredentialResponse;
+import io.grpc.ManagedChannel;
+import io.grpc.Server;
+import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
+import io.grpc.inprocess.InProcessChannelBuilder;
+import io.grpc.inprocess.InProcessServerBuilder;
+import io.grpc.protobuf.StatusProto;
+import io.grpc.stub.StreamObserver;
+import java.io.IOException;
+import java.util.List;
+import java.util.UUID;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.function.Function;
+
+/** A gateway in this process that answers what a test tells it to, and remembers what it was asked. */
+final class FakeGateway extends VerificationServiceImplBase implements AutoCloseable {
+
+  final List<VerifyCredentialRequest> asked = new CopyOnWriteArrayList<>();
+  final List<BatchVerifyCredentialsRequest> batches = new CopyOnWriteArrayList<>();
+  final List<RecordConsentRequest> consents = new CopyOnWriteArrayList<>();
+
+  /** What it answers to a single presentation: a response, or a StatusRuntimeException that is thrown. */
+  volatile Function<VerifyCredentialRequest, VerifyCredentialResponse> verdicts = FakeGateway::accepted;
+
+  volatile Function<BatchVerifyCredentialsRequest, BatchVerifyCredentialsResponse> batchAnswers =
+      FakeGateway::acceptedAll;
+
+  volatile Function<StreamObserver<StreamVerifyCredentialsResponse>, StreamObserver<StreamVerifyCredentialsRequest>>
+      streams;
+
+  private final Server server;
+  private final ManagedChannel channel;
+
+  FakeGateway() throws IOException {
+    var name = UUID.randomUUID().toString();
+    server = InProcessServerBuilder.forName(name).addService(this).build().start();
+    channel = TlsChannels.configure(InProcessChannelBuilder.forName(name)).build();
+  }
+
+  RecognitionClient client(Options options) {
+    return new RecognitionClient(
+        new Channels() {
+          @Override
+          ManagedChannel current() {
+            return channel;
+          }
+
+          @Override
+          public void close() {
+            channel.shutdownNow();
+          }
+        },
+        options);
+  }
+
+  RecognitionClient client() {
+    return client(Options.DEFAULT);
+  }
+
+  static VerifyCredentialResponse accepted(VerifyCredentialRequest request) {
+    var response = VerifyCredentialResponse.newBuilder().setVerificationId("of-" + request.getPresentation());
+    response.getAcceptedBuilder()
+        .setSubject("pairwise-of-zhang")
+        .getAttributesBuilder()
+        .putFields("name", com.google.protobuf.Value.newBuilder().setStringValue("张某").build());
+    return response.build();
+  }
+
+  static BatchVerifyCredentialsResponse acceptedAll(BatchVerifyCredentialsRequest request) {
+    var response = BatchVerifyCredentialsResponse.newBuilder();
+    request.getItemsList().forEach(each -> response.addResultsBuilder().setResponse(accepted(each)));
+    return response.build();
+  }
+
+  static StatusRuntimeException error(Status.Code code, String reason, String description, Message... details) {
+    var status = com.google.rpc.Status.newBuilder()
+        .setCode(code.value())
+        .setMessage(description)
+        .addDetails(Any.pack(ErrorInfo.newBuilder().setReason(reason).setDomain("recognition.v1").build()));
+    for (var detail : details) {
+      status.addDetails(Any.pack(detail));
+    }
+    return StatusProto.toStatusRuntimeException(status.build());
+  }
+
+  static StatusRuntimeException overloaded(int retryMillis) {
+    var delay = com.google.protobuf.Duration.newBuilder().setNanos(retryMillis * 1_000_000).build();
+    return error(
+        Status.Code.RESOURCE_EXHAUSTED,
+        "CALLER_RATE_EXCEEDED",
+        "too many",
+        RetryInfo.newBuilder().setRetryDelay(delay).build());
+  }
+
+  @Override
+  public void verifyCredential(VerifyCredentialRequest request, StreamObserver<VerifyCredentialResponse> answer) {
+    asked.add(request);
+    answer(request, verdicts, answer);
+  }
+
+  @Override
+  public void batchVerifyCredentials(
+      BatchVerifyCredentialsRequest request, StreamObserver<BatchVerifyCredentialsResponse> answer) {
+    batches.add(request);
+    answer(request, batchAnswers, answer);
+  }
+
+  @Override
+  public void recordConsent(RecordConsentRequest request, StreamObserver<RecordConsentResponse> answer) {
+    consents.add(request);
+    answer.onError(Status.UNAVAILABLE.asRuntimeException());
+  }
+
+  @Override
+  public StreamObserver<StreamVerifyCredentialsRequest> streamVerifyCredentials(
+      StreamObserver<StreamVerifyCredentialsResponse> answer) {
+    return streams.apply(answer);
+  }
+
+  private static <Q, A> void answer(Q request, Function<Q, A> answers, StreamObserver<A> observer) {
+    A answer;
+    try {
+      answer = answers.apply(request);
+    } catch (StatusRuntimeException error) {
+      observer.onError(error);
+      return;
+    }
+    if (answer != null) { // else it never answers
+      observer.onNext(answer);
+      observer.onCompleted();
+    }
+  }
+
+  @Override
+  public void close() {
+    channel.shutdownNow();
+    server.shutdownNow();
+  }
+}
