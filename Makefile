@@ -18,7 +18,7 @@ BASELINE := proto/baseline.binpb
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run demo test test-long lint fmt proto proto-baseline docs lock bench bench-full clean
+.PHONY: help setup run demo test test-long lint fmt proto proto-go proto-typescript proto-baseline docs lock bench bench-full bench-clients clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,11 +60,20 @@ proto: $(PROTO_VENV)/.ready ## Generate the Python stubs from proto/
 	rm -f $(CLIENT)/$(STUBS)/*_pb2_grpc.py $(CLIENT)/$(STUBS)/*_pb2_grpc.pyi
 	$(call generate,$(CLIENT))
 
+proto-go: $(PROTO_VENV)/.ready ## Generate the Go stubs, words and retry policy
+	clients/go/generate.sh
+
+proto-typescript: $(VENV)/.dev $(PROTO_VENV)/.ready ## Generate the TypeScript stubs, words and retry policy
+	npm --prefix clients/typescript ci --ignore-scripts
+	npm --prefix clients/typescript run generate
+
 proto-baseline: $(VENV)/.dev ## Release the contract: from now on, make lint refuses changes that break it
 	$(VENV)/bin/buf build proto --exclude-source-info --output $(BASELINE)
 
-docs: $(VENV)/.dev ## Write the pages of the API and of the reasons, and clients/texts.json, from their sources
+docs: $(VENV)/.dev ## Write the pages of the API and of the reasons, and the words of the clients, from their sources
 	$(VENV)/bin/python -m reference
+	$(VENV)/bin/python $(CLIENT)/generate_reasons.py
+	$(VENV)/bin/python clients/java/generate_reasons.py
 
 lock: $(TOOLS_VENV)/.ready ## Write the lock files anew from the pyproject.toml files; UPGRADE=1 takes newer versions
 	$(call compile,requirements.lock,pyproject.toml --group build)
@@ -78,10 +87,14 @@ bench: $(VENV)/.dev ## Measure for less than three minutes, and print the figure
 bench-full: $(VENV)/.dev ## Measure everything for more than an hour, and write a report with plots
 	$(VENV)/bin/python -m bench --full $(ARGS)
 
+bench-clients: $(VENV)/.dev ## Measure what the clients cost beside the bare stubs; ARGS='go python' measures some
+	$(VENV)/bin/python -m bench.clients $(ARGS)
+
 clean: ## Delete the environments and everything else that can be made again
 	rm -rf $(VENV) $(PROTO_VENV) $(OLDEST_VENV) $(TOOLS_VENV)
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build $(CLIENT)/build
 	rm -rf *.egg-info $(CLIENT)/*.egg-info
+	rm -rf clients/java/target clients/typescript/build clients/typescript/dist clients/typescript/node_modules
 	find bench gateway reference tests $(CLIENT) -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # --- How it is done -----------------------------------------------------------------------------------------------

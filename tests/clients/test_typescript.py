@@ -11,54 +11,29 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.clients.stage import stage
+from tests.clients import tools
 
-ROOT = Path(__file__).resolve().parents[2]
-CLIENT = ROOT / "clients" / "typescript"
-PROTO_PYTHON = ROOT / ".venv-proto" / "bin" / "python"
+CLIENT = tools.CLIENTS / "typescript"
 OLDEST_NODE = 20
+NEWEST_NODE = "26.10.0"
 MADE = shutil.ignore_patterns("node_modules", "dist", "build")
 
 
-def absent(why: str) -> None:
-    """Skip, or fail where clients are required."""
-    if os.environ.get("MRG_REQUIRE_CLIENTS") == "1":
-        pytest.fail(why)
-    pytest.skip(why)
-
-
-def run(*command: str, folder: Path = CLIENT, seconds: int = 600, **environment: str) -> str:
-    """Run a command; when it fails, all that it said is shown."""
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        timeout=seconds,
-        check=False,
-    )
-    if done.returncode:
-        sys.stdout.write(done.stdout)
-        pytest.fail(f"{' '.join(command)} failed with {done.returncode}; see above")
-    return done.stdout
+def run(*command: str, folder: Path = CLIENT, **environment: str) -> str:
+    return tools.run(folder, *command, **environment)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def installed() -> None:
     """Have what the lock file says in the client's folder."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        absent("there is no Node.js")
+    tools.need("npm", "node")
     version = run("node", "--version").strip()
     if int(version.removeprefix("v").split(".")[0]) < OLDEST_NODE:
-        absent(f"Node.js {version} is older than {OLDEST_NODE}")
+        tools.absent(f"Node.js {version} is older than {OLDEST_NODE}")
     installed, lock = CLIENT / "node_modules" / ".package-lock.json", CLIENT / "package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
         done = subprocess.run(
@@ -70,14 +45,7 @@ def installed() -> None:
             check=False,
         )
         if done.returncode:
-            absent(f"npm ci failed: {done.stderr[-2000:]}")
-
-
-@pytest.fixture(scope="module")
-def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Give where the controls of a federation are."""
-    with stage(tmp_path_factory.mktemp("stage") / "lab") as address:
-        yield address
+            tools.absent(f"npm ci failed: {done.stderr[-2000:]}")
 
 
 def test_types_and_style() -> None:
@@ -86,9 +54,9 @@ def test_types_and_style() -> None:
 
 
 def test_generated_code_is_current() -> None:
-    if not PROTO_PYTHON.exists():
+    if not tools.PROTO_PYTHON.exists():
         pytest.skip("the compiler of protocol files is not there: make setup")
-    run("npm", "run", "generate:check", PYTHON=sys.executable, PROTO_PYTHON=str(PROTO_PYTHON))
+    run("npm", "run", "generate:check", PYTHON=sys.executable, PROTO_PYTHON=str(tools.PROTO_PYTHON))
 
 
 def test_lock_file_names_no_registry() -> None:
@@ -98,7 +66,7 @@ def test_lock_file_names_no_registry() -> None:
 
 
 def test_own_tests(control: str) -> None:
-    told = run("npm", "test", seconds=1200, MRG_STAGE=control)
+    told = run("npm", "test", MRG_STAGE=control)
     assert re.search(r"^# fail 0$", told, re.MULTILINE), told
     for skipped in re.findall(r"^ok .*# SKIP (.*)$", told, re.MULTILINE):
         assert "MRG_STAGE" not in skipped
@@ -114,3 +82,11 @@ def test_another_project_can_install_the_folder(tmp_path: Path) -> None:
         'import { Reason } from "recognition-client"; import "recognition-client/holder"; console.log(Reason.EXPIRED)'
     )
     assert run("node", "--input-type=module", "--eval", program, folder=project) == "EXPIRED\n"
+
+
+@pytest.mark.long
+def test_own_tests_on_the_newest_node(tmp_path: Path) -> None:
+    run("npm", "install", "--prefix", str(tmp_path), f"node@{NEWEST_NODE}", folder=tmp_path)
+    newest = tmp_path / "node_modules" / ".bin"
+    told = run("npm", "test", MRG_STAGE="", PATH=f"{newest}:{os.environ['PATH']}")
+    assert re.search(r"^# fail 0$", told, re.MULTILINE), told
