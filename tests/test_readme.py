@@ -86,6 +86,8 @@ EVIDENCE, EVIDENCE_ZH = ROOT / "docs" / "evidence.md", ROOT / "docs" / "evidence
 CAPACITY, CAPACITY_ZH = ROOT / "docs" / "capacity.md", ROOT / "docs" / "capacity.zh-CN.md"
 REASONS, REASONS_ZH = ROOT / "docs" / "reasons.md", ROOT / "docs" / "reasons.zh-CN.md"
 API = ROOT / "docs" / "api"
+CLIENTS = ROOT / "clients"
+CLIENTS_BY_LANGUAGE = tuple(CLIENTS / language for language in ("go", "java", "python", "typescript"))
 PAIRS = (
     (README, README_ZH),
     (DEPLOY, DEPLOY_ZH),
@@ -95,6 +97,7 @@ PAIRS = (
     (CAPACITY, CAPACITY_ZH),
     (REASONS, REASONS_ZH),
     (API / "README.md", API / "README.zh-CN.md"),
+    *((folder / "README.md", folder / "README.zh-CN.md") for folder in (CLIENTS, *CLIENTS_BY_LANGUAGE)),
 )
 SERVICE_PAGES = tuple(page for page in sorted(API.glob("*.md")) if not page.name.startswith("README"))
 """In English alone: their words are the contract's own comments."""
@@ -175,8 +178,9 @@ def test_lines_are_not_too_long(path: Path) -> None:
 
 
 def _is_written_elsewhere(path: Path, line: str) -> bool:
-    """Whether it is a row whose words are the gateway's or the contract's: a row cannot be broken."""
-    return any(line.startswith(f"| `{reason}` |") for reason in Reason) or (path.parent == API and line[:2] == "| ")
+    """Whether it is a row whose words are the gateway's, the contract's or a library's: a row cannot be broken."""
+    of_others = path.parent == API or path.is_relative_to(CLIENTS)
+    return any(line.startswith(f"| `{reason}` |") for reason in Reason) or (of_others and line[:2] == "| ")
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
