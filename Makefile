@@ -84,7 +84,7 @@ lock: $(TOOLS_VENV)/.ready ## Write the lock files anew from the pyproject.toml 
 bench: $(VENV)/.dev ## Measure for less than three minutes, and print the figures; ARGS='--only unary' measures less
 	$(VENV)/bin/python -m bench $(ARGS)
 
-bench-full: $(VENV)/.dev ## Measure everything for more than an hour, and write a report with plots
+bench-full: $(VENV)/.dev ## Measure everything for most of an hour, and write a report with plots
 	$(VENV)/bin/python -m bench --full $(ARGS)
 
 bench-clients: $(VENV)/.dev ## Measure what the clients cost beside the bare stubs; ARGS='go python' measures some

@@ -152,7 +152,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure.")
-    parser.add_argument("--full", action="store_true", help="measure everything, for more than an hour")
+    parser.add_argument("--full", action="store_true", help="measure everything, for most of an hour")
     parser.add_argument("--only", type=_names, default=(), help="names of what to measure, with commas between them")
     parser.add_argument("--list", action="store_true", help="print the names, and measure nothing")
     parser.add_argument("--rounds", type=int, default=None, help="rounds of loads on servers")
