@@ -23,7 +23,7 @@ from gateway.core.receipt import MAX_CHARTERS, EvidenceBundle, Receipt, Verdict,
 from gateway.core.statements import PROFILE, parse_statement
 from gateway.notary import Notary
 from gateway.peers import TrustOffer
-from gateway.storage import Committed, HeldCheckpoint, LogStore, StorageError
+from gateway.storage import Committed, HeldCheckpoint, LogStore, StorageError, StoredEntry
 
 MAX_HEADS: Final = 16
 """Heads looked at for one that others have seen: those of the last seconds."""
@@ -87,11 +87,8 @@ class Receipts:
         """Sign the receipt of an entry that is durable: the one that was given, or the one that it repeats.
 
         Raises:
-            Unavailable: no key may sign now, or what is repeated is not what was logged. The verdict is on record all
-                the same.
+            Unavailable: no key may sign now. The verdict is on record all the same.
         """
-        if committed.first is not None:
-            self._require_logged(committed.log_id, committed.position, committed.first)
         raw = entry.raw if committed.first is None else committed.first
         return self._sign(raw, committed.log_id, committed.position, self._world.now())
 
@@ -109,7 +106,7 @@ class Receipts:
             head = self._head(stored.log_id, stored.position)
         except StorageError as error:
             raise Unavailable("the log cannot be read") from error
-        self._require_logged(stored.log_id, stored.position, stored.raw)
+        self._require_logged(stored)
         trust = self.trust()
         document = write_bundle(
             EvidenceBundle(
@@ -147,10 +144,10 @@ class Receipts:
         """Refuse now what could not be signed later. Raises Unavailable."""
         self._signer()
 
-    def _require_logged(self, log_id: str, position: int, raw: bytes) -> None:
+    def _require_logged(self, stored: StoredEntry) -> None:
         """Refuse to sign what somebody wrote into the database: they have not got the receipt key."""
-        held = self._notary.leaves(log_id, position, position + 1)
-        if any(leaf != leaf_hash(raw) for leaf in held):  # none: it is younger than the tree
+        held = self._notary.leaves(stored.log_id, stored.position, stored.position + 1)
+        if any(leaf != leaf_hash(stored.raw) for leaf in held):  # none: it is younger than the tree
             raise _damaged()
 
     def _sign(self, raw: bytes, log_id: str, position: int, now: datetime) -> str:

@@ -182,6 +182,8 @@ class Answer:
     status: StatusBasis | None
     receipt: str = ""
     """Compact JWS, typ verification-receipt+jwt; empty: none was asked for."""
+    repeated: bool = False
+    """Whether this was decided before, and is told again; see ``core.repeats``."""
 
     @property
     def next_step(self) -> NextStep:
@@ -665,7 +667,7 @@ def _as_first(answer: Answer, first: bytes) -> Answer:
     verdict = answer.verdict
     if isinstance(verdict, Acceptance):
         verdict = replace(verdict, erase_at=verdict.erase_at - (answer.decided_at - entry.at))
-    return replace(answer, verdict=verdict, verification_id=entry.entry_id, decided_at=entry.at)
+    return replace(answer, verdict=verdict, verification_id=entry.entry_id, decided_at=entry.at, repeated=True)
 
 
 def _refuse_repeats_within(decisions: Sequence[_Decision], asked: set[str]) -> None:

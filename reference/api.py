@@ -239,7 +239,8 @@ go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
 The lines on the pages are for the lab (`make run`), in the repository's folder. They are to be run from the top of a
 page to its end, since some use what those before them gave. The gateway does not describe itself (reflection is off),
 so each line names the contract: `-import-path` and `-proto`. Against a real gateway, change address, CA, certificate
-and key; they stand in the client profile that `mrg init` wrote.
+and key; they stand in the client profile that `mrg init` wrote. And give the request on standard input, with `-d @`:
+what stands in a command is seen by every user of the machine, and kept in the shell's history.
 
 ## JSON
 
@@ -271,12 +272,16 @@ name the rest where they apply.
 | | `CALLER_RATE_EXCEEDED` | this caller asks too often | likewise |
 | | `CALLER_CONCURRENCY_EXCEEDED` | it has too many calls open | likewise |
 | | `DEADLINE_TOO_SHORT` | it would be answered too late | likewise; set a longer deadline |
-| `UNAVAILABLE` | `UNAVAILABLE` | it cannot be recorded or signed now, or is not reached | ask again |
-| `DEADLINE_EXCEEDED` | | no time was left | ask again, with more |
+| `UNAVAILABLE` | `UNAVAILABLE` | it cannot be recorded or signed now, or is not reached | see below |
+| `DEADLINE_EXCEEDED` | | no time was left | see below; set a longer deadline |
 | `INTERNAL` | `INTERNAL` | a bug; the message has a reference to the log | tell the gateway's administrator |
 | `NOT_FOUND` | `NOT_HELD` | it is not held here, or not for this caller | never a proof that it does not exist |
 | `FAILED_PRECONDITION` | `WRONG_STATE` | not as things stand; `PreconditionFailure` says why | change that first |
 | `ABORTED` | `CONFLICT` | decided upon an earlier state | look again, decide again |
+
+After `UNAVAILABLE` and `DEADLINE_EXCEEDED` it is open whether the call was carried out. What only reads may be asked
+again. A verification may be, [as it was](../verdicts.md#when-an-answer-is-lost). Calls that issue, record a consent or
+open a dispute would do so twice: look first whether it was done.
 """,
     Language.ZH: """\
 ## 试一试
@@ -290,7 +295,8 @@ go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
 
 各页中的命令针对实验环境（`make run`），在本仓库的文件夹中运行；请从一页的开头依次运行到末尾，
 后面的会用到前面得到的内容。网关不描述自己（反射默认关闭），所以每行都用 `-import-path` 和 `-proto` 指明契约。
-用于真实网关时，更换地址、CA、证书和私钥；它们写在 `mrg init` 生成的客户端配置中。
+用于真实网关时，更换地址、CA、证书和私钥；它们写在 `mrg init` 生成的客户端配置中。请求要从标准输入给出（`-d @`）：
+写在命令里的内容，这台机器上的每个用户都看得到，还会留在命令历史中。
 
 ## JSON
 
@@ -320,12 +326,15 @@ go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
 | | `CALLER_RATE_EXCEEDED` | 该调用者问得过于频繁 | 同上 |
 | | `CALLER_CONCURRENCY_EXCEEDED` | 它同时进行的调用过多 | 同上 |
 | | `DEADLINE_TOO_SHORT` | 来不及在期限内答复 | 同上；并放宽期限 |
-| `UNAVAILABLE` | `UNAVAILABLE` | 目前无法记录或签名，或联系不上 | 再问一次 |
-| `DEADLINE_EXCEEDED` | | 没有剩余时间 | 放宽期限再问 |
+| `UNAVAILABLE` | `UNAVAILABLE` | 目前无法记录或签名，或联系不上 | 见下文 |
+| `DEADLINE_EXCEEDED` | | 没有剩余时间 | 见下文；并放宽期限 |
 | `INTERNAL` | `INTERNAL` | 程序缺陷；信息中有日志编号 | 告知网关管理员 |
 | `NOT_FOUND` | `NOT_HELD` | 此处没有，或不供该调用者查看 | 从不证明它不存在 |
 | `FAILED_PRECONDITION` | `WRONG_STATE` | 就目前情形不行；`PreconditionFailure` 说明原因 | 先改变情形 |
 | `ABORTED` | `CONFLICT` | 依据的是先前的状态 | 重新查看，重新决定 |
+
+`UNAVAILABLE` 和 `DEADLINE_EXCEEDED` 之后，调用是否已经执行并不确定。只读的可以再问；核验可以
+[原样再问](../verdicts.zh-CN.md#答复丢失时)。签发、登记同意、提出异议的调用再来一次就会做两遍：请先查看是否已经办成。
 """,
 }
 

@@ -28,7 +28,7 @@ class Caller:
 
 SERVICE: Final = Caller(
     listener="verification",
-    who=Words("已登记的业务系统", "relying services registered for the matter"),
+    who=Words("已登记的业务系统", "relying services, for matters that they are registered for"),
     certificate=".lab/ah/clients/hukou",
     ca=".lab/ah/tls/ca.pem",
     address="VERIFICATION",
@@ -229,6 +229,7 @@ CALLS: Final[Mapping[str, Mapping[str, Call]]] = {
             callers=(SERVICE, EXPLAIN),
             body={"verification_id": "$VERIFICATION_ID"},
             errors={"NOT_FOUND": _NO_DECISION},
+            note="A service is told of its own decisions, where its registration has `explain = true`.",
         ),
         "RecordConsent": Call(
             zh="登记当事人的同意",
@@ -242,6 +243,7 @@ CALLS: Final[Mapping[str, Mapping[str, Call]]] = {
             callers=(SERVICE,),
             body={"consent_id": "$CONSENT_ID"},
             errors={"NOT_FOUND": "the caller recorded no consent under that reference"},
+            note="Only the service that recorded it may withdraw it.",
         ),
     },
     "IssuanceService": {

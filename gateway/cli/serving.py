@@ -93,11 +93,11 @@ def serve(
     world = options.world(lab_clock)
     if lab_clock is not None:
         logs.get_logger("serving").warning("lab_clock_in_use", file=str(lab_clock))
+    _require_different_ports(loaded)
     if workers > 1:
         arguments = ["--grace", str(grace), "--connection-age", str(connection_age), "--log-level", log_level]
         arguments += [] if lab_clock is None else ["--lab-clock", str(lab_clock)]
         arguments += ["--json"] if as_json else []
-        _require_different_ports(loaded)
         lock = _lock_database(loaded)
         supervisor = Supervisor(
             loaded, workers=workers, arguments=arguments, grace=grace, leave=_leave_seconds(connection_age), lock=lock
@@ -339,12 +339,12 @@ def _leave_seconds(connection_age: float) -> float:
 
 
 def _require_different_ports(config: Config) -> None:
-    """Refuse what could not be handed over: a process that leaves one listener knows its sockets by their port."""
+    """Refuse what could not be ended apart: a process that ends one listener knows its sockets by their port."""
     listeners = config.listeners
     addresses = (listeners.verification.address, listeners.federation.address, listeners.admin.address)
     ports = [port for port in (address.rpartition(":")[2] for address in addresses) if port != "0"]
     if len(set(ports)) != len(ports):
-        raise Failure("two listeners have one port number", fix="with --workers, give each listener another one")
+        raise Failure("two listeners have one port number", fix="give each listener another one")
 
 
 def _lock_database(config: Config) -> SqliteLead | None:

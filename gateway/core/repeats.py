@@ -4,11 +4,12 @@ A decision is recorded before it is answered. Where the answer does not arrive, 
 and would hear that the presentation is used up: a wrong "no" to a person who did nothing wrong. So who asks the same
 again is given the decision that stands. Rules that live here:
 
-* The question and its answer are the same to the letter. A keyed reference of both is remembered with what was used up
-  (``References.request``), and compared before anything here is asked. The log could not tell: it holds no values.
+* The question and its answer are the same to the letter, and so is the entry. A digest of a keyed reference of both
+  (``References.request``) and of the entry is remembered with what was used up. The log alone could not tell: it holds
+  no values. Nor is a log that was edited relied on: who has the database and not the key cannot make the digest.
 * It is asked soon. A client that asks again does so within seconds.
 * The question is decided anew, by everything that holds now, and would be accepted. What would be logged of that is
-  what was logged, but for what hangs on when and where it was decided: so a log that was edited is not relied on.
+  what was logged, but for what hangs on when and where it was decided.
 
 Whatever cannot be read, found or compared is no repeat.
 """
@@ -19,6 +20,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from gateway.core.encoding import sha256_b64url
 from gateway.core.entries import SealedEntry, blinded, read, read_verification
 from gateway.core.reasons import Rejected
 
@@ -26,13 +28,27 @@ REPEAT_WITHIN: Final = timedelta(minutes=1)
 """Between the two decisions, by the clocks of the processes that made them; either may be ahead."""
 
 
-def is_repeat(again: SealedEntry, first: bytes) -> bool:
+def remembered(request: str, entry: bytes) -> str:
+    """Say what is remembered of a decision, for whoever may ask again; empty: nobody may.
+
+    Args:
+        request: the keyed reference of question and answer; empty: the caller gave the question no name.
+        entry: what was logged, as it is in the store.
+    """
+    return sha256_b64url(f"{request} {sha256_b64url(entry)}".encode()) if request else ""
+
+
+def is_repeat(request: str, again: SealedEntry, held: str, first: bytes) -> bool:
     """Whether an acceptance is the one that was logged before, once more.
 
     Args:
+        request: the keyed reference of question and answer.
         again: what would be logged now.
-        first: what was logged when the replay key was used up, as it is in the store.
+        held: what is remembered of the decision that used up the replay key.
+        first: what was logged of it, as it is in the store.
     """
+    if not request or remembered(request, first) != held:
+        return False
     try:
         was, now = read_verification(read(first)), read_verification(read(again.raw))
     except Rejected:

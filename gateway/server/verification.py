@@ -259,6 +259,7 @@ def _write_answer(response: verification_pb2.VerifyCredentialResponse, answer: A
     wire.write_timestamp(response.verify_time, answer.decided_at)
     response.next_step = wire.next_step_number(answer.next_step)
     response.receipt = answer.receipt
+    response.repeated = answer.repeated
     basis = response.trust_basis
     basis.charter_version = answer.basis.charter_version
     basis.view_id = answer.basis.view_id

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from gateway.core.entries import Keep, SealedEntry, day_of
-from gateway.core.repeats import REPEAT_WITHIN, is_repeat
+from gateway.core.repeats import REPEAT_WITHIN, is_repeat, remembered
 from gateway.storage import Committed, ConsentUse, LedgerEntry, Log, Outcome, StorageError
 from gateway.storage.postgres_connection import LOCKS, Db, Lock, Session
 from gateway.storage.postgres_entries import LOCK_HEAD, Parts, append, lock_head, number_of, read_log
@@ -27,7 +27,7 @@ _USE_KEYS: Final = (
 _FIND_FIRSTS: Final = (
     "SELECT replays.replay_key, replays.request, entries.number, entries.raw FROM replays JOIN entries"
     " ON entries.entry_id = replays.entry_id AND entries.entry_id <> ''"
-    " WHERE replays.replay_key = ANY(%s::text[]) AND replays.request = ANY(%s::text[])"
+    " WHERE replays.replay_key = ANY(%s::text[])"
     " AND entries.part = ANY(%s::integer[]) AND entries.number >= %s"
 )
 _LOCK_CONSENTS: Final = (
@@ -80,7 +80,7 @@ class PostgresLedger:
                     if first is None:
                         position = head.size + len(entries)
                         entries.append(_written(item, outcome))
-                        spent.note(item, _First(item.request, position, entries[-1].raw))
+                        spent.note(item, _First(remembered(item.request, entries[-1].raw), position, entries[-1].raw))
                         committed.append(Committed(outcome=outcome, log_id=head.log_id, position=position))
                     else:
                         outcome, position = Outcome.REPEATED, first.position
@@ -121,7 +121,7 @@ def _first_uses(group: Sequence[LedgerEntry]) -> Mapping[str, LedgerEntry]:
 
 def _columns(uses: Mapping[str, LedgerEntry]) -> tuple[list[str], list[int], list[str], list[str]]:
     untils = [seconds(item.replay_until) for item in uses.values() if item.replay_until is not None]
-    requests = [item.request for item in uses.values()]
+    requests = [remembered(item.request, item.entry.raw) for item in uses.values()]
     return list(uses), untils, requests, [item.entry.index.entry_id for item in uses.values()]
 
 
@@ -130,17 +130,18 @@ class _First:
     """The decision that a replay key was used up by."""
 
     request: str
+    """See ``remembered``."""
     position: int
     raw: bytes
 
 
 def _find_firsts(db: Db, log: Log, again: Sequence[LedgerEntry]) -> dict[str, _First]:
     """Find the decisions that used-up keys were used up by, as far as these might repeat them."""
-    keys, requests = ([getattr(item, name) for item in again] for name in ("replay_key", "request"))
+    keys = [item.replay_key for item in again]
     span = REPEAT_WITHIN // _MILLISECOND
     days = {day_of(item.entry.index.at + late) for item in again for late in (-span, span)}
     parts = [number_of(Keep.DISCLOSURE, day) for day in sorted(days)]  # of what was accepted
-    rows = db.execute(_FIND_FIRSTS, (keys, requests, parts, log.first)).fetchall()
+    rows = db.execute(_FIND_FIRSTS, (keys, parts, log.first)).fetchall()
     return {key: _First(request, number - log.first, bytes(raw)) for key, request, number, raw in rows}
 
 
@@ -173,9 +174,7 @@ class _Spending:
     def repeated(self, item: LedgerEntry) -> _First | None:
         """Give the decision that this one repeats, whose key is used up."""
         first = self.firsts.get(item.replay_key or "")
-        if first is None or not item.request or first.request != item.request:
-            return None
-        if not is_repeat(item.entry, first.raw):
+        if first is None or not is_repeat(item.request, item.entry, first.request, first.raw):
             return None
         if item.consent is not None and self._use_consent(item.consent) is not Outcome.WRITTEN:
             return None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.core.entries import Erasure, Keep, SealedEntry, milliseconds, retention_entry, runs_of, seal
-from gateway.core.repeats import is_repeat
+from gateway.core.repeats import is_repeat, remembered
 from gateway.storage import (
     Committed,
     ConsentUse,
@@ -33,7 +33,6 @@ from gateway.storage.rows import instant, seconds
 from gateway.storage.sqlite_entries import COLUMNS, append, begin_log, newest_log, read_entry
 
 _SELECT: Final = f"SELECT {COLUMNS} FROM entries"  # noqa: S608 - our own names
-_FIRST: Final = "(SELECT entry_id FROM replays WHERE replay_key = ? AND request = ?)"
 MAX_ERASED: Final = 10_000
 """Entries erased in one transaction: nobody waits long for it."""
 MAX_FORKS: Final = 16
@@ -328,7 +327,12 @@ def _use(db: sqlite3.Connection, item: LedgerEntry) -> Outcome:
     if item.replay_key is not None and item.replay_until is not None:
         cursor = db.execute(
             "INSERT INTO replays (replay_key, until, request, entry_id) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (item.replay_key, seconds(item.replay_until), item.request, item.entry.index.entry_id),
+            (
+                item.replay_key,
+                seconds(item.replay_until),
+                remembered(item.request, item.entry.raw),
+                item.entry.index.entry_id,
+            ),
         )
         if cursor.rowcount == 0:
             return Outcome.REPLAYED
@@ -337,12 +341,15 @@ def _use(db: sqlite3.Connection, item: LedgerEntry) -> Outcome:
 
 def _find_first(db: sqlite3.Connection, log: Log, item: LedgerEntry) -> Committed | None:
     """Find the decision that a used-up key was used up by, if this one repeats it."""
+    held = db.execute("SELECT request, entry_id FROM replays WHERE replay_key = ?", (item.replay_key,)).fetchone()
+    if held is None:
+        return None
+    request, entry_id = held
     row = db.execute(
-        f"{_SELECT} WHERE entry_id = {_FIRST} AND entry_id <> '' AND number >= ?",
-        (item.replay_key, item.request, log.first),
+        f"{_SELECT} WHERE entry_id = ? AND entry_id <> '' AND number >= ?", (entry_id, log.first)
     ).fetchone()
     first = None if row is None else read_entry(row, [log])
-    if first is None or not is_repeat(item.entry, first.raw):
+    if first is None or not is_repeat(item.request, item.entry, request, first.raw):
         return None
     if item.consent is not None and _use_consent(db, item.consent) is not Outcome.WRITTEN:
         return None

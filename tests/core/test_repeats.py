@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from gateway.core.entries import SealedEntry, Verification, blinded, seal, verification_entry
-from gateway.core.repeats import REPEAT_WITHIN, is_repeat
+from gateway.core.repeats import REPEAT_WITHIN, is_repeat, remembered
 
 NOW: Final = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
 MILLISECOND: Final = timedelta(milliseconds=1)
@@ -43,9 +43,14 @@ def sealed(verification: Verification, person: str = "xu", actor: str = "he") ->
     return seal(verification_entry(referred), person=person, actor=actor)
 
 
+def asked_again(again: SealedEntry, first: bytes) -> bool:
+    return is_repeat("question", again, remembered("question", first), first)
+
+
 def is_first(person: str = "xu", actor: str = "he", **changes: Any) -> bool:
     """Whether what is decided once more, with these changes, is the first decision."""
-    return is_repeat(sealed(replace(FIRST, verification_id="again", **changes), person, actor), sealed(FIRST).raw)
+    again = sealed(replace(FIRST, verification_id="again", **changes), person, actor)
+    return asked_again(again, sealed(FIRST).raw)
 
 
 MAY_DIFFER: Final[dict[str, Any]] = {
@@ -105,9 +110,18 @@ def test_it_is_asked_within_a_minute_whichever_clock_is_ahead(late: timedelta, r
 
 def test_a_refusal_is_not_repeated() -> None:
     refused = replace(FIRST, verdict="rejected", reason="CONSENT_WITHDRAWN")
-    assert not is_repeat(sealed(replace(refused, verification_id="again")), sealed(refused).raw)
+    assert not asked_again(sealed(replace(refused, verification_id="again")), sealed(refused).raw)
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", sealed(FIRST).raw[:-1], b"\xff"], ids=["nothing", "none", "cut", "bytes"])
 def test_what_cannot_be_read_is_not_repeated(raw: bytes) -> None:
-    assert not is_repeat(sealed(replace(FIRST, verification_id="again")), raw)
+    assert not asked_again(sealed(replace(FIRST, verification_id="again")), raw)
+
+
+def test_only_the_same_question_with_a_name_repeats_an_entry_that_is_as_it_was() -> None:
+    again, first = sealed(replace(FIRST, verification_id="again")), sealed(FIRST).raw
+    other = sealed(replace(FIRST, view_id="another view")).raw
+    assert is_repeat("question", again, remembered("question", first), first)
+    assert not is_repeat("another", again, remembered("question", first), first)
+    assert not is_repeat("", again, remembered("", first), first)
+    assert not is_repeat("question", again, remembered("question", first), other)

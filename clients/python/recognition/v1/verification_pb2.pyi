@@ -274,8 +274,10 @@ class VerifyCredentialRequest(_message.Message):
     say anything about the person.
 
     Set it, and a call whose answer was lost can be made again. Whoever asks the same within a minute of the decision,
-    every field as it was, is answered with the first acceptance: the same verification_id and verify_time, a receipt of
-    that entry where one is wanted, and no second entry in the log. Everything is checked once more; trust_basis and
+    every field as it was, is answered with the first acceptance: the same verification_id and verify_time, repeated, a
+    receipt of that entry where one is wanted, and no second entry in the log. So make a random one for each question,
+    and keep it for its tries: one that comes from whoever presents, or that several questions share, such as the number
+    of a case, would let them have that answer as well. Act once on a verification_id. Everything is checked once more; trust_basis and
     status_basis tell by what. Whatever would not be accepted now, or not with the same words, is not accepted. In all
     other cases a presentation that was accepted is REPLAYED: it works once.
     """
@@ -414,12 +416,15 @@ class VerifyCredentialResponse(_message.Message):
     STATUS_BASIS_FIELD_NUMBER: _builtins.int
     NEXT_STEP_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
+    REPEATED_FIELD_NUMBER: _builtins.int
     verification_id: _builtins.str
     """Identifies this decision in the audit log."""
     next_step: Global___NextStep.ValueType
     """What to do next, whatever the verdict."""
     receipt: _builtins.str
     """The signed receipt, when one was asked for: compact JWS, typ verification-receipt+jwt. Whatever the verdict."""
+    repeated: _builtins.bool
+    """This acceptance was given before, to the same question: its answer may have been lost, or acted on. See request_id."""
     @_builtins.property
     def accepted(self) -> Global___Acceptance:
         """The credential is accepted for this matter."""
@@ -456,10 +461,11 @@ class VerifyCredentialResponse(_message.Message):
         status_basis: Global___StatusBasis | None = ...,
         next_step: Global___NextStep.ValueType = ...,
         receipt: _builtins.str = ...,
+        repeated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "indeterminate", b"indeterminate", "rejected", b"rejected", "status_basis", b"status_basis", "trust_basis", b"trust_basis", "verdict", b"verdict", "verify_time", b"verify_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "indeterminate", b"indeterminate", "next_step", b"next_step", "receipt", b"receipt", "rejected", b"rejected", "status_basis", b"status_basis", "trust_basis", b"trust_basis", "verdict", b"verdict", "verification_id", b"verification_id", "verify_time", b"verify_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "indeterminate", b"indeterminate", "next_step", b"next_step", "receipt", b"receipt", "rejected", b"rejected", "repeated", b"repeated", "status_basis", b"status_basis", "trust_basis", b"trust_basis", "verdict", b"verdict", "verification_id", b"verification_id", "verify_time", b"verify_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_verdict: _TypeAlias = _typing.Literal["accepted", "rejected", "indeterminate"]  # noqa: Y015
     _WhichOneofArgType_verdict: _TypeAlias = _typing.Literal["verdict", b"verdict"]  # noqa: Y015
