@@ -2,8 +2,11 @@
 
     python benchmark.py --profile court.toml --stage http://127.0.0.1:PORT --calls 2000
 
-Both verify identity assertions, one after another, in alternating rounds in one process over connections of their own.
-Prints JSON lines. The assertions come from the stage of the tests (``python -m tests.clients.stage``).
+Both verify identity assertions, one after another, in alternating rounds in one process over connections of their own,
+with the same TLS, the same settings of the channel (retries, keepalive) and the same deadline. Both read of the answer
+what any service reads: the verdict, the verification's id, the subject, and which attributes there are. Only the thin
+client makes request ids. Prints JSON lines. The assertions come from the stage of the tests (``python -m
+tests.clients.stage``).
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from typing import Any, Final
 
 import grpc
 
-from recognition.client import Profile, RecognitionClient, VerifyRequest
+from recognition import _rules
+from recognition.client import Accepted, Profile, RecognitionClient, VerifyRequest
 from recognition.v1 import verification_pb2, verification_pb2_grpc
 
 ROUNDS: Final = 40
@@ -76,15 +80,25 @@ def main() -> int:
     credentials = grpc.ssl_channel_credentials(
         profile.ca.read_bytes(), profile.private_key.read_bytes(), profile.certificate.read_bytes()
     )
-    with RecognitionClient(profile) as client, grpc.secure_channel(profile.address, credentials) as channel:
+    settings = _rules.channel_options()
+    with RecognitionClient(profile) as client, grpc.secure_channel(profile.address, credentials, settings) as channel:
         stub = verification_pb2_grpc.VerificationServiceStub(channel)
 
         def thin(assertion: str) -> object:
-            return client.verify(VerifyRequest(matter=matter, presentation=assertion)).verdict
+            decision = client.verify(VerifyRequest(matter=matter, presentation=assertion))
+            match decision.verdict:
+                case Accepted() as accepted:
+                    return decision.verification_id, accepted.subject, list(accepted.attributes)
+                case other:
+                    raise ValueError(f"not accepted: {other}")
 
         def bare(assertion: str) -> object:
             request = verification_pb2.VerifyCredentialRequest(matter=matter, presentation=assertion)
-            return stub.VerifyCredential(request, timeout=SECONDS).WhichOneof("verdict")
+            answer = stub.VerifyCredential(request, timeout=SECONDS)
+            if answer.WhichOneof("verdict") != "accepted":
+                raise ValueError(f"not accepted: {answer.rejected.reason}")
+            accepted = answer.accepted
+            return answer.verification_id, accepted.subject, list(accepted.attributes.fields)
 
         audience = client.challenge(matter).audience
         kinds = [Measured("thin", thin), Measured("bare", bare)]
