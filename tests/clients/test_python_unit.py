@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
+import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -11,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import FrozenInstanceError, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, assert_never
@@ -23,6 +27,7 @@ from recognition import _rules, _wire, client, errors
 from recognition.client import (
     Accepted,
     AgeAtLeast,
+    Assurance,
     ClaimMatches,
     DamagedAnswer,
     DeadlineExceeded,
@@ -41,6 +46,8 @@ from recognition.client import (
     RecognitionError,
     Refused,
     Rejected,
+    SubjectType,
+    TrustBasis,
     Unavailable,
     VerifyRequest,
 )
@@ -91,8 +98,8 @@ def asking(presentation: str = "p", **fields: Any) -> VerifyRequest:
     return VerifyRequest(matter="HK-QY", presentation=presentation, **fields)
 
 
-def decided(answer: Answer, **asked: Any) -> Decision:
-    return _wire.decision(answer, Verify(request_id="case-1", **asked))
+def decided(answer: Answer, *, questions: int = 0) -> Decision:
+    return _wire.decision(answer, "case-1", questions)
 
 
 # -- words ------------------------------------------------------------------------------------------------------------
@@ -162,7 +169,7 @@ QUESTIONS = [verification_pb2.Predicate(age_at_least=18), verification_pb2.Predi
 
 
 def test_all_of_an_acceptance_is_read() -> None:
-    decision = decided(whole_answer(), predicates=QUESTIONS)
+    decision = decided(whole_answer(), questions=2)
     assert (decision.verification_id, decision.request_id) == ("v-case-1", "case-1")
     assert (decision.decided_at, decision.next_step, decision.receipt) == (NOW, NextStep.PROCEED, "RECEIPT")
     verdict = decision.verdict
@@ -180,6 +187,66 @@ def test_all_of_an_acceptance_is_read() -> None:
     assert verdict.actor is not None
     assert verdict.actor.attributes == {"name": "赵某"}
     assert (verdict.erase_at, verdict.expires_at) == (NOW, None)
+
+
+def test_a_decision_can_be_made_from_its_fields() -> None:
+    verdict = Accepted(
+        subject="PSEUDONYM",
+        issuer="",
+        issuing_province="",
+        credential_type="",
+        assurance=Assurance(identity=0, authenticator=0, federation=0, acr="", level=0),
+        attributes={"name": "赵某"},
+        issued_at=None,
+        authenticated_at=None,
+        expires_at=None,
+        holder_bound=False,
+        predicate_answers=(),
+        subject_type=SubjectType.UNRECOGNISED,
+        actor=None,
+        household_province="",
+        credential_age=timedelta(0),
+        authentication_age=timedelta(0),
+        erase_at=NOW,
+        previous_subject="",
+        legal_basis="",
+    )
+    made = Decision(
+        verdict=verdict,
+        verification_id="v-case-1",
+        decided_at=NOW,
+        next_step=NextStep.PROCEED,
+        receipt="",
+        trust_basis=TrustBasis(charter_version=0, view_id="", age=None, stale=False),
+        status_basis=None,
+        request_id="case-1",
+    )
+    answer = accepted("case-1")
+    answer.accepted.subject = "PSEUDONYM"
+    answer.accepted.attributes.update({"name": "赵某"})
+    answer.accepted.erase_time.FromDatetime(NOW)
+    came = decided(answer)
+    assert (came, repr(came)) == (made, repr(made))
+    assert replace(decided(answer), receipt="r") == replace(made, receipt="r")
+    assert decided(answer) != replace(made, receipt="r")
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])  # noqa: S301 - our own
+def test_a_decision_can_be_kept(copied: Callable[[Decision], Decision]) -> None:
+    kept = copied(decided(whole_answer(), questions=2))
+    assert kept == decided(whole_answer(), questions=2)
+    assert kept.receipt == "RECEIPT"
+
+
+def test_what_was_answered_cannot_be_changed() -> None:
+    decision: Any = decided(whole_answer(), questions=2)
+    for value, name in ((decision, "verdict"), (decision, "receipt"), (decision.verdict, "subject")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(value, name, "x")
+    for value in (decision, decision.verdict):
+        with pytest.raises(AttributeError, match="has no accepted"):
+            _ = value.accepted
+        assert not hasattr(value, "__len__")
 
 
 def test_a_verdict_is_neither_true_nor_false() -> None:
@@ -221,7 +288,7 @@ def test_what_can_be_printed_tells_nothing_about_the_person() -> None:
         predicates=[ClaimMatches("name", "COMPARED"), AgeAtLeast(18), HouseholdIn(["ah"])],
     )
     challenge = client.Challenge(nonce="NONCE", audience="a", expires_at=NOW)
-    values = [request, request.predicates[0], challenge, decided(whole_answer(), predicates=QUESTIONS)]
+    values = [request, request.predicates[0], challenge, decided(whole_answer(), questions=2)]
     printed = "\n".join(f"{value!r} {value}" for value in values)
     assert not [secret for secret in SECRETS if secret in printed]
 
@@ -241,6 +308,22 @@ def test_a_request_gets_a_reference_of_its_own() -> None:
     assert len(set(made)) == 1_000
     assert all(len(each) == 22 and not each.startswith("-") for each in made)
     assert _wire.question(asking(request_id="case-1")).request_id == "case-1"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_two_processes_have_no_reference_in_common() -> None:
+    program = """
+import os
+from recognition._wire import new_request_id
+new_request_id()
+child = os.fork()
+made = [new_request_id() for _ in range(200)]
+if child:
+    os.waitpid(child, 0)
+print(*made, flush=True)
+"""
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert len(set(printed)) == len(printed) == 400
 
 
 # -- answers that are none --------------------------------------------------------------------------------------------
@@ -272,7 +355,7 @@ def with_answers(*numbers: int) -> Answer:
 )
 def test_a_damaged_answer_is_no_verdict(answer: Answer, questions: int) -> None:
     with pytest.raises(DamagedAnswer) as caught:
-        decided(answer, predicates=QUESTIONS[:questions])
+        decided(answer, questions=questions)
     assert caught.value.request_id == "case-1"
     result = verification_pb2.VerificationResult(response=answer)
     outcome = _wire.outcome(result, Verify(request_id="case-1", predicates=QUESTIONS[:questions]))
@@ -280,11 +363,26 @@ def test_a_damaged_answer_is_no_verdict(answer: Answer, questions: int) -> None:
     assert isinstance(outcome.error, DamagedAnswer)
 
 
-def test_a_time_out_of_range_is_no_answer() -> None:
-    answer = accepted()
-    answer.verify_time.seconds = 1 << 60
-    with pytest.raises(DamagedAnswer):
-        decided(answer)
+def test_a_time_out_of_range_is_no_time() -> None:
+    answer = whole_answer()
+    answer.verify_time.seconds = answer.accepted.erase_time.seconds = 1 << 60
+    decision = decided(answer, questions=2)
+    accepted = decision.verdict
+    assert isinstance(accepted, Accepted)
+    for read in (
+        lambda: decision.decided_at,
+        lambda: decision.decided_at,
+        lambda: accepted.erase_at,
+        lambda: decision == decided(answer, questions=2),
+        lambda: copy.copy(decision),
+        lambda: pickle.dumps(accepted),
+    ):
+        with pytest.raises(DamagedAnswer, match="_at: a time out of range") as caught:
+            read()
+        assert caught.value.request_id == "case-1"
+    assert "decided_at=<damaged>" in repr(decision)
+    assert "erase_at=<damaged>" in repr(decision)
+    assert accepted.attributes["name"] == "赵某"
     assert errors.read_duration(_wire.duration(timedelta(days=1))) == timedelta(days=1)
 
 

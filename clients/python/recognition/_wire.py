@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Mapping
+import os
+from binascii import b2a_base64
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -31,6 +33,7 @@ from recognition.verdicts import (
     LocalizedText,
     Outcome,
     Predicate,
+    Readers,
     Rejected,
     StatusBasis,
     StepOutcome,
@@ -40,9 +43,18 @@ from recognition.verdicts import (
     VerifyRequest,
 )
 
-_ANSWERS: Final = {verification_pb2.PREDICATE_ANSWER_YES: True, verification_pb2.PREDICATE_ANSWER_NO: False}
+_ANSWERS: Final[Mapping[int, bool]] = {
+    verification_pb2.PREDICATE_ANSWER_YES: True,
+    verification_pb2.PREDICATE_ANSWER_NO: False,
+}
 _SUBJECT_TYPES: Final = {each.value: each for each in SubjectType}
 _STEP_OUTCOMES: Final = {each.value: each for each in StepOutcome}
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+_ID_CHARS: Final = 22
+_unused_ids: Final[list[str]] = []
+"""Made and not given out; a forked process must not give out the same ones."""
+if hasattr(os, "register_at_fork"):  # where there is no fork, there is not this either
+    os.register_at_fork(after_in_child=_unused_ids.clear)
 
 
 # -- to the gateway ---------------------------------------------------------------------------------------------------
@@ -50,17 +62,24 @@ _STEP_OUTCOMES: Final = {each.value: each for each in StepOutcome}
 
 def new_request_id() -> str:
     """Make a reference that nobody else makes; never one that a command line would take for an option."""
-    made = secrets.token_urlsafe(16)
-    return f"A{made[1:]}" if made.startswith("-") else made
+    try:
+        return _unused_ids.pop()
+    except IndexError:
+        # Many at once cost hardly more than one does between two calls.
+        text = b2a_base64(os.urandom(_ID_CHARS * 48), newline=False).translate(_URL_SAFE).decode()
+        made = [text[at : at + _ID_CHARS] for at in range(0, len(text), _ID_CHARS)]
+        first, *others = [f"A{each[1:]}" if each.startswith("-") else each for each in made]
+        _unused_ids.extend(others)
+        return first
 
 
-def question(request: VerifyRequest) -> verification_pb2.VerifyCredentialRequest:
-    """Write a request. One without a reference gets one, which all tries then share."""
+def question(request: VerifyRequest, request_id: str = "") -> verification_pb2.VerifyCredentialRequest:
+    """Write a request, with the reference that all tries then share: ``request_id`` if given, its own, or a new one."""
     message = verification_pb2.VerifyCredentialRequest(
         matter=request.matter,
         presentation=request.presentation,
         nonce=request.nonce,
-        request_id=request.request_id or new_request_id(),
+        request_id=request_id or request.request_id or new_request_id(),
         consent_id=request.consent_id,
         terminal=request.terminal,
         want_receipt=request.want_receipt,
@@ -92,43 +111,56 @@ def _predicate(predicate: Predicate) -> verification_pb2.Predicate:
 
 def challenge(answer: verification_pb2.CreateChallengeResponse) -> Challenge:
     """Read a challenge."""
-    return Challenge(nonce=answer.nonce, audience=answer.audience, expires_at=_time(answer.expire_time, ""))
+    return Challenge(nonce=answer.nonce, audience=answer.audience, expires_at=_time(answer.expire_time))
 
 
 def consent(answer: verification_pb2.RecordConsentResponse) -> Consent:
     """Read a consent."""
-    return Consent(consent_id=answer.consent_id, expires_at=_time(answer.expire_time, ""))
+    return Consent(consent_id=answer.consent_id, expires_at=_time(answer.expire_time))
 
 
 def withdrawal(answer: verification_pb2.WithdrawConsentResponse) -> datetime:
     """Read since when a consent is withdrawn."""
-    return _time(answer.withdraw_time, "")
+    return _time(answer.withdraw_time)
 
 
-def decision(
-    answer: verification_pb2.VerifyCredentialResponse, asked: verification_pb2.VerifyCredentialRequest
-) -> Decision:
-    """Read a decision.
+def decision(answer: verification_pb2.VerifyCredentialResponse, request_id: str, questions: int) -> Decision:
+    """Read a decision: its verdict now, and most of the rest when it is asked for.
+
+    Args:
+        answer: what came.
+        request_id: of the request.
+        questions: how many predicates it had.
 
     Raises:
-        DamagedAnswer: it holds no verdict, or one of a kind that is not known.
+        DamagedAnswer: it holds no verdict, or one of a kind that is not known, or does not answer the questions.
     """
-    request_id, basis = asked.request_id, answer.trust_basis
-    return Decision(
-        verdict=_verdict(answer, asked),
-        verification_id=answer.verification_id,
-        decided_at=_time(answer.verify_time, request_id),
-        next_step=NextStep.of(answer.next_step),
-        receipt=answer.receipt,
-        trust_basis=TrustBasis(
-            charter_version=basis.charter_version,
-            view_id=basis.view_id,
-            age=read_duration(basis.age) if basis.HasField("age") else None,
-            stale=basis.stale,
-        ),
-        status_basis=_status_basis(answer.status_basis, request_id) if answer.HasField("status_basis") else None,
-        request_id=request_id,
-    )
+    kind = answer.WhichOneof("verdict")
+    verdict: Verdict
+    if kind == "accepted":
+        accepted = answer.accepted
+        verdict = _new(Accepted)
+        _set(verdict, "_answer", (_ACCEPTED, accepted, request_id))
+        # What everybody asks for is read at once, for two thirds of what it costs later.
+        _set(verdict, "subject", accepted.subject)
+        _set(verdict, "attributes", _attributes(accepted.attributes))
+        if questions or accepted.predicate_answers:
+            _set(verdict, "predicate_answers", _answers(accepted.predicate_answers, questions, request_id))
+    elif kind == "rejected":
+        number = answer.rejected.reason
+        verdict = Rejected(reason=Reason.of(number), number=number)
+    elif kind == "indeterminate":
+        number = answer.indeterminate.reason
+        retry_after = read_duration(answer.indeterminate.retry_after)
+        verdict = Indeterminate(reason=Reason.of(number), number=number, retry_after=retry_after)
+    else:
+        raise DamagedAnswer("no verdict, or one of a kind that is not known", request_id=request_id)
+    made = _new(Decision)
+    _set(made, "_answer", (_DECISION, answer, request_id))
+    _set(made, "verdict", verdict)
+    _set(made, "verification_id", answer.verification_id)
+    _set(made, "request_id", request_id)
+    return made
 
 
 def outcome(
@@ -139,7 +171,7 @@ def outcome(
     match result.WhichOneof("result"):
         case "response":
             try:
-                return decision(result.response, asked)
+                return decision(result.response, asked.request_id, len(asked.predicates))
             except DamagedAnswer as error:
                 return Failure(error)
         case "error":
@@ -152,7 +184,7 @@ def explanation(answer: verification_pb2.ExplainVerificationResponse) -> Explana
     """Read how a decision came about."""
     return Explanation(
         verification_id=answer.verification_id,
-        decided_at=_time(answer.verify_time, ""),
+        decided_at=_time(answer.verify_time),
         service=answer.service,
         matter=answer.matter,
         verdict=answer.verdict,
@@ -161,66 +193,37 @@ def explanation(answer: verification_pb2.ExplainVerificationResponse) -> Explana
     )
 
 
-def _verdict(
-    answer: verification_pb2.VerifyCredentialResponse, asked: verification_pb2.VerifyCredentialRequest
-) -> Verdict:
-    match answer.WhichOneof("verdict"):
-        case "accepted":
-            return _accepted(answer.accepted, asked)
-        case "rejected":
-            number = answer.rejected.reason
-            return Rejected(reason=Reason.of(number), number=number)
-        case "indeterminate":
-            number = answer.indeterminate.reason
-            retry_after = read_duration(answer.indeterminate.retry_after)
-            return Indeterminate(reason=Reason.of(number), number=number, retry_after=retry_after)
-        case _:
-            raise DamagedAnswer("no verdict, or one of a kind that is not known", request_id=asked.request_id)
-
-
-def _accepted(accepted: verification_pb2.Acceptance, asked: verification_pb2.VerifyCredentialRequest) -> Accepted:
-    request_id, assurance = asked.request_id, accepted.assurance
-    return Accepted(
-        subject=accepted.subject,
-        issuer=accepted.issuer,
-        issuing_province=accepted.issuing_province,
-        credential_type=accepted.credential_type,
-        assurance=Assurance(
-            identity=assurance.identity,
-            authenticator=assurance.authenticator,
-            federation=assurance.federation,
-            acr=assurance.acr,
-            level=assurance.level,
-        ),
-        attributes=_attributes(accepted.attributes),
-        issued_at=_time(accepted.issue_time, request_id) if accepted.HasField("issue_time") else None,
-        authenticated_at=(
-            _time(accepted.authentication_time, request_id) if accepted.HasField("authentication_time") else None
-        ),
-        expires_at=_time(accepted.expire_time, request_id) if accepted.HasField("expire_time") else None,
-        holder_bound=accepted.holder_bound,
-        predicate_answers=_answers(accepted, asked) if accepted.predicate_answers or asked.predicates else (),
-        subject_type=_SUBJECT_TYPES.get(accepted.subject_type, SubjectType.UNRECOGNISED),
-        actor=_actor(accepted.actor) if accepted.HasField("actor") else None,
-        household_province=accepted.household_province,
-        credential_age=read_duration(accepted.credential_age),
-        authentication_age=read_duration(accepted.authentication_age),
-        erase_at=_time(accepted.erase_time, request_id) if accepted.HasField("erase_time") else None,
-        previous_subject=accepted.previous_subject,
-        legal_basis=accepted.legal_basis,
-    )
-
-
-def _answers(
-    accepted: verification_pb2.Acceptance, asked: verification_pb2.VerifyCredentialRequest
-) -> tuple[bool, ...]:
-    numbers = accepted.predicate_answers
-    if len(numbers) != len(asked.predicates) or any(number not in _ANSWERS for number in numbers):
-        raise DamagedAnswer("not a yes or no to each question", request_id=asked.request_id)
+def _answers(numbers: Sequence[int], questions: int, request_id: str) -> tuple[bool, ...]:
+    if len(numbers) != questions or any(number not in _ANSWERS for number in numbers):
+        raise DamagedAnswer("not a yes or no to each question", request_id=request_id)
     return tuple(_ANSWERS[number] for number in numbers)
 
 
-def _actor(actor: verification_pb2.Actor) -> Actor:
+def _trust_basis(answer: verification_pb2.VerifyCredentialResponse) -> TrustBasis:
+    basis = answer.trust_basis
+    return TrustBasis(
+        charter_version=basis.charter_version,
+        view_id=basis.view_id,
+        age=read_duration(basis.age) if basis.HasField("age") else None,
+        stale=basis.stale,
+    )
+
+
+def _assurance(accepted: verification_pb2.Acceptance) -> Assurance:
+    assurance = accepted.assurance
+    return Assurance(
+        identity=assurance.identity,
+        authenticator=assurance.authenticator,
+        federation=assurance.federation,
+        acr=assurance.acr,
+        level=assurance.level,
+    )
+
+
+def _actor(accepted: verification_pb2.Acceptance) -> Actor | None:
+    if not accepted.HasField("actor"):
+        return None
+    actor = accepted.actor
     return Actor(
         subject=actor.subject,
         relationship=actor.relationship,
@@ -229,12 +232,11 @@ def _actor(actor: verification_pb2.Actor) -> Actor:
     )
 
 
-def _status_basis(basis: verification_pb2.StatusBasis, request_id: str) -> StatusBasis:
-    return StatusBasis(
-        list=basis.list,
-        issued_at=_time(basis.issue_time, request_id) if basis.HasField("issue_time") else None,
-        age=read_duration(basis.age),
-    )
+def _status_basis(answer: verification_pb2.VerifyCredentialResponse) -> StatusBasis | None:
+    if not answer.HasField("status_basis"):
+        return None
+    basis = answer.status_basis
+    return StatusBasis(list=basis.list, issued_at=_optional_time(basis, "issue_time"), age=read_duration(basis.age))
 
 
 def _step(step: verification_pb2.ExplainedStep) -> ExplainedStep:
@@ -264,31 +266,71 @@ def _item_error(error: verification_pb2.VerificationError, request_id: str) -> R
     )
 
 
-def _time(stamp: Timestamp, request_id: str) -> datetime:
+def _time(stamp: Timestamp) -> datetime:
     nanos = stamp.nanos
     try:
         time = datetime.fromtimestamp(stamp.seconds, UTC)
         return time + timedelta(microseconds=nanos // 1_000) if nanos else time
     except (OverflowError, ValueError, OSError) as error:
-        raise DamagedAnswer("a time out of range", request_id=request_id) from error
+        raise DamagedAnswer("a time out of range") from error
+
+
+def _optional_time(message: Any, name: str) -> datetime | None:
+    return _time(getattr(message, name)) if message.HasField(name) else None
 
 
 def _attributes(struct: Struct) -> Mapping[str, Any]:
-    return {name: _plain(value) for name, value in struct.fields.items()}
+    values = struct.fields
+    plain = {}
+    for name in values:
+        value = values[name]
+        plain[name] = value.string_value or _plain(value)  # most are strings, and are known by it for less
+    return plain
 
 
 def _plain(value: Value) -> Any:
-    match value.WhichOneof("kind"):
-        case "string_value":
-            return value.string_value
-        case "number_value":
-            number = value.number_value
-            return int(number) if number.is_integer() else number
-        case "bool_value":
-            return value.bool_value
-        case "struct_value":
-            return _attributes(value.struct_value)
-        case "list_value":
-            return [_plain(each) for each in value.list_value.values]
-        case _:
-            return None
+    kind = value.WhichOneof("kind")
+    if kind == "string_value":
+        return value.string_value
+    if kind == "bool_value":
+        return value.bool_value
+    if kind == "number_value":
+        number = value.number_value
+        return int(number) if number.is_integer() else number
+    if kind == "struct_value":
+        return _attributes(value.struct_value)
+    if kind == "list_value":
+        return [_plain(each) for each in value.list_value.values]
+    return None
+
+
+# How is read what is read when it is asked for.
+
+_new: Final = object.__new__
+_set: Final = object.__setattr__
+_DECISION: Final[Readers] = {
+    "decided_at": lambda answer: _time(answer.verify_time),
+    "next_step": lambda answer: NextStep.of(answer.next_step),
+    "receipt": attrgetter("receipt"),
+    "trust_basis": _trust_basis,
+    "status_basis": _status_basis,
+}
+_ACCEPTED: Final[Readers] = {
+    "issuer": attrgetter("issuer"),
+    "issuing_province": attrgetter("issuing_province"),
+    "credential_type": attrgetter("credential_type"),
+    "assurance": _assurance,
+    "issued_at": lambda accepted: _optional_time(accepted, "issue_time"),
+    "authenticated_at": lambda accepted: _optional_time(accepted, "authentication_time"),
+    "expires_at": lambda accepted: _optional_time(accepted, "expire_time"),
+    "holder_bound": attrgetter("holder_bound"),
+    "predicate_answers": lambda _: (),  # where there was a question, they are there already
+    "subject_type": lambda accepted: _SUBJECT_TYPES.get(accepted.subject_type, SubjectType.UNRECOGNISED),
+    "actor": _actor,
+    "household_province": attrgetter("household_province"),
+    "credential_age": lambda accepted: read_duration(accepted.credential_age),
+    "authentication_age": lambda accepted: read_duration(accepted.authentication_age),
+    "erase_at": lambda accepted: _optional_time(accepted, "erase_time"),
+    "previous_subject": attrgetter("previous_subject"),
+    "legal_basis": attrgetter("legal_basis"),
+}

@@ -56,6 +56,7 @@ class RecognitionClient:
         """
         self._address = profile.address
         self._options = options or Options()
+        self._seconds = self._options.deadline.total_seconds()
         self._files = Files(profile)
         self._settings = _rules.channel_options()
         self._link: _Link | None = None
@@ -89,9 +90,11 @@ class RecognitionClient:
         Raises:
             RecognitionError: there is none.
         """
-        asked = _wire.question(request)
-        answer = await self._call(lambda link: link.verification.VerifyCredential, asked, request_id=asked.request_id)
-        return _wire.decision(answer, asked)
+        request_id = request.request_id or _wire.new_request_id()
+        questions = len(request.predicates)
+        asked = _wire.question(request, request_id)
+        answer = await self._call(lambda link: link.verification.VerifyCredential, asked, request_id=request_id)
+        return _wire.decision(answer, request_id, questions)
 
     async def verify_all(self, requests: Iterable[VerifyRequest]) -> list[Outcome]:
         """Ask for the verdicts on many, in batches, one after another.
@@ -161,7 +164,7 @@ class RecognitionClient:
     @asynccontextmanager
     async def stub(self) -> AsyncIterator[verification_pb2_grpc.VerificationServiceAsyncStub]:
         """Lend the generated stub, with this client's connection and retries, and without its deadlines and errors."""
-        link = await self._take_link()
+        link = await self._take_link(time.monotonic())
         try:
             yield link.verification
         finally:
@@ -177,22 +180,30 @@ class RecognitionClient:
         deadline: timedelta | None = None,
         request_id: str = "",
     ) -> _Answer:
-        ends = time.monotonic() + (deadline or self._options.deadline).total_seconds()
+        now = time.monotonic()
+        ends = now + (self._seconds if deadline is None else deadline.total_seconds())
         tries = 0
         while True:
             tries += 1
-            link = await self._take_link()
+            link = self._link
+            if link is None or now >= self._files.look_at:
+                link = await self._take_link(now)
+            else:  # as nearly always; what the two coroutines do is cheaper here than in them
+                link.users += 1
             try:
-                return await method(link)(request, timeout=ends - time.monotonic())
+                return await method(link)(request, timeout=ends - now)
             except grpc.RpcError as error:
                 failed = from_rpc(error, request_id)
                 seconds = _rules.pause(failed, tries, ends - time.monotonic())
                 if seconds is None:
                     raise failed from error
             finally:
-                await self._give_back(link)
+                link.users -= 1
+                if link is not self._link:
+                    await self._leave(link)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), seconds)
+            now = time.monotonic()
 
     async def _verify_batch(self, batch: Sequence[verification_pb2.VerifyCredentialRequest]) -> Iterator[Outcome]:
         request = verification_pb2.BatchVerifyCredentialsRequest(items=batch)
@@ -207,22 +218,27 @@ class RecognitionClient:
     def _connect(self, material: Material) -> _Link:
         return _Link(grpc.aio.secure_channel(self._address, _rules.credentials(material), self._settings))
 
-    async def _take_link(self) -> _Link:
-        if self._closed.is_set():
+    async def _take_link(self, now: float) -> _Link:
+        if not self._closed.is_set():
+            old, has_changed = self._link, self._files.have_changed(now)
+            if old is None or has_changed:
+                self._link = self._connect(self._files.material)
+                if old is not None:
+                    await self._leave(old)
+        link = self._link
+        if link is None:
             raise RuntimeError("the client is closed")
-        have_changed = self._files.have_changed(time.monotonic())
-        if self._link is None:
-            self._link = self._connect(self._files.material)
-        elif have_changed:
-            old, self._link = self._link, self._connect(self._files.material)
-            if not old.users:
-                await old.channel.close()
-        self._link.users += 1
-        return self._link
+        link.users += 1
+        return link
 
     async def _give_back(self, link: _Link) -> None:
         link.users -= 1
-        if not link.users and link is not self._link:
+        if link is not self._link:
+            await self._leave(link)
+
+    async def _leave(self, link: _Link) -> None:
+        """Close a connection that is not for new calls any more, once there are none on it."""
+        if not link.users:
             await link.channel.close()
 
 
@@ -302,7 +318,7 @@ class _Stream:
 
     def __init__(
         self,
-        take_link: Callable[[], Awaitable[_Link]],
+        take_link: Callable[[float], Awaitable[_Link]],
         give_back: Callable[[_Link], Awaitable[None]],
         options: Options,
         source: Iterable[VerifyRequest] | AsyncIterable[VerifyRequest],
@@ -367,7 +383,7 @@ class _Stream:
     async def _send(self) -> None:
         while (message := self._flow.next_message(time.monotonic())) is not None:
             if self._call is None:
-                self._call = _OpenStream(await self._take_link(), self._events)
+                self._call = _OpenStream(await self._take_link(time.monotonic()), self._events)
             self._call.send(message)
 
     async def _next(self, patience: float) -> tuple[Sequence[tuple[int, Outcome]], RecognitionError | None]:

@@ -63,7 +63,9 @@ from recognition.verdicts import (
     Outcome,
     Predicate,
     Rejected,
+    StatusBasis,
     SubjectType,
+    TrustBasis,
     Verdict,
     VerifyRequest,
 )
@@ -99,7 +101,9 @@ __all__ = [
     "RecognitionError",
     "Refused",
     "Rejected",
+    "StatusBasis",
     "SubjectType",
+    "TrustBasis",
     "Unavailable",
     "Verdict",
     "VerifyRequest",
@@ -128,10 +132,11 @@ class RecognitionClient:
         """
         self._address = profile.address
         self._options = options or Options()
+        self._seconds = self._options.deadline.total_seconds()
         self._files = Files(profile)
         self._settings = _rules.channel_options()
         self._lock = threading.Lock()
-        self._link = self._connect(self._files.material)
+        self._link: _Link | None = self._connect(self._files.material)  # None: closed
         self._closed = threading.Event()
 
     def __enter__(self) -> Self:
@@ -145,7 +150,10 @@ class RecognitionClient:
     def close(self) -> None:
         """End the connection, and with it the calls under way."""
         self._closed.set()
-        self._link.channel.close()
+        with self._lock:
+            link, self._link = self._link, None
+        if link is not None:
+            link.channel.close()
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
@@ -160,9 +168,11 @@ class RecognitionClient:
         Raises:
             RecognitionError: there is none.
         """
-        asked = _wire.question(request)
-        answer = self._call(lambda link: link.verification.VerifyCredential, asked, request_id=asked.request_id)
-        return _wire.decision(answer, asked)
+        request_id = request.request_id or _wire.new_request_id()
+        questions = len(request.predicates)
+        asked = _wire.question(request, request_id)
+        answer = self._call(lambda link: link.verification.VerifyCredential, asked, request_id=request_id)
+        return _wire.decision(answer, request_id, questions)
 
     def verify_all(self, requests: Iterable[VerifyRequest]) -> list[Outcome]:
         """Ask for the verdicts on many, in batches, one after another.
@@ -224,7 +234,7 @@ class RecognitionClient:
     @contextmanager
     def stub(self) -> Iterator[verification_pb2_grpc.VerificationServiceStub]:
         """Lend the generated stub, with this client's connection and retries, and without its deadlines and errors."""
-        link = self._take_link()
+        link = self._take_link(time.monotonic())
         try:
             yield link.verification
         finally:
@@ -240,13 +250,14 @@ class RecognitionClient:
         deadline: timedelta | None = None,
         request_id: str = "",
     ) -> _Answer:
-        ends = time.monotonic() + (deadline or self._options.deadline).total_seconds()
+        now = time.monotonic()
+        ends = now + (self._seconds if deadline is None else deadline.total_seconds())
         tries = 0
         while True:
             tries += 1
-            link = self._take_link()
+            link = self._take_link(now)
             try:
-                return method(link)(request, timeout=ends - time.monotonic())
+                return method(link)(request, ends - now)
             except grpc.RpcError as error:
                 failed = from_rpc(error, request_id)
                 seconds = _rules.pause(failed, tries, ends - time.monotonic())
@@ -255,6 +266,7 @@ class RecognitionClient:
             finally:
                 self._give_back(link)
             self._closed.wait(seconds)
+            now = time.monotonic()
 
     def _verify_batch(self, batch: Sequence[verification_pb2.VerifyCredentialRequest]) -> Iterator[Outcome]:
         request = verification_pb2.BatchVerifyCredentialsRequest(items=batch)
@@ -269,23 +281,25 @@ class RecognitionClient:
     def _connect(self, material: Material) -> _Link:
         return _Link(grpc.secure_channel(self._address, _rules.credentials(material), self._settings))
 
-    def _take_link(self) -> _Link:
+    def _take_link(self, now: float) -> _Link:
         with self._lock:
-            if self._closed.is_set():
+            link = self._link
+            if link is None:
                 raise RuntimeError("the client is closed")
-            if self._files.have_changed(time.monotonic()):
-                old, self._link = self._link, self._connect(self._files.material)
+            if now >= self._files.look_at and self._files.have_changed(now):
+                old, link = link, self._connect(self._files.material)
+                self._link = link
                 if not old.users:
                     old.channel.close()
-            self._link.users += 1
-            return self._link
+            link.users += 1
+        return link
 
     def _give_back(self, link: _Link) -> None:
         with self._lock:
             link.users -= 1
-            is_done = not link.users and link is not self._link
-        if is_done:
-            link.channel.close()
+            if link.users or link is self._link:
+                return
+        link.channel.close()
 
 
 class _Link:
@@ -340,7 +354,7 @@ class _Stream:
 
     def __init__(
         self,
-        take_link: Callable[[], _Link],
+        take_link: Callable[[float], _Link],
         give_back: Callable[[_Link], None],
         options: Options,
         source: Iterator[VerifyRequest],
@@ -399,7 +413,7 @@ class _Stream:
     def _send(self) -> None:
         while (message := self._flow.next_message(time.monotonic())) is not None:
             if self._call is None:
-                self._call = _OpenStream(self._take_link(), self._give_back, self._events)
+                self._call = _OpenStream(self._take_link(time.monotonic()), self._give_back, self._events)
             self._call.send(message)
 
     def _next(self, patience: float) -> tuple[Sequence[tuple[int, Outcome]], RecognitionError | None]:

@@ -68,7 +68,8 @@ class Files:
         """
         self._profile = profile
         self._stamp, self.material = self._read()
-        self._look_at = 0.0
+        self.look_at = 0.0
+        """When they are to be looked at next, by the clock of ``have_changed``."""
 
     def have_changed(self, now: float) -> bool:
         """Look whether there are others by now, which are ``material`` then.
@@ -78,9 +79,9 @@ class Files:
         Args:
             now: seconds of a clock that only goes forward.
         """
-        if now < self._look_at:
+        if now < self.look_at:
             return False
-        self._look_at = now + LOOK_SECONDS
+        self.look_at = now + LOOK_SECONDS
         try:
             if self._stamps() == self._stamp:
                 return False
