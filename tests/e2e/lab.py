@@ -37,6 +37,8 @@ CLOCK_STEP: Final = timedelta(seconds=20)
 SETTLE_EVERY: Final = timedelta(minutes=2)
 FRESH: Final = timedelta(minutes=6)
 """An anchor's configuration lives 10 minutes and is signed anew after 5; older than this, somebody is behind."""
+LISTED: Final = timedelta(minutes=10)
+"""A list is signed anew every five minutes, and a household counter takes none that is older than fifteen."""
 CALL_SECONDS: Final = 5.0
 ADMINISTRATORS: Final = ("admin-1", "admin-2")
 
@@ -223,8 +225,17 @@ class RealFederation:
         return claims is not None and self.now.timestamp() - claims["iat"] < FRESH.total_seconds()
 
     def holds_lists(self, at: Province, of: Province) -> bool:
-        """Whether a gateway can tell what became of a province's credentials."""
-        return any(head.uri.startswith(f"{entity_ids(of).issuer}/") for head in self.trust(at).status_lists)
+        """Whether a gateway can tell what became of a province's credentials: by recent word, as a counter demands."""
+        uris = [head.uri for head in self.trust(at).status_lists if head.uri.startswith(f"{entity_ids(of).issuer}/")]
+        return bool(uris) and all(self._is_listed(at, uri) for uri in uris)
+
+    def _is_listed(self, at: Province, uri: str) -> bool:
+        request = federation_pb2.GetStatusListRequest(uri=uri)
+        try:
+            token = self.federation(at).GetStatusList(request, timeout=CALL_SECONDS).status_list
+        except grpc.RpcError:
+            return False
+        return self.now.timestamp() - claims_of(token)["iat"] < LISTED.total_seconds()
 
     def settle(self, gateways: Iterable[Province] | None = None, within: float = 60.0) -> None:
         """Wait until each of these gateways has a recent word of each other's anchor, and its status lists."""
