@@ -3,7 +3,7 @@
  *
  *   npm run bench -- --stage http://127.0.0.1:PORT --profile .../court.toml --calls 2000
  *
- * The profile is one of the stage's (python -m tests.clients.stage): court verifies assertions, hukou credentials. CPU
+ * The profile is one of the stage's (.venv/bin/python -m tests.clients.stage, in the root of the checkout): court verifies assertions, hukou credentials. CPU
  * time is that of this process, so what the gateway does is not in it. Figures are medians of the rounds.
  */
 

@@ -1,12 +1,13 @@
 /** One call: a deadline for all its tries, cancellation, and waiting where the gateway asks for it. */
 
-import { setTimeout as sleep } from "node:timers/promises";
-import { type Client, Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import { type Client, Metadata, type ServiceError } from "@grpc/grpc-js";
 import type { Connections } from "./connections.js";
-import { DamagedAnswer, errorOfStatus, InvalidRequest, Overloaded } from "./errors.js";
+import { closedError, DamagedAnswer, errorOfStatus, Overloaded } from "./errors.js";
 
 const MAX_TRIES = 3;
 const MAX_JITTER = 0.2;
+/** How long to wait where the gateway does not say it. */
+const UNSAID_WAIT_MS = 100;
 
 /** What a generated stub says of a method. */
 export interface Method<Request, Answer> {
@@ -25,59 +26,52 @@ export interface Call {
 /**
  * Makes a call, and makes it again when the gateway asks to wait and there is time for it. What may be tried again after
  * a connection failed, gRPC tries again by itself (service-config.json).
+ *
+ * @param message the request as bytes.
  */
-export async function callUnary<Request, Answer>(
+export async function callUnary<Answer>(
   connections: Connections,
-  method: Method<Request, Answer>,
-  request: Request,
+  method: Method<never, Answer>,
+  message: Buffer,
   { deadlineMs, signal, requestId }: Call,
 ): Promise<Answer> {
-  const message = encode(method, request, requestId);
   const deadline = Date.now() + deadlineMs;
-  for (let tries = 1; ; tries++) {
+  const throwIfEnded = () => {
     signal?.throwIfAborted();
+    if (connections.isClosed) {
+      throw closedError(requestId);
+    }
+  };
+  for (let tries = 1; ; tries++) {
+    throwIfEnded();
     const connection = connections.current();
     const release = connection.hold();
     try {
-      const bytes = await once(connection.client, method.path, message, deadline, signal);
+      const bytes = await once(connections, connection.client, method.path, message, deadline, signal);
       return decode(method, bytes, requestId);
     } catch (failed) {
-      signal?.throwIfAborted();
       if (!isServiceError(failed)) {
         throw failed;
       }
-      const error = errorOfStatus(failed, requestId);
-      const wait = error instanceof Overloaded && tries < MAX_TRIES ? withJitter(error.retryAfterMs) : undefined;
-      if (wait === undefined || Date.now() + wait >= deadline) {
+      throwIfEnded();
+      const error = errorOfStatus(failed, requestId, connections.address);
+      const wait = error instanceof Overloaded && tries < MAX_TRIES ? waitOf(error) : Number.POSITIVE_INFINITY;
+      if (Date.now() + wait >= deadline) {
         throw error;
       }
-      await pause(wait, signal);
+      await pause(connections, wait, signal);
     } finally {
       release();
     }
   }
 }
 
-/** Waits a little longer than was asked for, so that callers who were sent away together do not come back together. */
-export function withJitter(retryAfterMs: number | undefined): number | undefined {
-  return retryAfterMs && retryAfterMs * (1 + Math.random() * MAX_JITTER);
-}
-
-/** Writes a request; what cannot be written, as an age of 17.5 years, is no request. */
-export function encode<Request>(
-  method: { readonly requestSerialize: (request: Request) => Buffer },
-  request: Request,
-  requestId: string | undefined,
-): Buffer {
-  try {
-    return method.requestSerialize(request);
-  } catch {
-    throw new InvalidRequest({
-      code: status.INVALID_ARGUMENT,
-      description: "a value is not one it can have",
-      requestId,
-    });
-  }
+/**
+ * How long to wait before asking again: a little longer than was asked for, so that callers who were sent away together
+ * do not come back together.
+ */
+export function waitOf({ retryAfterMs = UNSAID_WAIT_MS }: Overloaded): number {
+  return retryAfterMs * (1 + Math.random() * MAX_JITTER);
 }
 
 /** Reads an answer; one that is no such message is no answer. */
@@ -89,11 +83,12 @@ export function decode<Answer>(
   try {
     return method.responseDeserialize(bytes);
   } catch {
-    throw new DamagedAnswer("it cannot be read", requestId);
+    throw new DamagedAnswer({ description: "it cannot be read", requestId });
   }
 }
 
 function once(
+  connections: Connections,
   client: Client,
   path: string,
   message: Buffer,
@@ -101,7 +96,7 @@ function once(
   signal: AbortSignal | undefined,
 ): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const abort = () => call.cancel();
+    const cancel = () => call.cancel();
     const call = client.makeUnaryRequest(
       path,
       (bytes: Buffer) => bytes,
@@ -110,7 +105,7 @@ function once(
       new Metadata(),
       { deadline },
       (error, bytes) => {
-        signal?.removeEventListener("abort", abort);
+        ignore();
         if (error) {
           reject(error);
         } else {
@@ -118,16 +113,31 @@ function once(
         }
       },
     );
-    signal?.addEventListener("abort", abort, { once: true });
+    const ignore = onEnd(connections, signal, cancel);
   });
 }
 
-async function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
-  try {
-    await sleep(milliseconds, undefined, signal && { signal });
-  } finally {
-    signal?.throwIfAborted();
-  }
+/** Waits; less if the caller or the client ends it. */
+function pause(connections: Connections, milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      ignore();
+      resolve();
+    };
+    const timer = setTimeout(done, milliseconds);
+    const ignore = onEnd(connections, signal, done);
+  });
+}
+
+/** Has `end` called when the caller or the client ends what is under way; the function returned calls that off. */
+function onEnd(connections: Connections, signal: AbortSignal | undefined, end: () => void): () => void {
+  const ignore = connections.onClose(end);
+  signal?.addEventListener("abort", end, { once: true });
+  return () => {
+    ignore();
+    signal?.removeEventListener("abort", end);
+  };
 }
 
 function isServiceError(error: unknown): error is ServiceError {

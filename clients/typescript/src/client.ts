@@ -1,9 +1,8 @@
 /** The client: what a relying service asks its own province's gateway. */
 
-import { randomBytes } from "node:crypto";
-import { type Call, callUnary, encode, type Method } from "./calls.js";
+import { type Call, callUnary, type Method } from "./calls.js";
 import { Connections } from "./connections.js";
-import { DamagedAnswer, RecognitionError } from "./errors.js";
+import { DamagedAnswer, InvalidRequest, RecognitionError } from "./errors.js";
 import { AuditServiceService } from "./gen/recognition/v1/audit.js";
 import {
   StepOutcome as StepOutcomeNumber,
@@ -11,19 +10,20 @@ import {
   VerificationServiceService,
   type VerifyCredentialRequest,
 } from "./gen/recognition/v1/verification.js";
-import type { Profile } from "./profile.js";
+import { Profile } from "./profile.js";
 import { type Language, type Reason, reasonOf } from "./reasons.js";
-import { type Streamed, streamResults } from "./stream.js";
+import { Check, requestIdOf, toMessage, type VerifyRequest } from "./requests.js";
+import { type Streamed, streamOutcomes } from "./stream.js";
 import {
   type Challenge,
+  type Consent,
   challengeOf,
+  consentOf,
   type Decision,
   decisionOf,
   failureOf,
-  type Result,
-  resultOf,
-  toMessage,
-  type VerifyRequest,
+  type Outcome,
+  outcomeOf,
 } from "./verdicts.js";
 
 const DEADLINE_MS = 10_000;
@@ -32,29 +32,25 @@ const MAX_BATCH_ITEMS = 1_000;
 const MAX_BATCH_BYTES = 4 * 1024 * 1024;
 /** Tag and length before each item. */
 const ITEM_OVERHEAD_BYTES = 6;
+/** What a timer of Node.js can wait. */
+const MAX_DEADLINE_MS = 2 ** 31 - 1;
+/** What the contract's durations can hold. */
+const MAX_LIFETIME_MS = 315_576_000_000 * 1_000;
 
 /** How a client behaves unless a call says otherwise. */
 export interface Options {
-  /** How long a call may take, all its tries together, in milliseconds. 10,000. */
+  /** How long a call may take, all its tries together, in milliseconds; above 0. 10,000. */
   readonly deadlineMs?: number;
-  /** How long one batch may take, and a stream wait for an answer, in milliseconds. 60,000. */
+  /** How long one batch may take, and a stream wait for an answer, in milliseconds; above 0. 60,000. */
   readonly batchDeadlineMs?: number;
 }
 
 /** How one call behaves. */
 export interface CallOptions {
-  /** How long it may take, all its tries together, in milliseconds. */
+  /** How long it may take, all its tries together, in milliseconds; above 0. */
   readonly deadlineMs?: number | undefined;
   /** Ends it early; it then fails with the signal's reason, and what became of it is not known. */
   readonly signal?: AbortSignal | undefined;
-}
-
-/** A consent on record. */
-export interface Consent {
-  /** Its reference, for {@link VerifyRequest.consentId}. Keep it with the signed document. */
-  readonly consentId: string;
-  /** When it lapses. */
-  readonly expiresAt: Date | undefined;
 }
 
 /** How a decision came about. */
@@ -97,7 +93,6 @@ export interface ExplainedStep {
  */
 export class RecognitionClient {
   readonly #connections: Connections;
-  readonly #address: string;
   readonly #deadlineMs: number;
   readonly #batchDeadlineMs: number;
 
@@ -105,24 +100,34 @@ export class RecognitionClient {
    * Prepares a client. The connection is made at the first call.
    *
    * @throws Error if the files of the profile cannot be read, or certificate and key do not fit together.
+   * @throws TypeError if it is given no profile.
+   * @throws InvalidRequest if a deadline is none.
    */
   constructor(profile: Profile, options: Options = {}) {
-    this.#connections = new Connections(profile);
-    this.#address = profile.address;
-    this.#deadlineMs = options.deadlineMs ?? DEADLINE_MS;
-    this.#batchDeadlineMs = options.batchDeadlineMs ?? BATCH_DEADLINE_MS;
+    if (profile instanceof Promise) {
+      throw new TypeError("the profile is a promise: write `new RecognitionClient(await Profile.read(file))`");
+    }
+    this.#deadlineMs = deadlineOf("deadlineMs", options.deadlineMs ?? DEADLINE_MS);
+    this.#batchDeadlineMs = deadlineOf("batchDeadlineMs", options.batchDeadlineMs ?? BATCH_DEADLINE_MS);
+    this.#connections = new Connections(new Profile(profile));
   }
 
   /** Makes a challenge for one presentation. Keep its nonce with the session of whoever is to answer it. */
   async challenge(matter: string, options: CallOptions = {}): Promise<Challenge> {
-    return challengeOf(await this.#call(VerificationServiceService.createChallenge, { matter }, options));
+    const request = { matter: new Check().text("matter", matter) };
+    return challengeOf(await this.#call(VerificationServiceService.createChallenge, request, options));
   }
 
-  /** Has one presentation verified for one matter. */
+  /**
+   * Has one presentation verified for one matter.
+   *
+   * A request that cannot be sent is an `InvalidRequest`, and is not sent.
+   */
   async verify(request: VerifyRequest, options: CallOptions = {}): Promise<Decision> {
-    const requestId = request.requestId || newRequestId();
-    const message = toMessage(request, requestId);
-    const answer = await this.#call(VerificationServiceService.verifyCredential, message, options, requestId);
+    const requestId = requestIdOf(request);
+    const { message, bytes } = toMessage(request, requestId);
+    const call = { ...this.#options(options), requestId };
+    const answer = await callUnary(this.#connections, VerificationServiceService.verifyCredential, bytes, call);
     return decisionOf(answer, requestId, message.predicates.length);
   }
 
@@ -130,47 +135,59 @@ export class RecognitionClient {
    * Has any number of presentations verified, in as many batches as needed, one after the other. Slower than
    * {@link verify} for one, much faster for all.
    *
-   * @returns what became of each, in their order. Where a batch fails, each of its requests is a `Failure`.
+   * @returns what became of each, in their order. A request that cannot be sent is a `Failure`, and the others are asked
+   *   all the same. Where a batch fails, each of its requests is a `Failure`.
    */
-  async verifyAll(requests: readonly VerifyRequest[], options: CallOptions = {}): Promise<Result[]> {
-    const results: Result[] = [];
-    let batch: VerifyCredentialRequest[] = [];
-    let bytes = 0;
+  async verifyAll(requests: readonly VerifyRequest[], options: CallOptions = {}): Promise<Outcome[]> {
+    const call = this.#options(options, this.#batchDeadlineMs);
+    const outcomes: Outcome[] = [];
+    let batch: Item[] = [];
+    let size = 0;
     const flush = async () => {
-      results.push(...(await this.#verifyBatch(batch, options)));
-      batch = [];
-      bytes = 0;
-    };
-    // All of them are looked at first: nothing is asked if one is not well formed.
-    const sized = requests.map((request) => {
-      const message = toMessage(request, request.requestId || newRequestId());
-      const { length } = encode(VerificationServiceService.verifyCredential, message, message.requestId);
-      return { message, size: length + ITEM_OVERHEAD_BYTES };
-    });
-    for (const { message, size } of sized) {
-      if (batch.length === MAX_BATCH_ITEMS || (batch.length > 0 && bytes + size > MAX_BATCH_BYTES)) {
-        await flush();
+      const answered = await this.#verifyBatch(
+        batch.map(({ message }) => message),
+        call,
+      );
+      for (const [i, { index }] of batch.entries()) {
+        outcomes[index] = answered[i] as Outcome; // there is one for each
       }
-      batch.push(message);
-      bytes += size;
+      batch = [];
+      size = 0;
+    };
+    for (const [index, request] of requests.entries()) {
+      const requestId = requestIdOf(request);
+      try {
+        const { message, bytes } = toMessage(request, requestId);
+        const needed = bytes.length + ITEM_OVERHEAD_BYTES;
+        if (batch.length === MAX_BATCH_ITEMS || size + needed > MAX_BATCH_BYTES) {
+          await flush();
+        }
+        batch.push({ index, message });
+        size += needed;
+      } catch (error) {
+        if (!(error instanceof InvalidRequest)) {
+          throw error;
+        }
+        outcomes[index] = failureOf(error, requestId);
+      }
     }
     if (batch.length > 0) {
       await flush();
     }
-    return results;
+    return outcomes;
   }
 
-  async #verifyBatch(items: VerifyCredentialRequest[], options: CallOptions): Promise<Result[]> {
-    const call = { deadlineMs: options.deadlineMs ?? this.#batchDeadlineMs, signal: options.signal };
+  async #verifyBatch(items: VerifyCredentialRequest[], call: Call): Promise<Outcome[]> {
+    const method = VerificationServiceService.batchVerifyCredentials;
     try {
-      const { results } = await this.#call(VerificationServiceService.batchVerifyCredentials, { items }, call);
+      const { results } = await callUnary(this.#connections, method, method.requestSerialize({ items }), call);
       if (results.length !== items.length) {
-        throw new DamagedAnswer("not as many results as requests", undefined);
+        throw new DamagedAnswer({ description: "not as many results as requests" });
       }
-      return items.map(({ requestId, predicates }, i) => resultOf(results[i]?.result, requestId, predicates.length));
+      return items.map(({ requestId, predicates }, i) => outcomeOf(results[i]?.result, requestId, predicates.length));
     } catch (error) {
       if (error instanceof RecognitionError) {
-        return items.map(({ requestId }) => failureOf(error, requestId));
+        return items.map(({ requestId }) => failureOf(error.forRequest(requestId), requestId));
       }
       throw error;
     }
@@ -180,9 +197,11 @@ export class RecognitionClient {
    * Has any number of presentations verified while they are being read. At most 256 are under way, so whoever takes the
    * results slowly slows down the reading from `requests`.
    *
-   * A connection that ends is replaced, and what had no answer is asked again with the same request id. It fails when
-   * the gateway gives no answer for as long as `batchDeadlineMs`, or the `deadlineMs` of this call; what was not yielded
-   * by then has no decision.
+   * A connection that ends is replaced, and what had no answer is asked again with the same request id. When the gateway
+   * gives no answer for as long as `batchDeadlineMs`, or the `deadlineMs` of this call, whatever is under way is a
+   * `Failure` with the error that was last heard; then, if `requests` has more, the stream fails with it. The same holds
+   * if the gateway does not permit the stream, or if this client is closed. A request that cannot be sent is a
+   * `Failure`, and spoils no other.
    *
    * @returns each with its position in `requests`, from 0, in any order.
    */
@@ -190,8 +209,7 @@ export class RecognitionClient {
     requests: Iterable<VerifyRequest> | AsyncIterable<VerifyRequest>,
     options: CallOptions = {},
   ): AsyncIterableIterator<Streamed> {
-    const call = { deadlineMs: options.deadlineMs ?? this.#batchDeadlineMs, signal: options.signal };
-    return streamResults(this.#connections, requests, call, newRequestId);
+    return streamOutcomes(this.#connections, requests, this.#options(options, this.#batchDeadlineMs));
   }
 
   /**
@@ -207,11 +225,15 @@ export class RecognitionClient {
     lifetimeMs: number,
     options: CallOptions = {},
   ): Promise<Consent> {
-    const seconds = Math.floor(lifetimeMs / 1_000);
-    const lifetime = { seconds, nanos: Math.floor((lifetimeMs - seconds * 1_000) * 1_000_000) };
-    const request = { matter, claims: [...claims], lifetime };
-    const { consentId, expireTime } = await this.#call(VerificationServiceService.recordConsent, request, options);
-    return { consentId, expiresAt: expireTime };
+    const check = new Check();
+    const milliseconds = check.milliseconds("lifetime", lifetimeMs, MAX_LIFETIME_MS);
+    const seconds = Math.floor(milliseconds / 1_000);
+    const request = {
+      matter: check.text("matter", matter),
+      claims: check.texts("claims", claims),
+      lifetime: { seconds, nanos: Math.floor((milliseconds - seconds * 1_000) * 1_000_000) },
+    };
+    return consentOf(await this.#call(VerificationServiceService.recordConsent, request, options));
   }
 
   /**
@@ -220,12 +242,14 @@ export class RecognitionClient {
    * @returns since when.
    */
   async withdrawConsent(consentId: string, options: CallOptions = {}): Promise<Date | undefined> {
-    return (await this.#call(VerificationServiceService.withdrawConsent, { consentId }, options)).withdrawTime;
+    const request = { consentId: new Check().text("consent_id", consentId) };
+    return (await this.#call(VerificationServiceService.withdrawConsent, request, options)).withdrawTime;
   }
 
   /** Tells step by step how a decision came about, if this service's registration allows it. */
   async explain(verificationId: string, options: CallOptions = {}): Promise<Explanation> {
-    const answer = await this.#call(VerificationServiceService.explainVerification, { verificationId }, options);
+    const request = { verificationId: new Check().text("verification_id", verificationId) };
+    const answer = await this.#call(VerificationServiceService.explainVerification, request, options);
     return {
       verificationId: answer.verificationId,
       decidedAt: answer.verifyTime,
@@ -245,9 +269,13 @@ export class RecognitionClient {
     };
   }
 
-  /** Gives all that proves one verification: one JSON document, which the clients for Python and Java check offline. */
+  /**
+   * Gives all that proves one verification: one JSON document. The clients for Python (`recognition.evidence`) and Java
+   * (package `example.recognition.evidence`) check it offline; this one does not.
+   */
   async evidence(verificationId: string, options: CallOptions = {}): Promise<Uint8Array> {
-    const { evidence } = await this.#call(AuditServiceService.getEvidence, { verificationId }, options);
+    const request = { verificationId: new Check().text("verification_id", verificationId) };
+    const { evidence } = await this.#call(AuditServiceService.getEvidence, request, options);
     return Buffer.from(evidence, "utf8");
   }
 
@@ -258,23 +286,35 @@ export class RecognitionClient {
   stub(): VerificationServiceClient {
     const channelOverride = this.#connections.current().client.getChannel();
     // The channel brings its own; these are asked for and not used.
-    return new VerificationServiceClient(this.#address, undefined as never, { channelOverride });
+    return new VerificationServiceClient(this.#connections.address, undefined as never, { channelOverride });
   }
 
-  /** Takes no more calls, and disconnects when those under way are over. */
+  /** Disconnects. Calls under way, and calls from now on, are `Unavailable`. */
   close(): void {
     this.#connections.close();
   }
 
-  #call<Request, Answer>(
+  async #call<Request, Answer>(
     method: Method<Request, Answer>,
     request: Request,
     options: CallOptions,
-    requestId?: string,
   ): Promise<Answer> {
-    const call: Call = { deadlineMs: options.deadlineMs ?? this.#deadlineMs, signal: options.signal, requestId };
-    return callUnary(this.#connections, method, request, call);
+    return callUnary(this.#connections, method, method.requestSerialize(request), this.#options(options));
   }
+
+  #options({ deadlineMs, signal }: CallOptions, otherwise = this.#deadlineMs): Call {
+    return { deadlineMs: deadlineMs === undefined ? otherwise : deadlineOf("deadlineMs", deadlineMs), signal };
+  }
+}
+
+/** A request of a batch, and its position among all. */
+interface Item {
+  readonly index: number;
+  readonly message: VerifyCredentialRequest;
+}
+
+function deadlineOf(option: string, milliseconds: number): number {
+  return new Check().milliseconds(option, milliseconds, MAX_DEADLINE_MS);
 }
 
 const STEP_OUTCOMES: { readonly [number: number]: Exclude<ExplainedStep["outcome"], "unrecognised"> } = {
@@ -284,8 +324,3 @@ const STEP_OUTCOMES: { readonly [number: number]: Exclude<ExplainedStep["outcome
   [StepOutcomeNumber.NOT_REACHED]: "not_reached",
   [StepOutcomeNumber.NOT_NEEDED]: "not_needed",
 };
-
-/** 128 random bits. A leading "-" would look like an option to tools that are given one. */
-function newRequestId(): string {
-  return randomBytes(16).toString("base64url").replace(/^-/, "A");
-}

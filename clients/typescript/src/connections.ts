@@ -10,6 +10,7 @@ import { readFileSync, statSync } from "node:fs";
 import { isIP } from "node:net";
 import { type ConnectionOptions, createSecureContext } from "node:tls";
 import { type ChannelCredentials, type ChannelOptions, Client, credentials } from "@grpc/grpc-js";
+import { closedError } from "./errors.js";
 import { SERVICE_CONFIG } from "./gen/service-config.js";
 import type { Profile } from "./profile.js";
 
@@ -72,6 +73,7 @@ export class Connections {
   #seen: string;
   #lookedAt = performance.now();
   #closed = false;
+  readonly #onClose = new Set<() => void>();
 
   /** @throws Error if the files cannot be read or do not fit together. */
   constructor(profile: Profile) {
@@ -80,10 +82,19 @@ export class Connections {
     this.#current = connect(profile);
   }
 
-  /** @throws Error if it was closed. */
+  /** Where the gateway is looked for. */
+  get address(): string {
+    return this.#profile.address;
+  }
+
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
+  /** @throws Unavailable if it was closed. */
   current(): Connection {
     if (this.#closed) {
-      throw new Error("this RecognitionClient is closed");
+      throw closedError();
     }
     const now = performance.now();
     if (now - this.#lookedAt >= LOOK_EVERY_MS) {
@@ -93,9 +104,18 @@ export class Connections {
     return this.#current;
   }
 
+  /** Has something that is under way ended when this is closed; the function returned calls that off. */
+  onClose(end: () => void): () => void {
+    this.#onClose.add(end);
+    return () => this.#onClose.delete(end);
+  }
+
   close(): void {
     this.#closed = true;
     this.#current.retire();
+    for (const end of [...this.#onClose]) {
+      end();
+    }
   }
 
   #reload(): void {

@@ -10,6 +10,8 @@ import { Status } from "./gen/google/rpc/status.js";
 import type { VerificationError } from "./gen/recognition/v1/verification.js";
 
 const ERROR_DOMAIN = "recognition.v1";
+/** Characters of what somebody else wrote. */
+const MAX_SAID = 400;
 
 /** What all errors of this client say. */
 export interface ErrorDetails {
@@ -18,13 +20,15 @@ export interface ErrorDetails {
   /** What went wrong, for programs: CALLER_RATE_EXCEEDED, NOT_PERMITTED. Empty: the gateway did not say. */
   readonly reason?: string;
   /** What went wrong, for developers. */
-  readonly description?: string;
+  readonly description?: string | undefined;
   /** The field of the request that is at fault. */
   readonly field?: string | undefined;
   /** When asking again may help: milliseconds from now. */
   readonly retryAfterMs?: number | undefined;
   /** The request's reference in the log of the gateway. */
   readonly requestId?: string | undefined;
+  /** What to do, where it is not what is usual for errors of its class. */
+  readonly advice?: string | undefined;
 }
 
 /** There is no answer. Which of the classes below it is tells what to do. */
@@ -40,14 +44,28 @@ export abstract class RecognitionError extends Error {
   /** The request's reference in the log of the gateway; undefined for calls that have none. */
   readonly requestId: string | undefined;
 
+  readonly #details: ErrorDetails;
+
   constructor(advice: string, details: ErrorDetails) {
-    const said = details.description ? ` The gateway or the connection says: ${details.description}.` : "";
-    super(`${advice}${said}${details.requestId ? ` Request ${details.requestId}.` : ""}`);
+    const reason = printable(details.reason ?? "");
+    const said = [printable(details.description ?? ""), reason].filter((each) => each !== "").join(": ");
+    const request = details.requestId ? ` Request ${printable(details.requestId)}.` : "";
+    super(`${details.advice ?? advice}${said && ` [${said}]`}${request}`);
     this.code = details.code;
-    this.reason = details.reason ?? "";
-    this.field = details.field;
+    this.reason = reason;
+    this.field = details.field && printable(details.field);
     this.retryAfterMs = details.retryAfterMs;
     this.requestId = details.requestId;
+    this.#details = details;
+  }
+
+  /**
+   * Says of one request what went wrong with many.
+   *
+   * @internal
+   */
+  forRequest(requestId: string): RecognitionError {
+    return new (this.constructor as new (details: ErrorDetails) => RecognitionError)({ ...this.#details, requestId });
   }
 }
 
@@ -89,7 +107,7 @@ export class Overloaded extends RecognitionError {
 export class Unavailable extends RecognitionError {
   override readonly name = "Unavailable";
   constructor(details: ErrorDetails) {
-    super("The gateway cannot be reached or cannot serve now: ask again later.", details);
+    super("The gateway cannot be reached or cannot serve now: ask again later, with the same request id.", details);
   }
 }
 
@@ -112,22 +130,60 @@ export class Internal extends RecognitionError {
 /** An answer came that this client cannot read or does not know. It is no answer; tell the gateway's support. */
 export class DamagedAnswer extends RecognitionError {
   override readonly name = "DamagedAnswer";
-  constructor(description: string, requestId: string | undefined) {
-    const advice = `The answer cannot be relied on (${description}): treat it as no answer, and tell the gateway's support.`;
-    super(advice, { code: status.INTERNAL, reason: "DAMAGED_ANSWER", requestId });
+  constructor(details: Pick<ErrorDetails, "description" | "requestId">) {
+    const advice = "The answer cannot be relied on: treat it as no answer, and tell the gateway's support.";
+    super(advice, { ...details, code: status.DATA_LOSS, reason: "DAMAGED_ANSWER" });
   }
+}
+
+/**
+ * Refuses a request before it is sent.
+ *
+ * @internal
+ */
+export function invalid(field: string, what: string, requestId?: string | undefined): InvalidRequest {
+  const description = `${field} ${what}`;
+  return new InvalidRequest({
+    code: status.INVALID_ARGUMENT,
+    reason: "INVALID_REQUEST",
+    field,
+    description,
+    requestId,
+  });
+}
+
+/** @internal */
+export function closedError(requestId?: string | undefined): Unavailable {
+  return new Unavailable({
+    code: status.UNAVAILABLE,
+    advice: "Ask with another client: this client was closed.",
+    requestId,
+  });
 }
 
 /**
  * Reads a call that failed.
  *
+ * @param address where the gateway was looked for.
  * @internal
  */
 export function errorOfStatus(
   failed: { readonly code: status; readonly details: string; readonly metadata: Metadata },
   requestId: string | undefined,
+  address: string,
 ): RecognitionError {
-  return makeError({ code: failed.code, description: failed.details, requestId, ...richDetails(failed.metadata) });
+  const details = { code: failed.code, description: failed.details, requestId, ...richDetails(failed.metadata) };
+  if ((failed.code === status.UNAVAILABLE || failed.code === status.CANCELLED) && !details.reason) {
+    // A gateway that cannot serve says why. This one was not reached, or was lost.
+    return makeError({
+      ...details,
+      description: causeOf(failed.details),
+      advice:
+        "The gateway cannot be reached: ask again later; if it stays so, see that the gateway runs at " +
+        `${printable(address)}, and that each side trusts the other's certificate.`,
+    });
+  }
+  return makeError(details);
 }
 
 /**
@@ -137,19 +193,61 @@ export function errorOfStatus(
  */
 export function errorOfItem(error: VerificationError, requestId: string): RecognitionError {
   return makeError({
-    code: error.code,
+    code: ITEM_CODES.has(error.code) ? error.code : status.INTERNAL,
     reason: error.reason,
     description: error.description,
     field: error.field || undefined,
-    retryAfterMs: milliseconds(error.retryDelay),
+    retryAfterMs: delay(error.retryDelay),
     requestId,
   });
 }
+
+/** Those that the contract has for an item. */
+const ITEM_CODES: ReadonlySet<number> = new Set([
+  status.INVALID_ARGUMENT,
+  status.PERMISSION_DENIED,
+  status.RESOURCE_EXHAUSTED,
+  status.UNAVAILABLE,
+]);
 
 /** @internal */
 export function milliseconds(duration: Duration | undefined): number | undefined {
   return duration && duration.seconds * 1_000 + duration.nanos / 1_000_000;
 }
+
+/** A delay that is none, or is over, says nothing about when to ask again. */
+function delay(duration: Duration | undefined): number | undefined {
+  const wait = milliseconds(duration);
+  return wait !== undefined && wait > 0 ? wait : undefined;
+}
+
+/** What somebody else wrote, as it may stand in one line of a log. */
+function printable(text: string): string {
+  const clean = text.replace(/[\p{C}\s]+/gu, " ").trim();
+  const characters = [...clean];
+  return characters.length > MAX_SAID ? `${characters.slice(0, MAX_SAID).join("")}…` : clean;
+}
+
+/** The innermost cause of what gRPC, Node.js or OpenSSL say of a connection. */
+function causeOf(details: string): string {
+  const inner = details
+    .replace(/^.*?Last error: /s, "")
+    .replace(/\.? Resolution note: .*$/s, "")
+    .replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)$/, "")
+    .replace(/^(?:\w*Error(?: \[\w+\])?: )+/, "")
+    .replace(/^.*?:error:[^:]*:[^:]*:[^:]*:([^:]*).*$/s, "$1");
+  const [, code = ""] = /\b(E[A-Z]+)\b/.exec(inner) ?? [];
+  return CAUSES[code] ?? CAUSES[inner] ?? inner;
+}
+
+const CAUSES: { readonly [said: string]: string | undefined } = {
+  ECONNREFUSED: "connection refused",
+  ECONNRESET: "connection reset",
+  ETIMEDOUT: "connection timed out",
+  EHOSTUNREACH: "no route to host",
+  // All that gRPC says where the gateway hangs up after the handshake.
+  "Failed to connect": "the gateway hung up; it may not know this service's certificate",
+};
 
 function makeError(details: ErrorDetails): RecognitionError {
   switch (details.code) {
@@ -197,7 +295,7 @@ function richDetails(metadata: Metadata): Partial<ErrorDetails> {
           found.field = BadRequest.decode(value).fieldViolations[0]?.field;
           break;
         case "type.googleapis.com/google.rpc.RetryInfo":
-          found.retryAfterMs = milliseconds(RetryInfo.decode(value).retryDelay);
+          found.retryAfterMs = delay(RetryInfo.decode(value).retryDelay);
           break;
       }
     }

@@ -2,7 +2,6 @@
 
 export {
   type CallOptions,
-  type Consent,
   type ExplainedStep,
   type Explanation,
   type Options,
@@ -22,20 +21,20 @@ export {
 } from "./errors.js";
 export { Profile } from "./profile.js";
 export { type Language, NextStep, nextStepText, Reason, type ReasonText, reasonText } from "./reasons.js";
+export type { Predicate, VerifyRequest } from "./requests.js";
 export type { Streamed } from "./stream.js";
 export type {
   Accepted,
   Actor,
   Assurance,
   Challenge,
+  Consent,
   Decision,
   Failure,
   Indeterminate,
-  Predicate,
+  Outcome,
   Rejected,
-  Result,
   StatusBasis,
   TrustBasis,
   Verdict,
-  VerifyRequest,
 } from "./verdicts.js";

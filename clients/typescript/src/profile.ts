@@ -2,7 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
-import { parse } from "smol-toml";
+import { parse, type TomlTable } from "smol-toml";
 
 /** The gateway's address, and the files (PEM) by which both sides of the connection know each other. */
 export class Profile {
@@ -15,11 +15,17 @@ export class Profile {
   /** Its private key. */
   readonly privateKey: string;
 
+  /** @throws TypeError if one of them is not a string, or is empty. */
   constructor(files: { address: string; ca: string; certificate: string; privateKey: string }) {
     this.address = files.address;
     this.ca = files.ca;
     this.certificate = files.certificate;
     this.privateKey = files.privateKey;
+    for (const [name, value] of Object.entries(this)) {
+      if (typeof value !== "string" || value === "") {
+        throw new TypeError(`a profile's ${name} is missing, empty or not a string`);
+      }
+    }
   }
 
   /**
@@ -28,11 +34,11 @@ export class Profile {
    * @throws Error if it cannot be read, or lacks something.
    */
   static async read(file: string): Promise<Profile> {
-    const content = parse(await readFile(file, "utf8"));
+    const content = readToml(file, await readFile(file, "utf8"));
     const entry = (name: string): string => {
       const value = content[name];
       if (typeof value !== "string" || value === "") {
-        throw new Error(`${file}: "${name}" is missing or not a string`);
+        throw new Error(`${file}: "${name}" is missing, empty or not a string`);
       }
       return value;
     };
@@ -43,5 +49,13 @@ export class Profile {
       certificate: path("certificate"),
       privateKey: path("private_key"),
     });
+  }
+}
+
+function readToml(file: string, text: string): TomlTable {
+  try {
+    return parse(text);
+  } catch (error) {
+    throw new Error(`${file} is not TOML: ${error instanceof Error ? error.message : error}`, { cause: error });
   }
 }

@@ -1,18 +1,22 @@
 /**
- * Verification as a stream: requests are read as results are taken.
+ * Verification as a stream: requests are read as outcomes are taken.
  *
- * One loop gives results out. A reader fills it from the source as long as few enough requests are under way, that is
- * read and their results not taken. What is on its way to the gateway is in `waiting` until its answer comes, so a stream
+ * One loop gives outcomes out. A reader fills it from the source as long as few enough requests are under way, that is
+ * read and their outcomes not taken. What is on its way to the gateway is in `waiting` until its answer comes, so a stream
  * that ends loses nothing: the next one sends it again. Answers are read at once, since the gateway cuts off whoever does
  * not read them; they have room, because there is one for each request under way at most.
+ *
+ * When a stream is given up, what is under way fails. The source is then asked for one request more: only if there is
+ * one was the stream cut short. It fails like the others, so that nothing that was read is without an outcome.
  */
 
 import { type ClientDuplexStream, Metadata, type StatusObject, status } from "@grpc/grpc-js";
-import { type Call, decode, encode, withJitter } from "./calls.js";
+import { type Call, decode, waitOf } from "./calls.js";
 import type { Connections } from "./connections.js";
 import {
+  closedError,
+  DamagedAnswer,
   DeadlineExceeded,
-  errorOfItem,
   errorOfStatus,
   InvalidRequest,
   Overloaded,
@@ -24,7 +28,8 @@ import {
   VerificationServiceService,
   type VerifyCredentialRequest,
 } from "./gen/recognition/v1/verification.js";
-import { failureOf, type Result, resultOf, toMessage, type VerifyRequest } from "./verdicts.js";
+import { requestIdOf, toMessage, type VerifyRequest } from "./requests.js";
+import { failureOf, type Outcome, outcomeOf } from "./verdicts.js";
 
 const METHOD = VerificationServiceService.streamVerifyCredentials;
 const MAX_UNDER_WAY = 256;
@@ -32,7 +37,6 @@ const MAX_UNDER_WAY = 256;
 const ITEMS_PER_MESSAGE = 16;
 /** A message may have a mebibyte; the rest is room for the names of items. */
 const MAX_MESSAGE_BYTES = 1_000_000;
-const MAX_TRIES = 3;
 const FIRST_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 2_000;
 
@@ -40,27 +44,28 @@ const MAX_BACKOFF_MS = 2_000;
 export interface Streamed {
   /** Its position in what was streamed, from 0. */
   readonly index: number;
-  readonly result: Result;
+  readonly outcome: Outcome;
 }
 
 interface Item {
   readonly index: number;
   readonly message: VerifyCredentialRequest;
   readonly bytes: number;
-  tries: number;
 }
 
 type Duplex = ClientDuplexStream<StreamVerifyCredentialsRequest, Buffer>;
 
 /** Streams `source` through the gateway; see `RecognitionClient.stream`. */
-export async function* streamResults(
+export async function* streamOutcomes(
   connections: Connections,
   source: Iterable<VerifyRequest> | AsyncIterable<VerifyRequest>,
   call: Call,
-  newRequestId: () => string,
 ): AsyncGenerator<Streamed, void, undefined> {
   call.signal?.throwIfAborted();
-  const exchange = new Exchange(connections, source, call, newRequestId);
+  if (connections.isClosed) {
+    throw closedError();
+  }
+  const exchange = new Exchange(connections, source, call);
   const abort = () => exchange.wake();
   call.signal?.addEventListener("abort", abort, { once: true });
   try {
@@ -84,7 +89,6 @@ export async function* streamResults(
 class Exchange {
   readonly #connections: Connections;
   readonly #requests: Iterator<VerifyRequest> | AsyncIterator<VerifyRequest>;
-  readonly #newRequestId: () => string;
   readonly #waitMs: number;
 
   /** Read, and without an answer; by the name that they have on the stream. */
@@ -99,55 +103,58 @@ class Exchange {
   #sourceError: { readonly error: unknown } | undefined;
 
   #duplex: Duplex | undefined;
-  #fatal: { readonly error: unknown } | undefined;
-  /** Why the last stream ended, until there is an answer again. */
+  /** Why nothing is asked any more. */
+  #givenUp: RecognitionError | undefined;
+  /** It was given up before all was read. */
+  #isCut = false;
+  /** Why the last stream ended, or an item had no room, until there is an answer again. */
   #lastError: RecognitionError | undefined;
-  #overloads = 0;
   #backoffMs = FIRST_BACKOFF_MS;
   /** Nothing is sent until it has run out: the gateway asked to wait, or could not be reached. */
   #pause: NodeJS.Timeout | undefined;
+  #pausedUntil = 0;
   /** Runs while answers are waited for. */
   #patience: NodeJS.Timeout | undefined;
   #closed = false;
+  readonly #ignoreClose: () => void;
   #wake: () => void = () => {};
 
-  constructor(
-    connections: Connections,
-    source: Iterable<VerifyRequest> | AsyncIterable<VerifyRequest>,
-    call: Call,
-    newRequestId: () => string,
-  ) {
+  constructor(connections: Connections, source: Iterable<VerifyRequest> | AsyncIterable<VerifyRequest>, call: Call) {
     this.#connections = connections;
     this.#requests = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
-    this.#newRequestId = newRequestId;
     this.#waitMs = call.deadlineMs;
+    this.#ignoreClose = connections.onClose(() => {
+      this.#giveUp(closedError());
+      this.#isCut = true; // A source that is slow is not waited for.
+      this.wake();
+    });
   }
 
-  /** Gives a result if there is one, and has more requests read if there is room for a message of them. */
+  /** Gives an outcome if there is one, and has more requests read if there is room for a message of them. */
   take(): Streamed | undefined {
     const next = this.#answered.shift();
-    if (!this.#reading && !this.#isRead && this.#room() >= ITEMS_PER_MESSAGE) {
+    if (!this.#reading && !this.#isRead && !this.#isCut && this.#room() >= ITEMS_PER_MESSAGE) {
       void this.#fill();
     }
     return next;
   }
 
   /**
-   * Whether every request has been read and every result taken.
+   * Whether every request has been read and every outcome taken.
    *
-   * @throws what went wrong, once no result is left to be taken.
+   * @throws what went wrong, once no outcome is left to be taken.
    */
   isOver(): boolean {
-    if (this.#fatal !== undefined) {
-      throw this.#fatal.error;
-    }
-    if (!this.#isRead || this.#waiting.size > 0) {
+    if (this.#waiting.size > 0) {
       return false;
     }
     if (this.#sourceError !== undefined) {
       throw this.#sourceError.error;
     }
-    return true;
+    if (this.#isCut && !this.#isRead) {
+      throw this.#givenUp;
+    }
+    return this.#isRead;
   }
 
   /** Waits until something may be otherwise. */
@@ -163,6 +170,7 @@ class Exchange {
 
   close(): void {
     this.#closed = true;
+    this.#ignoreClose();
     clearTimeout(this.#pause);
     clearTimeout(this.#patience);
     if (this.#waiting.size > 0) {
@@ -185,7 +193,7 @@ class Exchange {
   async #fill(): Promise<void> {
     this.#reading = true;
     try {
-      while (this.#room() > 0 && !this.#closed && this.#fatal === undefined) {
+      while (this.#room() > 0 && !this.#closed && !this.#isCut) {
         const pending = Promise.resolve(this.#requests.next());
         // Whoever has the next one at hand fills messages; whoever has not does not keep those waiting that are here.
         const late = setImmediate(() => this.#send(true));
@@ -208,47 +216,44 @@ class Exchange {
   }
 
   #add(request: VerifyRequest): void {
-    const message = toMessage(request, request.requestId || this.#newRequestId());
-    const bytes = encode(VerificationServiceService.verifyCredential, message, message.requestId).length;
-    const item = { index: this.#read++, message, bytes, tries: 1 };
-    if (bytes > MAX_MESSAGE_BYTES) {
-      const description = "it is larger than a message may be";
-      const { requestId } = message;
-      const error = new InvalidRequest({
-        code: status.INVALID_ARGUMENT,
-        field: "presentation",
-        description,
-        requestId,
-      });
-      this.#answer(item, failureOf(error, requestId));
+    const index = this.#read++;
+    const requestId = requestIdOf(request);
+    if (this.#givenUp !== undefined) {
+      this.#isCut = true;
+      this.#answer(index, failureOf(this.#givenUp.forRequest(requestId), requestId));
       return;
     }
-    if (this.#waiting.size === 0) {
-      this.#expect();
+    try {
+      const { message, bytes } = toMessage(request, requestId);
+      if (this.#waiting.size === 0) {
+        this.#expect();
+      }
+      const item = { index, message, bytes: bytes.length };
+      this.#waiting.set(String(index), item);
+      this.#unsent.push(item);
+    } catch (error) {
+      if (!(error instanceof InvalidRequest)) {
+        throw error;
+      }
+      this.#answer(index, failureOf(error, requestId));
     }
-    this.#waiting.set(String(item.index), item);
-    this.#unsent.push(item);
   }
 
   // -- to the gateway -------------------------------------------------------------------------------------------------
 
   /** Sends what is to be sent, in full messages, and the rest too if `all`. */
   #send(all: boolean): void {
-    if (this.#closed || this.#pause !== undefined || this.#fatal !== undefined) {
+    if (this.#closed || this.#pause !== undefined || this.#givenUp !== undefined) {
       return;
     }
     let from = 0;
-    try {
-      while (from < this.#unsent.length && (all || this.#unsent.length - from >= ITEMS_PER_MESSAGE)) {
-        const to = this.#endOfMessage(from);
-        const items = this.#unsent
-          .slice(from, to)
-          .map(({ index, message }) => ({ itemId: String(index), request: message }));
-        this.#open().write({ items });
-        from = to;
-      }
-    } catch (error) {
-      this.#fail(error); // The client was closed.
+    while (from < this.#unsent.length && (all || this.#unsent.length - from >= ITEMS_PER_MESSAGE)) {
+      const to = this.#endOfMessage(from);
+      const items = this.#unsent
+        .slice(from, to)
+        .map(({ index, message }) => ({ itemId: String(index), request: message }));
+      this.#open().write({ items });
+      from = to;
     }
     this.#unsent = this.#unsent.slice(from);
   }
@@ -291,7 +296,7 @@ class Exchange {
   }
 
   #ended(ended: StatusObject): void {
-    if (this.#closed) {
+    if (this.#closed || this.#givenUp !== undefined) {
       return;
     }
     this.#unsent = [...this.#waiting.values()];
@@ -299,48 +304,57 @@ class Exchange {
       return; // The gateway ends a stream on which nothing is sent. The next request opens another.
     }
     // A stream that ends well without having answered all is one that was cut off.
-    const error = errorOfStatus(ended.code === status.OK ? { ...ended, code: status.UNAVAILABLE } : ended, undefined);
+    const cutOff = ended.code === status.OK ? { ...ended, code: status.UNAVAILABLE } : ended;
+    const error = errorOfStatus(cutOff, undefined, this.#connections.address);
     this.#lastError = error;
-    const wait =
-      error instanceof Overloaded && ++this.#overloads < MAX_TRIES ? withJitter(error.retryAfterMs) : undefined;
-    if (wait !== undefined) {
-      this.#pauseFor(wait);
+    if (error instanceof Overloaded) {
+      this.#pauseFor(waitOf(error));
     } else if (error.code === status.UNAVAILABLE || error.code === status.CANCELLED) {
       this.#pauseFor(this.#backoffMs * (0.8 + 0.4 * Math.random()));
       this.#backoffMs = Math.min(2 * this.#backoffMs, MAX_BACKOFF_MS);
     } else {
-      this.#fail(error);
+      this.#giveUp(error);
     }
   }
 
   #pauseFor(milliseconds: number): void {
+    // By then it is given up, unless something else is answered; and a timer cannot wait for ever.
+    const wait = Math.min(milliseconds, this.#waitMs);
+    const until = performance.now() + wait;
+    if (this.#pause !== undefined && until <= this.#pausedUntil) {
+      return;
+    }
     clearTimeout(this.#pause);
+    this.#pausedUntil = until;
     this.#pause = setTimeout(() => {
       this.#pause = undefined;
       this.#send(true);
-    }, milliseconds);
+    }, wait);
   }
 
   // -- from the gateway -----------------------------------------------------------------------------------------------
 
   #receive(bytes: Buffer): void {
-    if (this.#closed) {
+    if (this.#closed || this.#givenUp !== undefined) {
       return;
     }
+    const under = this.#waiting.size;
     try {
       for (const result of decode(METHOD, bytes, undefined).results) {
         this.#settle(result);
       }
     } catch (error) {
-      this.#duplex?.cancel();
-      this.#fail(error);
+      if (!(error instanceof DamagedAnswer)) {
+        throw error;
+      }
+      this.#giveUp(error);
       return;
     }
-    this.#overloads = 0;
     this.#backoffMs = FIRST_BACKOFF_MS;
-    this.#lastError = undefined;
-    this.#expect();
-    this.wake();
+    if (this.#waiting.size < under) {
+      this.#lastError = undefined;
+      this.#expect();
+    }
   }
 
   #settle({ itemId, result }: StreamResult): void {
@@ -349,38 +363,43 @@ class Exchange {
       return; // It was answered on an earlier stream, and this is the answer to its repetition.
     }
     const { requestId, predicates } = item.message;
-    if (result?.$case === "error" && item.tries < MAX_TRIES) {
-      const error = errorOfItem(result.value, requestId);
-      const wait = error instanceof Overloaded ? withJitter(error.retryAfterMs) : undefined;
-      if (wait !== undefined) {
-        item.tries++;
-        this.#unsent.push(item);
-        this.#pauseFor(wait);
-        return;
-      }
+    const outcome = outcomeOf(result, requestId, predicates.length);
+    if (outcome.kind === "failure" && outcome.error instanceof Overloaded) {
+      this.#lastError = outcome.error;
+      this.#unsent.push(item);
+      this.#pauseFor(waitOf(outcome.error));
+      return;
     }
     this.#waiting.delete(itemId);
-    this.#answer(item, resultOf(result, requestId, predicates.length));
+    this.#answer(item.index, outcome);
   }
 
-  #answer({ index }: Item, result: Result): void {
-    this.#answered.push({ index, result });
+  #answer(index: number, outcome: Outcome): void {
+    this.#answered.push({ index, outcome });
     this.wake();
   }
 
-  /** Begins to wait for an answer, or leaves off when none is due. */
+  /** Begins to wait for an answer anew. */
   #expect(): void {
     clearTimeout(this.#patience);
     this.#patience = setTimeout(() => {
       if (this.#waiting.size > 0) {
-        this.#duplex?.cancel();
-        this.#fail(this.#lastError ?? new DeadlineExceeded({ code: status.DEADLINE_EXCEEDED }));
+        this.#giveUp(this.#lastError ?? new DeadlineExceeded({ code: status.DEADLINE_EXCEEDED }));
       }
     }, this.#waitMs);
   }
 
-  #fail(error: unknown): void {
-    this.#fatal = { error };
+  /** Asks nothing more; what is under way has failed. */
+  #giveUp(error: RecognitionError): void {
+    this.#givenUp ??= error;
+    clearTimeout(this.#pause);
+    clearTimeout(this.#patience);
+    this.#duplex?.cancel();
+    for (const { index, message } of this.#waiting.values()) {
+      this.#answer(index, failureOf(error.forRequest(message.requestId), message.requestId));
+    }
+    this.#waiting.clear();
+    this.#unsent = [];
     this.wake();
   }
 }

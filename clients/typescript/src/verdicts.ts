@@ -1,4 +1,4 @@
-/** What is asked, and what a gateway decided. */
+/** What a gateway answers, and that it is what it must be. */
 
 import { inspect } from "node:util";
 import { DamagedAnswer, errorOfItem, milliseconds, type RecognitionError } from "./errors.js";
@@ -6,19 +6,19 @@ import {
   type Acceptance,
   type CreateChallengeResponse,
   PredicateAnswer,
-  type Predicate as PredicateMessage,
+  type RecordConsentResponse,
   SubjectType as SubjectTypeNumber,
   type VerificationError,
-  type VerifyCredentialRequest,
   type VerifyCredentialResponse,
 } from "./gen/recognition/v1/verification.js";
 import { type NextStep, nextStepOf, type Reason, reasonOf } from "./reasons.js";
 
-// -- what is asked ----------------------------------------------------------------------------------------------------
-
-/** What a holder's app needs to make one presentation. Hand it on unchanged. */
+/**
+ * What a holder's app needs to make one presentation. Hand nonce and audience on unchanged, by name: neither
+ * `console.log` nor `JSON.stringify` nor `{...challenge}` has the nonce, so that it ends up in no log by accident.
+ */
 export interface Challenge {
-  /** Kept for {@link VerifyRequest.nonce}. It is not shown by `console.log`. */
+  /** Kept for `VerifyRequest.nonce`. */
   readonly nonce: string;
   /** Who the presentation is for: this service, by the name that the gateway knows it under. */
   readonly audience: string;
@@ -26,61 +26,12 @@ export interface Challenge {
   readonly expiresAt: Date | undefined;
 }
 
-/** A question that is answered yes or no, without the attribute behind it. */
-export type Predicate =
-  /** Is the person at least so many years old today? 1 to 150. */
-  | { readonly ageAtLeast: number }
-  /** Is the household registered in one of these provinces? sh, js, zj, ah. */
-  | { readonly householdIn: readonly string[] }
-  /** Is this attribute exactly this? */
-  | { readonly claimMatches: { readonly claim: string; readonly value: string } };
-
-/** Asks for a verdict. */
-export interface VerifyRequest {
-  /** Code of the matter that the answer is for. This service must be registered for it. */
-  readonly matter: string;
-  /** What the person handed over: a credential with its proof, or an identity assertion. At most 64 KiB. */
-  readonly presentation: string;
-  /** The nonce of the challenge that it answers. Needed for a credential; absent for an assertion. */
-  readonly nonce?: string | undefined;
-  /**
-   * This service's own reference, 1 to 64 characters of `A-Z a-z 0-9 . _ -`; it is written to the gateway's log, and
-   * must say nothing about the person. Without one the client makes one up. To ask once more what may have been decided
-   * already, give the same one with the same request.
-   */
-  readonly requestId?: string | undefined;
-  /** The consent that it rests on, where the matter rests on consent. */
-  readonly consentId?: string | undefined;
-  /** Questions; at most 8, and only such as the matter allows. */
-  readonly predicates?: readonly Predicate[] | undefined;
-  /** Name of the counter, terminal or operator that asks; likewise written to the log. */
-  readonly terminal?: string | undefined;
-  /** Whether the gateway is to sign a receipt of the decision. */
-  readonly wantReceipt?: boolean | undefined;
-}
-
-/** @internal */
-export function toMessage(request: VerifyRequest, requestId: string): VerifyCredentialRequest {
-  return {
-    matter: request.matter,
-    presentation: request.presentation,
-    nonce: request.nonce ?? "",
-    requestId,
-    consentId: request.consentId ?? "",
-    predicates: (request.predicates ?? []).map(toPredicate),
-    terminal: request.terminal ?? "",
-    wantReceipt: request.wantReceipt ?? false,
-  };
-}
-
-function toPredicate(predicate: Predicate): PredicateMessage {
-  if ("ageAtLeast" in predicate) {
-    return { question: { $case: "ageAtLeast", value: predicate.ageAtLeast } };
-  }
-  if ("householdIn" in predicate) {
-    return { question: { $case: "householdIn", value: { provinces: [...predicate.householdIn] } } };
-  }
-  return { question: { $case: "claimMatches", value: { ...predicate.claimMatches } } };
+/** A consent on record. */
+export interface Consent {
+  /** Its reference, for `VerifyRequest.consentId`. Keep it with the signed document. `console.log` does not show it. */
+  readonly consentId: string;
+  /** When it lapses. */
+  readonly expiresAt: Date | undefined;
 }
 
 // -- what was decided -------------------------------------------------------------------------------------------------
@@ -115,7 +66,7 @@ export interface Failure {
 }
 
 /** What became of one of many requests. */
-export type Result = Decision | Failure;
+export type Outcome = Decision | Failure;
 
 /**
  * Exactly one of three. Tell them apart by `kind`, and let the compiler see that all three are dealt with:
@@ -252,11 +203,19 @@ export interface StatusBasis {
 /** @internal */
 export function challengeOf({ nonce, audience, expireTime: expiresAt }: CreateChallengeResponse): Challenge {
   if (!nonce || !audience) {
-    throw new DamagedAnswer("a challenge without nonce or audience", undefined);
+    throw new DamagedAnswer({ description: "a challenge without nonce or audience" });
   }
-  const challenge = { nonce, audience, expiresAt };
-  Object.defineProperty(challenge, inspect.custom, { value: () => ({ audience, expiresAt }) });
-  return challenge;
+  return unlisted({ audience, expiresAt }, { nonce });
+}
+
+/** @internal */
+export function consentOf({ consentId, expireTime: expiresAt }: RecordConsentResponse): Consent {
+  if (!consentId) {
+    throw new DamagedAnswer({ description: "a consent without id" });
+  }
+  const consent = { consentId, expiresAt };
+  Object.defineProperty(consent, inspect.custom, { value: () => ({ expiresAt }) });
+  return consent;
 }
 
 /**
@@ -268,7 +227,7 @@ export function challengeOf({ nonce, audience, expireTime: expiresAt }: CreateCh
 export function decisionOf(message: VerifyCredentialResponse, requestId: string, questions: number): Decision {
   const { trustBasis: trust, statusBasis: status } = message;
   if (!message.verificationId || message.verifyTime === undefined) {
-    throw new DamagedAnswer("a decision without id or time", requestId);
+    throw new DamagedAnswer({ description: "a decision without id or time", requestId });
   }
   return {
     kind: "decision",
@@ -293,14 +252,14 @@ export function decisionOf(message: VerifyCredentialResponse, requestId: string,
  *
  * @internal
  */
-export function resultOf(
+export function outcomeOf(
   result:
     | { readonly $case: "response"; readonly value: VerifyCredentialResponse }
     | { readonly $case: "error"; readonly value: VerificationError }
     | undefined,
   requestId: string,
   questions: number,
-): Result {
+): Outcome {
   switch (result?.$case) {
     case "response":
       try {
@@ -314,7 +273,7 @@ export function resultOf(
     case "error":
       return failureOf(errorOfItem(result.value, requestId), requestId);
     default:
-      return failureOf(new DamagedAnswer("neither decision nor error", requestId), requestId);
+      return failureOf(new DamagedAnswer({ description: "neither decision nor error", requestId }), requestId);
   }
 }
 
@@ -337,19 +296,19 @@ function verdictOf({ verdict }: VerifyCredentialResponse, requestId: string, que
       return { kind: "indeterminate", reason: reasonOf(number), reasonNumber: number, retryAfterMs };
     }
     default:
-      throw new DamagedAnswer("no verdict, or one that this client does not know", requestId);
+      throw new DamagedAnswer({ description: "no verdict, or one that this client does not know", requestId });
   }
 }
 
 function acceptedOf(message: Acceptance, requestId: string, questions: number): Accepted {
   const answers = message.predicateAnswers.map((answer) => {
     if (answer !== PredicateAnswer.YES && answer !== PredicateAnswer.NO) {
-      throw new DamagedAnswer("a predicate without an answer", requestId);
+      throw new DamagedAnswer({ description: "a predicate without an answer", requestId });
     }
     return answer === PredicateAnswer.YES;
   });
   if (answers.length !== questions) {
-    throw new DamagedAnswer("not as many answers as predicates", requestId);
+    throw new DamagedAnswer({ description: "not as many answers as predicates", requestId });
   }
   const { actor } = message;
   return unlisted(

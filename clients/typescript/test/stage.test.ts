@@ -9,10 +9,10 @@ import {
   type Decision,
   InvalidRequest,
   NotPermitted,
+  type Outcome,
   Overloaded,
   RecognitionError,
   Refused,
-  type Result,
   Unavailable,
   type VerifyRequest,
 } from "recognition-client";
@@ -128,6 +128,7 @@ test("a question that cannot be asked is an error that says what to mend", STAGE
   const cases: readonly (readonly [() => Promise<unknown>, typeof RecognitionError, string | undefined])[] = [
     [() => hukou.client.verify({ matter: court.matter, presentation: secret }), NotPermitted, undefined],
     [() => hukou.client.challenge("NO-SUCH"), NotPermitted, undefined],
+    [() => hukou.client.verify({ matter: hukou.matter } as never), InvalidRequest, "presentation"],
     [
       () => hukou.client.verify({ matter: hukou.matter, presentation: secret, nonce: "SECRET", requestId: "not ok" }),
       InvalidRequest,
@@ -183,8 +184,8 @@ test("a stream of thousands is answered at the pace of whoever takes the results
       yield { matter: court.matter, presentation: each };
     }
   }
-  for await (const { index, result } of court.client.stream(requests())) {
-    assert(isAccepted(result), inspect(result));
+  for await (const { index, outcome } of court.client.stream(requests())) {
+    assert(isAccepted(outcome), inspect(outcome));
     assert(!answered.has(index), "answered twice");
     answered.add(index);
     if (answered.size % 500 === 0) {
@@ -244,7 +245,7 @@ test(
   STAGED,
   async () => {
     const presentations = await assertions(court, 200);
-    const results: (Result | RecognitionError)[] = [];
+    const results: (Outcome | RecognitionError)[] = [];
     let killed: Promise<unknown> | undefined;
     try {
       for (const [index, each] of presentations.entries()) {
@@ -271,13 +272,13 @@ test(
 
 test("a stream goes on after a gateway is killed and started again", STAGED, async () => {
   const presentations = await assertions(court, 2_000);
-  const answered = new Map<number, Result>();
+  const answered = new Map<number, Outcome>();
   let killed: Promise<unknown> | undefined;
   try {
     const requests = presentations.map((each) => ({ matter: court.matter, presentation: each }));
-    for await (const { index, result } of court.client.stream(requests)) {
+    for await (const { index, outcome } of court.client.stream(requests)) {
       assert(!answered.has(index));
-      answered.set(index, result);
+      answered.set(index, outcome);
       if (answered.size === 300) {
         killed = post("/kill").then(() => post("/start"));
       }
@@ -307,7 +308,7 @@ test("what cannot be decided is neither accepted nor rejected", STAGED, async ()
   await until(async () => (await verifyOne()).verdict.kind === "accepted");
 });
 
-function isAccepted(result: Result): boolean {
+function isAccepted(result: Outcome): boolean {
   return result.kind === "decision" && result.verdict.kind === "accepted";
 }
 

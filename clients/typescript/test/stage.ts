@@ -1,4 +1,4 @@
-/** The real federation that tests run against, where there is one: `python -m tests.clients.stage` starts it. */
+/** The real federation that tests run against, where there is one: `.venv/bin/python -m tests.clients.stage`, in the root of the checkout, starts it. */
 
 import type { JsonWebKey } from "node:crypto";
 import { type Challenge, Profile, RecognitionClient } from "recognition-client";

@@ -44,5 +44,11 @@ test("a profile names files beside it", async () => {
   );
   writeFileSync(file, 'address = "gateway.example:8443"\n');
   await assert.rejects(Profile.read(file), /"ca" is missing/);
+  writeFileSync(file, 'address = ""\n');
+  await assert.rejects(Profile.read(file), /"address" is missing, empty or/);
+  writeFileSync(file, "address = \n");
+  await assert.rejects(Profile.read(file), (error: Error) => error.message.startsWith(`${file} is not TOML: `));
+  const files = { address: "gateway.example:8443", ca: "ca.pem", certificate: "service.pem", privateKey: "" };
+  assert.throws(() => new Profile(files), /privateKey is missing, empty or/);
   rmSync(folder, { recursive: true });
 });
