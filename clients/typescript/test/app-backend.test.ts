@@ -2,11 +2,15 @@
 
 import assert from "node:assert/strict";
 import type { JsonWebKey } from "node:crypto";
+import { once } from "node:events";
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
+import { status } from "@grpc/grpc-js";
+import { RecognitionClient } from "recognition-client";
 import { present } from "recognition-client/holder";
 import { appBackend } from "../examples/app-backend/server.js";
+import { Gateway } from "./gateway.js";
 import { post as control, holder, type Service, STAGED, service } from "./stage.js";
 
 interface Answered {
@@ -36,8 +40,8 @@ after(() => {
   hukou?.client.close();
 });
 
-async function post(path: string, body: unknown = {}): Promise<Answered> {
-  const { port } = backend.address() as AddressInfo;
+async function post(path: string, body: unknown = {}, server = backend): Promise<Answered> {
+  const { port } = server.address() as AddressInfo;
   const text = typeof body === "string" ? body : JSON.stringify(body);
   const response = await fetch(`http://127.0.0.1:${port}${path}`, { method: "POST", body: text });
   return { status: response.status, retryAfter: response.headers.get("retry-after"), body: await response.json() };
@@ -91,6 +95,23 @@ test("where nobody can decide, the person is asked to come again, and is then ac
     }
   }
   assert.fail("it was never decided");
+});
+
+test("where waiting mends nothing, the person is told to call support", async () => {
+  const gateway = await Gateway.start({ challenge: () => ({ code: status.PERMISSION_DENIED }) });
+  const client = new RecognitionClient(gateway.profile);
+  const server = appBackend(client, "HK-QY").listen(0, "127.0.0.1");
+  try {
+    await once(server, "listening");
+    const { status: code, retryAfter, body } = await post("/challenges", {}, server);
+    assert.deepEqual([code, retryAfter, body.outcome], [500, null, "call_support"]);
+    assert.match(body.next_step.zh, /技术支持/);
+    gateway.stop();
+    assert.equal((await post("/challenges", {}, server)).body.outcome, "try_later");
+  } finally {
+    server.close();
+    client.close();
+  }
 });
 
 test("what is no request is told so", STAGED, async () => {

@@ -5,6 +5,7 @@
  *   POST /presentations {session, presentation}       200 {outcome: "accepted", verification_id}
  *                                                     200 {outcome: "refused", what, next_step, verification_id}
  *                                                     503 {outcome: "try_later", what, next_step}, Retry-After
+ *                                                     500 {outcome: "call_support", what, next_step}
  *
  * What the app shows people comes in Chinese and in English. Three rules make it safe:
  *
@@ -19,14 +20,17 @@ import { createServer, type IncomingMessage, type Server } from "node:http";
 import { argv } from "node:process";
 import { fileURLToPath } from "node:url";
 import {
+  DeadlineExceeded,
   InvalidRequest,
   type Language,
   nextStepText,
+  Overloaded,
   Profile,
   type Reason,
   RecognitionClient,
   RecognitionError,
   reasonText,
+  Unavailable,
 } from "recognition-client";
 
 const MAX_BODY_BYTES = 100_000;
@@ -103,7 +107,7 @@ export function appBackend(client: RecognitionClient, matter: string): Server {
       }
       if (error instanceof RecognitionError) {
         console.error(error.message); // It holds no presentation, no nonce and no attribute.
-        return tryLater(undecided(), error.retryAfterMs);
+        return undecided(error);
       }
       if (error instanceof SyntaxError || error instanceof RangeError) {
         return { status: 400, body: { error: "not JSON, or too much of it" } };
@@ -138,11 +142,16 @@ function words(reason: Reason): object {
   };
 }
 
-function undecided(): object {
-  return {
-    what: { zh: "目前无法核验。", en: "It cannot be verified at present." },
-    next_step: inBoth((language) => nextStepText("RETRY_LATER", language)),
-  };
+/** What to say where there is no decision. That is no refusal, and the person has done nothing wrong. */
+function undecided(error: RecognitionError): Reply {
+  const what = { zh: "目前无法核验。", en: "It cannot be verified at present." };
+  if (error instanceof Overloaded || error instanceof Unavailable || error instanceof DeadlineExceeded) {
+    const text = { what, next_step: inBoth((language) => nextStepText("RETRY_LATER", language)) };
+    return tryLater(text, error.retryAfterMs);
+  }
+  // A missing registration, a fault: waiting mends neither.
+  const next_step = inBoth((language) => nextStepText("CALL_SUPPORT", language));
+  return { status: 500, body: { outcome: "call_support", what, next_step } };
 }
 
 function inBoth(text: (language: Language) => string): object {
