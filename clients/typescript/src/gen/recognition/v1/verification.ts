@@ -132,8 +132,10 @@ export interface VerifyCredentialRequest {
    * say anything about the person.
    *
    * Set it, and a call whose answer was lost can be made again. Whoever asks the same within a minute of the decision,
-   * every field as it was, is answered with the first acceptance: the same verification_id and verify_time, a receipt of
-   * that entry where one is wanted, and no second entry in the log. Everything is checked once more; trust_basis and
+   * every field as it was, is answered with the first acceptance: the same verification_id and verify_time, repeated, a
+   * receipt of that entry where one is wanted, and no second entry in the log. So make a random one for each question,
+   * and keep it for its tries: one that comes from whoever presents, or that several questions share, such as the number
+   * of a case, would let them have that answer as well. Act once on a verification_id. Everything is checked once more; trust_basis and
    * status_basis tell by what. Whatever would not be accepted now, or not with the same words, is not accepted. In all
    * other cases a presentation that was accepted is REPLAYED: it works once.
    */
@@ -216,6 +218,8 @@ export interface VerifyCredentialResponse {
   nextStep: NextStep;
   /** The signed receipt, when one was asked for: compact JWS, typ verification-receipt+jwt. Whatever the verdict. */
   receipt: string;
+  /** This acceptance was given before, to the same question: its answer may have been lost, or acted on. See request_id. */
+  repeated: boolean;
 }
 
 /** Asks for verdicts on several presentations. */
@@ -1041,6 +1045,7 @@ function createBaseVerifyCredentialResponse(): VerifyCredentialResponse {
     statusBasis: undefined,
     nextStep: 0,
     receipt: "",
+    repeated: false,
   };
 }
 
@@ -1074,6 +1079,9 @@ export const VerifyCredentialResponse: MessageFns<VerifyCredentialResponse> = {
     }
     if (message.receipt !== "") {
       writer.uint32(74).string(message.receipt);
+    }
+    if (message.repeated !== false) {
+      writer.uint32(80).bool(message.repeated);
     }
     return writer;
   },
@@ -1163,6 +1171,14 @@ export const VerifyCredentialResponse: MessageFns<VerifyCredentialResponse> = {
             message.receipt = reader.string();
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.repeated = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1210,6 +1226,7 @@ export const VerifyCredentialResponse: MessageFns<VerifyCredentialResponse> = {
       : undefined;
     message.nextStep = object.nextStep ?? 0;
     message.receipt = object.receipt ?? "";
+    message.repeated = object.repeated ?? false;
     return message;
   },
 };
