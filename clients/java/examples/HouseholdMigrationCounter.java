@@ -17,7 +17,15 @@ import java.util.function.Function;
  * that each of the four ways in which it can end leads somewhere else: go on, refuse for a reason, ask again later, or go
  * on in the conventional way because the system did not answer.
  *
- * <pre>java -cp 'target/*:target/lib/*' examples/HouseholdMigrationCounter.java .lab/ah/clients/hukou.toml case-0001</pre>
+ * In the root of the repository, while {@code make run} runs in another terminal:
+ *
+ * <pre>
+ * mvn -q -B -f clients/java package -DskipTests
+ * java -cp 'clients/java/target/*:clients/java/target/lib/*' clients/java/examples/HouseholdMigrationCounter.java \
+ *   .lab/ah/clients/hukou.toml case-0001
+ * </pre>
+ *
+ * <p>It prints a challenge and waits for the presentation; README.md shows how the person's app is played.
  */
 public final class HouseholdMigrationCounter {
 
@@ -39,7 +47,8 @@ public final class HouseholdMigrationCounter {
    * What the clerk sees, and what the case file keeps: the verification's id, never more of the person than the matter
    * needs, and by when even that is erased.
    */
-  public record CaseFile(State state, String words, String verificationId, Optional<Accepted> person, Instant eraseBy) {}
+  public record CaseFile(
+      State state, String words, String verificationId, Optional<Accepted> person, Optional<Instant> eraseBy) {}
 
   private final RecognitionClient gateway;
   private final Language language;
@@ -65,15 +74,15 @@ public final class HouseholdMigrationCounter {
           .withRequestId(reference)
           .withTerminal("hukou-window-3"));
     } catch (RecognitionException error) {
-      return new CaseFile(State.BY_PAPER, error.getMessage(), "", Optional.empty(), null);
+      return new CaseFile(State.BY_PAPER, error.getMessage(), "", Optional.empty(), Optional.empty());
     }
     var id = decision.verificationId();
     var nextStep = decision.nextStep().text(language);
     return decision.verdict().match(
-        accepted -> new CaseFile(State.GOES_ON, nextStep, id, Optional.of(accepted), accepted.eraseTime()),
+        accepted -> new CaseFile(State.GOES_ON, nextStep, id, Optional.of(accepted), accepted.eraseAt()),
         rejected -> new CaseFile(
-            State.REFUSED, rejected.reason().text(language).what() + nextStep, id, Optional.empty(), null),
-        indeterminate -> new CaseFile(State.ASK_AGAIN_LATER, nextStep, id, Optional.empty(), null));
+            State.REFUSED, rejected.reason().text(language).what() + nextStep, id, Optional.empty(), Optional.empty()),
+        indeterminate -> new CaseFile(State.ASK_AGAIN_LATER, nextStep, id, Optional.empty(), Optional.empty()));
   }
 
   /** Serves one person at the command line. */

@@ -7,7 +7,7 @@ import java.util.Map;
 import java.util.Optional;
 
 /**
- * The presentation is accepted for this matter. A text is empty, and a time null, where the gateway does not tell.
+ * The presentation is accepted for this matter. What the gateway does not tell is an empty text, or an empty Optional.
  *
  * @param subject a pseudonym of the person: stable for services of this sector, useless to any other
  * @param issuer entity identifier of the issuer
@@ -15,18 +15,18 @@ import java.util.Optional;
  * @param credentialType type of the credential (vct), or the assertion type
  * @param assurance how surely the person was identified and authenticated
  * @param attributes the attributes that the matter may have, and no others: text, Double, Boolean, List, Map or null
- * @param issueTime when the issuer signed it
- * @param authenticationTime when the issuer last authenticated the person
- * @param expireTime when the credential expires
+ * @param issuedAt when the issuer signed it
+ * @param authenticatedAt when the issuer last authenticated the person
+ * @param expiresAt when the credential expires
  * @param holderBound whether the presenter proved possession of the holder's key; never so for an assertion
- * @param predicateAnswers the answers to the questions, in their order
+ * @param predicateAnswers whether what was asked holds, in the order of the questions; as many as there were questions
  * @param subjectType whether the subject is a person or an organisation
  * @param actor who acts for the subject and presented this; empty: the subject itself. Never to be taken for the subject
  * @param householdProvince where the household is registered at present, if the matter may know: sh, js, zj or ah;
  *     elsewhere the province's six digits of GB/T 2260
  * @param credentialAge time since the issuer signed it
  * @param authenticationAge time since the person was last authenticated
- * @param eraseTime until when the attributes may be kept
+ * @param eraseAt until when the attributes may be kept
  * @param previousSubject the pseudonym by the key version before, while records are moved; else empty
  * @param legalBasis what the law rests this on
  */
@@ -37,17 +37,17 @@ public record Accepted(
     String credentialType,
     Assurance assurance,
     Map<String, Object> attributes,
-    Instant issueTime,
-    Instant authenticationTime,
-    Instant expireTime,
+    Optional<Instant> issuedAt,
+    Optional<Instant> authenticatedAt,
+    Optional<Instant> expiresAt,
     boolean holderBound,
-    List<PredicateAnswer> predicateAnswers,
+    List<Boolean> predicateAnswers,
     SubjectType subjectType,
     Optional<Actor> actor,
     String householdProvince,
-    Duration credentialAge,
-    Duration authenticationAge,
-    Instant eraseTime,
+    Optional<Duration> credentialAge,
+    Optional<Duration> authenticationAge,
+    Optional<Instant> eraseAt,
     String previousSubject,
     String legalBasis)
     implements Verdict {
@@ -56,7 +56,7 @@ public record Accepted(
   @Override
   public String toString() {
     return "Accepted[issuingProvince=" + issuingProvince + ", credentialType=" + credentialType
-        + ", level=" + assurance.level() + ", eraseTime=" + eraseTime + "]";
+        + ", level=" + assurance.level() + ", eraseAt=" + eraseAt.map(Instant::toString).orElse("not said") + "]";
   }
 
   /**
@@ -86,14 +86,6 @@ public record Accepted(
     public String toString() {
       return "Actor[relationship=" + relationship + "]";
     }
-  }
-
-  /** The answer to a question. */
-  public enum PredicateAnswer {
-    /** It holds. */
-    YES,
-    /** It does not hold. */
-    NO
   }
 
   /** Who or what a credential is about. */

@@ -32,17 +32,17 @@ public record Decision(
    *
    * @param charterVersion version of the charter
    * @param viewId identifier of the trust view
-   * @param age time since a quorum of anchors last confirmed it
+   * @param age time since a quorum of anchors last confirmed it; empty where the gateway does not tell
    * @param stale whether it is past its freshness and served within the grace that the agreement allows
    */
-  public record TrustBasis(long charterVersion, String viewId, Duration age, boolean stale) {}
+  public record TrustBasis(long charterVersion, String viewId, Optional<Duration> age, boolean stale) {}
 
   /**
    * Which status data a decision rests on.
    *
    * @param list the status list
-   * @param issueTime when the issuer signed it
-   * @param age time since then
+   * @param issuedAt when the issuer signed it; empty where the gateway does not tell
+   * @param age time since then; empty likewise
    */
-  public record StatusBasis(String list, Instant issueTime, Duration age) {}
+  public record StatusBasis(String list, Optional<Instant> issuedAt, Optional<Duration> age) {}
 }

@@ -5,11 +5,14 @@ import com.google.protobuf.Timestamp;
 import com.google.protobuf.Value;
 import example.recognition.client.Accepted.Actor;
 import example.recognition.client.Accepted.Assurance;
-import example.recognition.client.Accepted.PredicateAnswer;
 import example.recognition.client.Accepted.SubjectType;
 import example.recognition.client.Decision.StatusBasis;
 import example.recognition.client.Decision.TrustBasis;
+import example.recognition.client.ExplainedStep.StepOutcome;
 import example.recognition.v1.Acceptance;
+import example.recognition.v1.CreateChallengeResponse;
+import example.recognition.v1.ExplainVerificationResponse;
+import example.recognition.v1.RecordConsentResponse;
 import example.recognition.v1.VerificationError;
 import example.recognition.v1.VerifyCredentialRequest;
 import example.recognition.v1.VerifyCredentialResponse;
@@ -31,14 +34,58 @@ import java.util.Optional;
 final class Messages {
 
   /** As the contract's format has it. */
-  private static final long MAX_DURATION_SECONDS = 315_576_000_000L;
+  static final long MAX_DURATION_SECONDS = 315_576_000_000L;
 
   private Messages() {}
 
   /**
+   * Reads a challenge.
+   *
+   * @throws RecognitionException.DamagedAnswer there is nothing in it that could be signed
+   */
+  static Challenge challenge(CreateChallengeResponse message) {
+    return new Challenge(
+        said(message.getNonce(), "it has no nonce", ""),
+        said(message.getAudience(), "it has no audience", ""),
+        instant(message.hasExpireTime(), message.getExpireTime(), ""));
+  }
+
+  /**
+   * Reads a consent.
+   *
+   * @throws RecognitionException.DamagedAnswer it has no id
+   */
+  static Consent consent(RecordConsentResponse message) {
+    return new Consent(
+        said(message.getConsentId(), "it has no consent id", ""),
+        instant(message.hasExpireTime(), message.getExpireTime(), ""));
+  }
+
+  /**
+   * Reads how a decision came about.
+   *
+   * @throws RecognitionException.DamagedAnswer it does not say of which decision
+   */
+  static Explanation explanation(ExplainVerificationResponse message) {
+    if (!message.hasVerifyTime()) {
+      throw Errors.damaged("it does not say when it was decided", "");
+    }
+    return new Explanation(
+        said(message.getVerificationId(), "it names no decision", ""),
+        instant(message.getVerifyTime(), ""),
+        message.getService(),
+        message.getMatter(),
+        message.getVerdict(),
+        reason(message.getReasonValue()),
+        message.getReasonValue(),
+        message.getStepsList().stream().map(Messages::step).toList());
+  }
+
+  /**
    * Reads a decision.
    *
-   * @throws RecognitionException.DamagedAnswer there is no verdict in it, or no answer to one of the questions
+   * @throws RecognitionException.DamagedAnswer there is no verdict in it, it is not known which decision it is and when
+   *     it was made, or one of the questions has no answer
    */
   static Decision decision(VerifyCredentialRequest request, VerifyCredentialResponse message) {
     var requestId = request.getRequestId();
@@ -48,10 +95,13 @@ final class Messages {
       case INDETERMINATE -> indeterminate(message.getIndeterminate());
       case VERDICT_NOT_SET -> throw Errors.damaged("it has no verdict that this client knows", requestId);
     };
+    if (!message.hasVerifyTime()) {
+      throw Errors.damaged("it does not say when it was decided", requestId);
+    }
     return new Decision(
         verdict,
-        message.getVerificationId(),
-        message.hasVerifyTime() ? instant(message.getVerifyTime(), requestId) : null,
+        said(message.getVerificationId(), "it has no verification id", requestId),
+        instant(message.getVerifyTime(), requestId),
         NextStep.of(message.getNextStepValue()),
         message.getReceipt(),
         trustBasis(message.getTrustBasis()),
@@ -93,14 +143,56 @@ final class Messages {
     }
   }
 
+  /** Reads a time that may be left out; not said is not 1970. */
+  static Optional<Instant> instant(boolean isSaid, Timestamp message, String requestId) {
+    return isSaid ? Optional.of(instant(message, requestId)) : Optional.empty();
+  }
+
+  private static Optional<Duration> duration(boolean isSaid, com.google.protobuf.Duration message) {
+    return isSaid ? Optional.of(duration(message)) : Optional.empty();
+  }
+
+  private static String said(String text, String otherwise, String requestId) {
+    if (text.isEmpty()) {
+      throw Errors.damaged(otherwise, requestId);
+    }
+    return text;
+  }
+
+  private static Optional<Reason> reason(int number) {
+    return number == 0 ? Optional.empty() : Optional.of(Reason.of(number));
+  }
+
+  private static ExplainedStep step(example.recognition.v1.ExplainedStep message) {
+    return new ExplainedStep(
+        message.getNumber(),
+        text(message.getTitle()),
+        switch (message.getOutcome()) {
+          case STEP_OUTCOME_PASSED -> StepOutcome.PASSED;
+          case STEP_OUTCOME_FAILED -> StepOutcome.FAILED;
+          case STEP_OUTCOME_UNDECIDED -> StepOutcome.UNDECIDED;
+          case STEP_OUTCOME_NOT_REACHED -> StepOutcome.NOT_REACHED;
+          case STEP_OUTCOME_NOT_NEEDED -> StepOutcome.NOT_NEEDED;
+          case STEP_OUTCOME_UNSPECIFIED, UNRECOGNIZED -> StepOutcome.UNRECOGNISED;
+        },
+        Map.copyOf(message.getInputsMap()),
+        reason(message.getReasonValue()),
+        message.getReasonValue(),
+        message.hasMeaning() ? Optional.of(text(message.getMeaning())) : Optional.empty(),
+        message.hasFix() ? Optional.of(text(message.getFix())) : Optional.empty());
+  }
+
+  private static LocalizedText text(example.recognition.v1.LocalizedText message) {
+    return new LocalizedText(message.getZh(), message.getEn());
+  }
+
   private static Verdict rejected(int number) {
     return new Rejected(Reason.of(number), number);
   }
 
   private static Verdict indeterminate(example.recognition.v1.Indeterminate message) {
     var number = message.getReasonValue();
-    var retryAfter = message.hasRetryAfter() ? Optional.of(duration(message.getRetryAfter())) : Optional.<Duration>empty();
-    return new Indeterminate(Reason.of(number), number, retryAfter);
+    return new Indeterminate(Reason.of(number), number, duration(message.hasRetryAfter(), message.getRetryAfter()));
   }
 
   private static Verdict accepted(Acceptance message, VerifyCredentialRequest request) {
@@ -118,9 +210,9 @@ final class Messages {
             assurance.getAcr(),
             assurance.getLevel()),
         attributes(message.getAttributes()),
-        message.hasIssueTime() ? instant(message.getIssueTime(), requestId) : null,
-        message.hasAuthenticationTime() ? instant(message.getAuthenticationTime(), requestId) : null,
-        message.hasExpireTime() ? instant(message.getExpireTime(), requestId) : null,
+        instant(message.hasIssueTime(), message.getIssueTime(), requestId),
+        instant(message.hasAuthenticationTime(), message.getAuthenticationTime(), requestId),
+        instant(message.hasExpireTime(), message.getExpireTime(), requestId),
         message.getHolderBound(),
         predicateAnswers(message, request),
         switch (message.getSubjectType()) {
@@ -130,21 +222,21 @@ final class Messages {
         },
         message.hasActor() ? Optional.of(actor(message.getActor())) : Optional.empty(),
         message.getHouseholdProvince(),
-        message.hasCredentialAge() ? duration(message.getCredentialAge()) : null,
-        message.hasAuthenticationAge() ? duration(message.getAuthenticationAge()) : null,
-        message.hasEraseTime() ? instant(message.getEraseTime(), requestId) : null,
+        duration(message.hasCredentialAge(), message.getCredentialAge()),
+        duration(message.hasAuthenticationAge(), message.getAuthenticationAge()),
+        instant(message.hasEraseTime(), message.getEraseTime(), requestId),
         message.getPreviousSubject(),
         message.getLegalBasis());
   }
 
-  private static List<PredicateAnswer> predicateAnswers(Acceptance message, VerifyCredentialRequest request) {
+  private static List<Boolean> predicateAnswers(Acceptance message, VerifyCredentialRequest request) {
     // One answer too few, and each would be taken for the answer to another question.
     if (message.getPredicateAnswersCount() != request.getPredicatesCount()) {
       throw Errors.damaged("it does not answer the questions", request.getRequestId());
     }
     return message.getPredicateAnswersList().stream().map(each -> switch (each) {
-      case PREDICATE_ANSWER_YES -> PredicateAnswer.YES;
-      case PREDICATE_ANSWER_NO -> PredicateAnswer.NO;
+      case PREDICATE_ANSWER_YES -> true;
+      case PREDICATE_ANSWER_NO -> false;
       case PREDICATE_ANSWER_UNSPECIFIED, UNRECOGNIZED ->
           throw Errors.damaged("it does not answer a question", request.getRequestId());
     }).toList();
@@ -160,11 +252,17 @@ final class Messages {
 
   private static TrustBasis trustBasis(example.recognition.v1.TrustBasis message) {
     return new TrustBasis(
-        message.getCharterVersion(), message.getViewId(), duration(message.getAge()), message.getStale());
+        message.getCharterVersion(),
+        message.getViewId(),
+        duration(message.hasAge(), message.getAge()),
+        message.getStale());
   }
 
   private static StatusBasis statusBasis(example.recognition.v1.StatusBasis message, String requestId) {
-    return new StatusBasis(message.getList(), instant(message.getIssueTime(), requestId), duration(message.getAge()));
+    return new StatusBasis(
+        message.getList(),
+        instant(message.hasIssueTime(), message.getIssueTime(), requestId),
+        duration(message.hasAge(), message.getAge()));
   }
 
   private static Map<String, Object> attributes(Struct struct) {

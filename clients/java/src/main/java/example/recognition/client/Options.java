@@ -10,13 +10,24 @@ import java.time.Duration;
  */
 public record Options(Duration deadline, Duration batchDeadline) {
 
+  private static final Duration LONGEST = Duration.ofDays(366);
+
   /** Ten seconds for a call and a minute for a batch. */
   public static final Options DEFAULT = new Options(Duration.ofSeconds(10), Duration.ofSeconds(60));
 
-  /** Checks that there is time at all. */
+  /**
+   * Checks that there is time at all, and that it ends.
+   *
+   * @throws IllegalArgumentException a deadline is zero, negative or longer than a year
+   */
   public Options {
-    if (deadline.isZero() || deadline.isNegative() || batchDeadline.isZero() || batchDeadline.isNegative()) {
-      throw new IllegalArgumentException("a deadline must be longer than nothing");
+    check(deadline);
+    check(batchDeadline);
+  }
+
+  private static void check(Duration deadline) {
+    if (deadline.isZero() || deadline.isNegative() || deadline.compareTo(LONGEST) > 0) {
+      throw new IllegalArgumentException("a deadline must be longer than nothing and at most a year: " + deadline);
     }
   }
 
@@ -25,6 +36,7 @@ public record Options(Duration deadline, Duration batchDeadline) {
    *
    * @param value the deadline
    * @return the same with it
+   * @throws IllegalArgumentException it is zero, negative or longer than a year
    */
   public Options withDeadline(Duration value) {
     return new Options(value, batchDeadline);
@@ -35,6 +47,7 @@ public record Options(Duration deadline, Duration batchDeadline) {
    *
    * @param value the deadline
    * @return the same with it
+   * @throws IllegalArgumentException it is zero, negative or longer than a year
    */
   public Options withBatchDeadline(Duration value) {
     return new Options(deadline, value);

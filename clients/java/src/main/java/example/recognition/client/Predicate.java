@@ -35,10 +35,10 @@ public sealed interface Predicate {
    * @param value what it is compared with, character by character
    */
   record ClaimMatches(String claim, String value) implements Predicate {
-    /** Checks that both are there. */
+    /** Takes null for no text; without one of the two, it is not asked. */
     public ClaimMatches {
-      Objects.requireNonNull(claim, "claim");
-      Objects.requireNonNull(value, "value");
+      claim = Objects.requireNonNullElse(claim, "");
+      value = Objects.requireNonNullElse(value, "");
     }
 
     /** Leaves the value out. */

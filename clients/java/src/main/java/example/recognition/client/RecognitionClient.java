@@ -6,7 +6,6 @@ import example.recognition.v1.BatchVerifyCredentialsRequest;
 import example.recognition.v1.BatchVerifyCredentialsResponse;
 import example.recognition.v1.CreateChallengeRequest;
 import example.recognition.v1.ExplainVerificationRequest;
-import example.recognition.v1.ExplainVerificationResponse;
 import example.recognition.v1.GetEvidenceRequest;
 import example.recognition.v1.RecordConsentRequest;
 import example.recognition.v1.VerificationResult;
@@ -24,6 +23,9 @@ import java.util.ArrayList;
 import java.util.Collection;
 import java.util.Iterator;
 import java.util.List;
+import java.util.Optional;
+import java.util.SortedMap;
+import java.util.TreeMap;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
@@ -33,9 +35,9 @@ import java.util.function.Function;
  * thread-safe, and its one connection carries any number of calls.
  *
  * <p>Every call has a deadline ({@link Options}) that all its tries share. A call that is safe to repeat is tried again
- * when the gateway was not reached; one that came at a bad time waits as long as the gateway says. Whatever does not end
- * in an answer ends in a {@link RecognitionException}, which is never a verdict. A thread that is interrupted stops
- * waiting and stays interrupted.
+ * when the gateway was not reached; one that came at a bad time waits as long as the gateway says, at most twice.
+ * Whatever does not end in an answer ends in a {@link RecognitionException}, which is never a verdict. A thread that is
+ * interrupted stops waiting and stays interrupted.
  *
  * <p>When the files of the profile change, the next calls go by the new ones: a certificate is renewed without a restart.
  * The client logs nothing.
@@ -44,7 +46,12 @@ public final class RecognitionClient implements AutoCloseable {
 
   private static final int MAX_TRIES = 3;
   private static final double JITTER = 0.2;
-  private static final Duration LONGEST_WAIT = Duration.ofDays(1);
+
+  /** Where a gateway does not say how long to wait. */
+  private static final Duration SHORTEST_WAIT = Duration.ofMillis(100);
+
+  /** Longer than any deadline, and short enough to be counted in nanoseconds. */
+  private static final Duration LONGEST_WAIT = Duration.ofDays(365);
   private static final int MAX_BATCH_ITEMS = 1_000;
   private static final int MAX_BATCH_BYTES = 4 * 1024 * 1024;
 
@@ -88,9 +95,10 @@ public final class RecognitionClient implements AutoCloseable {
    * @throws RecognitionException there is no answer
    */
   public Challenge challenge(String matter) {
-    var request = CreateChallengeRequest.newBuilder().setMatter(matter).build();
-    var answer = call("", options.deadline(), deadline -> verification(deadline).createChallenge(request));
-    return new Challenge(answer.getNonce(), answer.getAudience(), Messages.instant(answer.getExpireTime(), ""));
+    var request = Requests.bounded(
+        "matter", CreateChallengeRequest.newBuilder().setMatter(Requests.required("matter", matter, "")).build(), "");
+    return Messages.challenge(
+        call("", options.deadline(), deadline -> verification(deadline).createChallenge(request)));
   }
 
   /**
@@ -98,10 +106,11 @@ public final class RecognitionClient implements AutoCloseable {
    *
    * @param request the presentation, and what is asked about it
    * @return what was decided: it may be a rejection, or that the gateway cannot tell now
-   * @throws RecognitionException there is no decision
+   * @throws RecognitionException there is no decision. {@link RecognitionException.InvalidRequest}: most likely it was
+   *     never sent, because matter or presentation is missing, it is larger than 256 KiB, or a text is none
    */
   public Decision verify(VerifyRequest request) {
-    var message = request.toMessage();
+    var message = Requests.verify(request);
     var answer = call(
         message.getRequestId(), options.deadline(), deadline -> verification(deadline).verifyCredential(message));
     return Messages.decision(message, answer);
@@ -112,25 +121,33 @@ public final class RecognitionClient implements AutoCloseable {
    * {@link #stream} begins to answer earlier and keeps less.
    *
    * @param requests any number
-   * @return what became of each, in their order. Where a batch fails as a whole, each of its requests has that failure
+   * @return what became of each, in their order. Where a batch fails as a whole, each of its requests has that failure.
+   *     What cannot be sent fails alone
    */
   public List<Outcome> verifyAll(Collection<VerifyRequest> requests) {
     var outcomes = new ArrayList<Outcome>(requests.size());
-    var batch = new ArrayList<VerifyCredentialRequest>();
+    var batch = new TreeMap<Integer, VerifyCredentialRequest>(); // by their places among all
     int bytes = 0;
     for (var request : requests) {
-      var message = request.toMessage();
+      VerifyCredentialRequest message;
+      try {
+        message = Requests.verify(request);
+      } catch (RecognitionException.InvalidRequest invalid) {
+        outcomes.add(new Failure(invalid));
+        continue;
+      }
       int size = message.getSerializedSize() + ITEM_BYTES;
-      if (batch.size() == MAX_BATCH_ITEMS || (!batch.isEmpty() && bytes + size > MAX_BATCH_BYTES)) {
-        outcomes.addAll(verifyBatch(batch));
+      if (batch.size() == MAX_BATCH_ITEMS || bytes + size > MAX_BATCH_BYTES) {
+        verifyBatch(batch, outcomes);
         batch.clear();
         bytes = 0;
       }
-      batch.add(message);
+      batch.put(outcomes.size(), message);
+      outcomes.add(null); // until the batch is answered
       bytes += size;
     }
     if (!batch.isEmpty()) {
-      outcomes.addAll(verifyBatch(batch));
+      verifyBatch(batch, outcomes);
     }
     return outcomes;
   }
@@ -142,6 +159,10 @@ public final class RecognitionClient implements AutoCloseable {
    * answer or for being taken from here: whoever is slow to take answers slows the source down. Close the stream, which
    * ends what is under way.
    *
+   * <p>A stream that is lost is opened again, and what the gateway has no room for is sent again later, until there has
+   * been no answer for the batch deadline. Then what is under way is a {@link Failure}, and if the source has more, the
+   * stream ends with that error: a gateway that is away does not use the source up. What cannot be sent fails alone.
+   *
    * <pre>{@code
    * try (var answers = client.stream(requests.iterator())) {
    *   while (answers.hasNext()) {
@@ -150,7 +171,7 @@ public final class RecognitionClient implements AutoCloseable {
    * }
    * }</pre>
    *
-   * @param requests the source; an exception that it throws comes out of {@code hasNext}
+   * @param requests the source; an exception that it throws comes out of {@code hasNext}, after the answers
    * @return the answers, for one thread
    */
   public VerificationStream stream(Iterator<VerifyRequest> requests) {
@@ -167,28 +188,33 @@ public final class RecognitionClient implements AutoCloseable {
    * @throws RecognitionException it is not known to be recorded
    */
   public Consent recordConsent(String matter, Collection<String> claims, Duration lifetime) {
-    var request = RecordConsentRequest.newBuilder()
-        .setMatter(matter)
-        .addAllClaims(claims)
+    if (Math.abs(lifetime.getSeconds()) >= Messages.MAX_DURATION_SECONDS) {
+      throw Errors.invalid("lifetime", "is longer than a message can say", "");
+    }
+    var message = RecordConsentRequest.newBuilder()
+        .setMatter(Requests.required("matter", matter, ""))
         .setLifetime(com.google.protobuf.Duration.newBuilder()
             .setSeconds(lifetime.getSeconds())
-            .setNanos(lifetime.getNano()))
-        .build();
-    var answer = call("", options.deadline(), deadline -> verification(deadline).recordConsent(request));
-    return new Consent(answer.getConsentId(), Messages.instant(answer.getExpireTime(), ""));
+            .setNanos(lifetime.getNano()));
+    claims.forEach(each -> message.addClaims(Requests.required("claims", each, "")));
+    var request = Requests.bounded("claims", message.build(), "");
+    return Messages.consent(
+        call("", options.deadline(), deadline -> verification(deadline).recordConsent(request)));
   }
 
   /**
    * Records that the person withdrew it. To withdraw again changes nothing.
    *
    * @param consentId its reference
-   * @return since when it is withdrawn
+   * @return since when it is withdrawn; empty where the gateway does not tell
    * @throws RecognitionException it is not known to be withdrawn
    */
-  public Instant withdrawConsent(String consentId) {
-    var request = WithdrawConsentRequest.newBuilder().setConsentId(consentId).build();
+  public Optional<Instant> withdrawConsent(String consentId) {
+    var request = Requests.bounded("consent_id", WithdrawConsentRequest.newBuilder()
+        .setConsentId(Requests.required("consent_id", consentId, ""))
+        .build(), "");
     var answer = call("", options.deadline(), deadline -> verification(deadline).withdrawConsent(request));
-    return Messages.instant(answer.getWithdrawTime(), "");
+    return Messages.instant(answer.hasWithdrawTime(), answer.getWithdrawTime(), "");
   }
 
   /**
@@ -198,9 +224,12 @@ public final class RecognitionClient implements AutoCloseable {
    * @return its steps, and what would mend it; never an attribute
    * @throws RecognitionException there is no answer
    */
-  public ExplainVerificationResponse explain(String verificationId) {
-    var request = ExplainVerificationRequest.newBuilder().setVerificationId(verificationId).build();
-    return call("", options.deadline(), deadline -> verification(deadline).explainVerification(request));
+  public Explanation explain(String verificationId) {
+    var request = Requests.bounded("verification_id", ExplainVerificationRequest.newBuilder()
+        .setVerificationId(Requests.required("verification_id", verificationId, ""))
+        .build(), "");
+    return Messages.explanation(
+        call("", options.deadline(), deadline -> verification(deadline).explainVerification(request)));
   }
 
   /**
@@ -212,7 +241,9 @@ public final class RecognitionClient implements AutoCloseable {
    * @throws RecognitionException there is no answer
    */
   public byte[] evidence(String verificationId) {
-    var request = GetEvidenceRequest.newBuilder().setVerificationId(verificationId).build();
+    var request = Requests.bounded("verification_id", GetEvidenceRequest.newBuilder()
+        .setVerificationId(Requests.required("verification_id", verificationId, ""))
+        .build(), "");
     var answer = call("", options.deadline(), deadline -> audit(deadline).getEvidence(request));
     return answer.getEvidence().getBytes(StandardCharsets.UTF_8);
   }
@@ -233,26 +264,25 @@ public final class RecognitionClient implements AutoCloseable {
     channels.close();
   }
 
-  private List<Outcome> verifyBatch(List<VerifyCredentialRequest> batch) {
-    var request = BatchVerifyCredentialsRequest.newBuilder().addAllItems(batch).build();
+  private void verifyBatch(SortedMap<Integer, VerifyCredentialRequest> batch, List<Outcome> outcomes) {
+    var request = BatchVerifyCredentialsRequest.newBuilder().addAllItems(batch.values()).build();
     BatchVerifyCredentialsResponse answer;
     try {
       answer = call("", options.batchDeadline(), deadline -> verification(deadline).batchVerifyCredentials(request));
     } catch (RecognitionException error) {
-      return batch.stream().<Outcome>map(each -> new Failure(Errors.under(each.getRequestId(), error))).toList();
+      batch.forEach((place, each) -> outcomes.set(place, new Failure(Errors.under(each.getRequestId(), error))));
+      return;
     }
-    var outcomes = new ArrayList<Outcome>(batch.size());
-    for (int i = 0; i < batch.size(); i++) {
-      // Which answer belongs to which item is known by their order alone.
-      var result = answer.getResultsCount() == batch.size()
-          ? answer.getResults(i)
-          : VerificationResult.getDefaultInstance();
-      outcomes.add(Messages.outcome(
-          batch.get(i),
+    // Which answer belongs to which item is known by their order alone.
+    boolean isWhole = answer.getResultsCount() == batch.size();
+    var results = answer.getResultsList().iterator();
+    batch.forEach((place, each) -> {
+      var result = isWhole ? results.next() : VerificationResult.getDefaultInstance();
+      outcomes.set(place, Messages.outcome(
+          each,
           result.hasResponse() ? result.getResponse() : null,
           result.hasError() ? result.getError() : null));
-    }
-    return outcomes;
+    });
   }
 
   private VerificationServiceBlockingStub verification(Deadline deadline) {
@@ -267,22 +297,22 @@ public final class RecognitionClient implements AutoCloseable {
    * Makes a call. gRPC tries it again where the published service config says so; overload, where it is the gateway that
    * knows how long to wait, is seen to here.
    */
-  private static <T> T call(String requestId, Duration timeout, Function<Deadline, T> method) {
+  private <T> T call(String requestId, Duration timeout, Function<Deadline, T> method) {
     var deadline = Deadline.after(timeout.toNanos(), TimeUnit.NANOSECONDS);
     for (int tries = 1; ; tries++) {
       try {
         return method.apply(deadline);
       } catch (StatusRuntimeException status) {
-        var error = Errors.of(status, requestId);
+        var error = Errors.of(status, requestId, channels);
         if (tries == MAX_TRIES || !(error instanceof RecognitionException.Overloaded)) {
           throw error;
         }
         long wait = waitNanos(error);
-        if (wait < 0 || wait >= deadline.timeRemaining(TimeUnit.NANOSECONDS)) {
+        if (wait >= deadline.timeRemaining(TimeUnit.NANOSECONDS)) {
           throw error;
         }
         try {
-          TimeUnit.NANOSECONDS.sleep(wait);
+          channels.pause(wait);
         } catch (InterruptedException interrupt) {
           throw Errors.interrupted(interrupt, requestId);
         }
@@ -290,11 +320,10 @@ public final class RecognitionClient implements AutoCloseable {
     }
   }
 
-  /** Tells how long an overloaded gateway wants us to wait, and up to a fifth more; -1: it does not say, or says never. */
+  /** Tells how long an overloaded gateway wants us to wait, and up to a fifth more. */
   static long waitNanos(RecognitionException error) {
-    return error.retryAfter()
-        .filter(each -> each.compareTo(LONGEST_WAIT) < 0)
-        .map(each -> (long) (each.toNanos() * (1 + JITTER * ThreadLocalRandom.current().nextDouble())))
-        .orElse(-1L);
+    var said = error.retryAfter().filter(each -> !each.isNegative() && !each.isZero()).orElse(SHORTEST_WAIT);
+    var wait = said.compareTo(LONGEST_WAIT) < 0 ? said : LONGEST_WAIT;
+    return (long) (wait.toNanos() * (1 + JITTER * ThreadLocalRandom.current().nextDouble()));
   }
 }

@@ -3,6 +3,7 @@ package example.recognition.client;
 import io.grpc.Status;
 import java.time.Duration;
 import java.util.Optional;
+import java.util.regex.Pattern;
 
 /**
  * There is no answer, and what the question was about is as open as before. It is never evidence of anything, and not a
@@ -14,6 +15,7 @@ public abstract sealed class RecognitionException extends RuntimeException {
 
   private static final long serialVersionUID = 1L;
 
+  private final String advice;
   private final Status.Code code;
   private final String description;
   private final String reason;
@@ -21,8 +23,9 @@ public abstract sealed class RecognitionException extends RuntimeException {
   private final Duration retryAfter;
   private final String requestId;
 
-  private RecognitionException(String advice, Details details) {
-    super(details.say(advice), details.cause());
+  private RecognitionException(String usualAdvice, Details details) {
+    super(details.say(usualAdvice), details.cause());
+    this.advice = details.advice();
     this.code = details.code();
     this.description = details.description();
     this.reason = details.reason();
@@ -38,6 +41,11 @@ public abstract sealed class RecognitionException extends RuntimeException {
    */
   public Status.Code code() {
     return code;
+  }
+
+  /** Gives what to do, where it is not what is usual for its kind; else null. */
+  String advice() {
+    return advice;
   }
 
   String description() {
@@ -82,6 +90,7 @@ public abstract sealed class RecognitionException extends RuntimeException {
 
   /** What is known of an error. */
   record Details(
+      String advice,
       Status.Code code,
       String description,
       String reason,
@@ -92,20 +101,29 @@ public abstract sealed class RecognitionException extends RuntimeException {
 
     private static final int MAX_DESCRIPTION = 400;
 
-    String say(String advice) {
-      var text = new StringBuilder(advice);
+    /** Ends of lines of every kind, and what else moves a terminal's cursor. */
+    private static final Pattern CONTROL = Pattern.compile("[\\p{Cc}\\u2028\\u2029]+");
+
+    /** Says it in one line: what to do, what went wrong, and under which request. */
+    String say(String usualAdvice) {
+      var text = new StringBuilder(advice == null ? usualAdvice : advice);
       if (retryAfter != null) {
         text.append(" It may help after ").append(retryAfter.toMillis() / 1000.0).append(" s.");
       }
       text.append(" [").append(reason.isEmpty() ? code.name() : reason);
       if (!description.isEmpty()) {
-        text.append(": ").append(description, 0, Math.min(description.length(), MAX_DESCRIPTION));
+        text.append(": ").append(shortened(description));
       }
       text.append(']');
       if (!requestId.isEmpty()) {
         text.append(" [request ").append(requestId).append(']');
       }
-      return text.toString();
+      return CONTROL.matcher(text).replaceAll(" ");
+    }
+
+    private static String shortened(String text) {
+      int end = Math.min(text.length(), MAX_DESCRIPTION);
+      return text.substring(0, end > 0 && Character.isHighSurrogate(text.charAt(end - 1)) ? end - 1 : end);
     }
   }
 
@@ -146,13 +164,15 @@ public abstract sealed class RecognitionException extends RuntimeException {
     }
   }
 
-  /** The gateway was not reached, or could not record the decision; the client has tried more than once. */
+  /**
+   * The gateway was not reached, or could not record the decision; the client has tried more than once. Also: this thread
+   * was interrupted while it waited, or the client was closed.
+   */
   public static final class Unavailable extends RecognitionException {
     private static final long serialVersionUID = 1L;
 
     Unavailable(Details details) {
-      super("The gateway cannot be reached or cannot answer: ask again later, and see that it runs and that each side"
-          + " trusts the other's certificate.", details);
+      super("The gateway cannot answer for now: ask again later.", details);
     }
   }
 

@@ -34,7 +34,7 @@ import java.util.concurrent.atomic.AtomicLong;
 final class TlsChannels extends Channels {
 
   /** gRPC's own limit, 4 MiB, is less than the answers to a full batch with receipts may need. */
-  private static final int MAX_ANSWER_BYTES = 16 * 1024 * 1024;
+  private static final int MAX_ANSWER_BYTES = 32 * 1024 * 1024;
 
   /** A call whose messages gRPC cannot keep is not retried, and a batch may have 4 MiB. */
   private static final int CALL_BUFFER_BYTES = 5 * 1024 * 1024;
@@ -45,7 +45,6 @@ final class TlsChannels extends Channels {
   private final Profile profile;
   private final AtomicLong looked = new AtomicLong(System.nanoTime());
   private volatile Active active;
-  private boolean closed;
 
   private record Material(byte[] ca, byte[] certificate, byte[] privateKey) {
 
@@ -86,10 +85,14 @@ final class TlsChannels extends Channels {
   }
 
   @Override
-  public void close() {
+  String address() {
+    return profile.address();
+  }
+
+  @Override
+  void shutDown() {
     ManagedChannel last;
     synchronized (this) {
-      closed = true;
       last = active.channel();
     }
     last.shutdownNow();
@@ -108,8 +111,8 @@ final class TlsChannels extends Channels {
     }
     ManagedChannel old;
     synchronized (this) {
-      old = closed ? fresh.channel() : active.channel();
-      if (!closed) {
+      old = isClosed() ? fresh.channel() : active.channel();
+      if (!isClosed()) {
         active = fresh;
       }
     }

@@ -31,8 +31,10 @@ import java.util.concurrent.TimeUnit;
  * the number of requests that were taken and are not yet answered to the caller.
  *
  * <p>A gateway ends a stream when its connection is old, or when it stops. Then another one is opened, and what has no
- * answer is sent again under the same request id. Only what cannot be sent in a few tries in a row becomes a
- * {@link Failure}, and so does what waits too long for an answer.
+ * answer is sent again under the same request id; so is what it has no room for, when it says. Once there has been no
+ * answer for the batch deadline (the time that the caller takes between two calls of this is not counted), or the gateway
+ * says that it takes no such stream, what is under way becomes a {@link Failure}, and nothing more is taken from the
+ * source.
  */
 public final class VerificationStream implements Iterator<StreamAnswer>, AutoCloseable {
 
@@ -43,12 +45,12 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
   /** What a message spends on an item beside the request: tags, lengths, and a name of up to 19 digits. */
   private static final int ITEM_BYTES = 40;
 
-  /** As in the published service config, which does not speak of streams. */
-  private static final int MAX_OPENINGS = 4;
-
   private static final long FIRST_BACKOFF_NANOS = TimeUnit.MILLISECONDS.toNanos(100);
   private static final long MAX_BACKOFF_NANOS = TimeUnit.SECONDS.toNanos(2);
-  private static final int MAX_TRIES = 3;
+  private static final int MAX_DOUBLINGS = 10;
+
+  /** As often it is looked whether the client was closed while nothing is connected. */
+  private static final long LOOK_NANOS = TimeUnit.SECONDS.toNanos(1);
 
   private final Channels channels;
   private final long patienceNanos;
@@ -56,6 +58,9 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
   private final Thread reader;
   private final Semaphore window = new Semaphore(WINDOW);
   private final BlockingQueue<Event> events = new LinkedBlockingQueue<>();
+
+  /** Why nothing more is asked; null while it is. */
+  private volatile RecognitionException gaveUp;
 
   // All below belongs to the caller's thread.
   private final TreeMap<Long, Item> unanswered = new TreeMap<>();
@@ -67,6 +72,8 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
   private int openings;
   private long pausedUntil = System.nanoTime();
   private long heard = System.nanoTime();
+  private long left = System.nanoTime();
+  private RecognitionException lastError;
   private boolean sourceEnded;
   private Throwable sourceError;
   private boolean closed;
@@ -85,7 +92,6 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
     final long index;
     final VerifyCredentialRequest request;
     boolean sent;
-    int tries;
 
     Item(long index, VerifyCredentialRequest request) {
       this.index = index;
@@ -131,10 +137,20 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
    * Waits for the next answer.
    *
    * @return false: all requests are answered, or the stream is closed
-   * @throws RecognitionException this thread was interrupted; the stream is closed then
+   * @throws RecognitionException the gateway did not answer any more and the source has more to ask, or this thread was
+   *     interrupted; the stream is closed then
    */
   @Override
   public boolean hasNext() {
+    heard += System.nanoTime() - left; // nobody waited meanwhile
+    try {
+      return awaitNext();
+    } finally {
+      left = System.nanoTime();
+    }
+  }
+
+  private boolean awaitNext() {
     while (!closed) {
       for (var event = events.poll(); event != null; event = events.poll()) {
         take(event);
@@ -161,7 +177,7 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
    *
    * @return the answer
    * @throws NoSuchElementException there is none any more
-   * @throws RecognitionException this thread was interrupted; the stream is closed then
+   * @throws RecognitionException as {@link #hasNext}
    */
   @Override
   public StreamAnswer next() {
@@ -196,6 +212,10 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
           events.add(new SourceEnded(null));
           return;
         }
+        if (gaveUp != null) {
+          events.add(new SourceEnded(gaveUp)); // it has more, but nobody is there to be asked
+          return;
+        }
         events.add(new Taken(source.next()));
       }
     } catch (InterruptedException end) {
@@ -226,18 +246,22 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
 
   private void await() {
     long now = System.nanoTime();
-    long wait = Long.MAX_VALUE;
-    if (!unsent.isEmpty()) {
-      wait = pausedUntil - now; // else it had been sent
-    } else if (!unanswered.isEmpty()) {
-      wait = heard + patienceNanos - now;
-    }
     try {
-      var event = wait == Long.MAX_VALUE ? events.take() : events.poll(wait, TimeUnit.NANOSECONDS);
+      if (unanswered.isEmpty()) {
+        take(events.take());
+        return;
+      }
+      long wait = heard + patienceNanos - now;
+      if (!unsent.isEmpty()) {
+        wait = Math.min(wait, pausedUntil - now); // else it had been sent
+      }
+      var event = events.poll(call == null ? Math.min(wait, LOOK_NANOS) : wait, TimeUnit.NANOSECONDS);
       if (event != null) {
         take(event);
-      } else if (unsent.isEmpty()) {
-        abandon();
+      } else if (channels.isClosed()) {
+        giveUp(Errors.closed(""));
+      } else if (System.nanoTime() - heard >= patienceNanos) {
+        giveUp(lastError == null ? Errors.silent() : lastError);
       }
     } catch (InterruptedException interrupt) {
       close();
@@ -247,13 +271,11 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
 
   private void take(Event event) {
     if (event instanceof Taken each) {
-      take(each.request().toMessage());
+      take(each.request());
     } else if (event instanceof SourceEnded end) {
       sourceEnded = true;
       sourceError = end.error();
     } else if (event instanceof Answered answer && answer.call() == call) {
-      heard = System.nanoTime();
-      openings = 0;
       answer.results().forEach(this::take);
     } else if (event instanceof Ended end && end.call() == call) {
       call = null;
@@ -261,14 +283,24 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
     }
   }
 
-  private void take(VerifyCredentialRequest request) {
-    var item = new Item(taken++, request);
-    if (request.getSerializedSize() + ITEM_BYTES > MAX_MESSAGE_BYTES) {
-      answer(item, new Failure(
-          Errors.invalid("presentation", "is larger than a message may be", request.getRequestId())));
+  private void take(VerifyRequest request) {
+    long index = taken++;
+    VerifyCredentialRequest message;
+    try {
+      message = Requests.verify(request);
+    } catch (RecognitionException.InvalidRequest invalid) {
+      ready.add(new StreamAnswer(index, new Failure(invalid)));
       return;
     }
-    unanswered.put(item.index, item);
+    if (gaveUp != null) { // it was taken while that happened
+      ready.add(new StreamAnswer(index, new Failure(Errors.under(message.getRequestId(), gaveUp))));
+      return;
+    }
+    if (unanswered.isEmpty()) {
+      heard = System.nanoTime(); // from now on an answer is owed
+    }
+    var item = new Item(index, message);
+    unanswered.put(index, item);
     unsent.add(item);
   }
 
@@ -288,59 +320,55 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
         result.hasResponse() ? result.getResponse() : null,
         result.hasError() ? result.getError() : null);
     if (outcome instanceof Failure failure && failure.error() instanceof RecognitionException.Overloaded overloaded) {
-      long wait = RecognitionClient.waitNanos(overloaded);
-      if (wait >= 0 && wait < patienceNanos && ++item.tries < MAX_TRIES) {
-        item.sent = false;
-        unsent.add(item);
-        pause(wait);
-        return;
-      }
+      lastError = overloaded;
+      item.sent = false;
+      unsent.add(item);
+      pause(RecognitionClient.waitNanos(overloaded));
+      return;
     }
+    heard = System.nanoTime();
+    openings = 0;
+    lastError = unsent.isEmpty() ? null : lastError;
     unanswered.remove(index);
-    answer(item, outcome);
+    ready.add(new StreamAnswer(index, outcome));
   }
 
   private void takeEnd(Ended end) {
-    var error = end.error() instanceof StatusRuntimeException status ? status : end.status().asRuntimeException();
+    if (unanswered.isEmpty()) {
+      return; // the next request opens another
+    }
+    var status = end.error() instanceof StatusRuntimeException error ? error : end.status().asRuntimeException();
+    lastError = Errors.of(status, "", channels);
     var code = end.status().getCode();
-    long wait = -1;
+    if (channels.isClosed() || (code != Status.Code.UNAVAILABLE && code != Status.Code.RESOURCE_EXHAUSTED)) {
+      giveUp(lastError);
+      return;
+    }
     if (code == Status.Code.RESOURCE_EXHAUSTED) {
-      wait = RecognitionClient.waitNanos(Errors.of(error, ""));
-    } else if (code == Status.Code.UNAVAILABLE) {
-      long most = Math.min(FIRST_BACKOFF_NANOS << openings, MAX_BACKOFF_NANOS);
-      wait = ThreadLocalRandom.current().nextLong(most);
-    }
-    if (wait >= 0 && wait < patienceNanos && ++openings < MAX_OPENINGS) {
-      pause(wait);
-      var again = unanswered.values().stream().filter(each -> each.sent).toList();
-      for (int i = again.size() - 1; i >= 0; i--) {
-        again.get(i).sent = false;
-        unsent.addFirst(again.get(i));
-      }
+      pause(RecognitionClient.waitNanos(lastError));
     } else {
-      fail(error);
+      long most = Math.min(FIRST_BACKOFF_NANOS << Math.min(openings, MAX_DOUBLINGS), MAX_BACKOFF_NANOS);
+      pause(ThreadLocalRandom.current().nextLong(most / 2, most)); // not all clients at once
+    }
+    openings++;
+    var again = unanswered.values().stream().filter(each -> each.sent).toList();
+    for (int i = again.size() - 1; i >= 0; i--) {
+      again.get(i).sent = false;
+      unsent.addFirst(again.get(i));
     }
   }
 
-  /** Gives up on a stream that has been silent for too long. */
-  private void abandon() {
-    call.requests.cancel("no answer", null);
-    call = null;
-    fail(Status.DEADLINE_EXCEEDED.withDescription("no answer on the stream").asRuntimeException());
-  }
-
-  private void fail(StatusRuntimeException error) {
-    openings = 0;
-    for (var item : List.copyOf(unanswered.values())) {
-      if (item.sent) {
-        unanswered.remove(item.index);
-        answer(item, new Failure(Errors.of(error, item.request.getRequestId())));
-      }
+  /** Answers what is under way with an error, and takes nothing more from the source. */
+  private void giveUp(RecognitionException error) {
+    gaveUp = error;
+    if (call != null) {
+      call.requests.cancel("no answer", null);
+      call = null;
     }
-  }
-
-  private void answer(Item item, Outcome outcome) {
-    ready.add(new StreamAnswer(item.index, outcome));
+    unanswered.forEach((index, item) -> ready.add(
+        new StreamAnswer(index, new Failure(Errors.under(item.request.getRequestId(), error)))));
+    unanswered.clear();
+    unsent.clear();
   }
 
   private void pause(long nanos) {
@@ -353,9 +381,6 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
   private void send() {
     if (unsent.isEmpty() || System.nanoTime() - pausedUntil < 0) {
       return;
-    }
-    if (unsent.size() == unanswered.size()) {
-      heard = System.nanoTime(); // nothing is under way: from now on an answer is owed
     }
     if (call == null) {
       call = new Call();

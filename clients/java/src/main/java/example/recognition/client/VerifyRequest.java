@@ -1,22 +1,20 @@
 package example.recognition.client;
 
-import example.recognition.v1.ClaimMatch;
-import example.recognition.v1.HouseholdIn;
 import example.recognition.v1.VerifyCredentialRequest;
-import java.security.SecureRandom;
-import java.util.Base64;
 import java.util.List;
 import java.util.Objects;
 
 /**
- * A presentation, and what is asked about it. An empty text means that there is none.
+ * A presentation, and what is asked about it. An empty text, or null, means that there is none. Matter and presentation
+ * must be there; that, and whether it can be sent, is looked at when it is asked.
  *
  * <pre>{@code
  * var request = VerifyRequest.of("HK-QY", presentation).withNonce(challenge.nonce()).withTerminal("window-3");
  * }</pre>
  *
  * @param matter code of the matter (政务服务事项) that the answer is for
- * @param presentation what the person handed over: a credential with key binding, or an identity assertion
+ * @param presentation what the person handed over: a credential with key binding, or an identity assertion; at most
+ *     64 KiB. A larger one is rejected, and a request over 256 KiB is not sent at all
  * @param nonce of the challenge that the presentation answers; an assertion has none
  * @param requestId the caller's reference, at most 64 characters of A-Z a-z 0-9 . _ - that say nothing about the person;
  *     where there is none, the client makes one for each call
@@ -35,17 +33,14 @@ public record VerifyRequest(
     String terminal,
     boolean wantReceipt) {
 
-  private static final SecureRandom RANDOM = new SecureRandom();
-  private static final int REQUEST_ID_BYTES = 16;
-
-  /** Checks that nothing is null. */
+  /** Takes null for no text: of many requests, one with a gap then fails alone, and when it is asked. */
   public VerifyRequest {
-    Objects.requireNonNull(matter, "matter");
-    Objects.requireNonNull(presentation, "presentation");
-    Objects.requireNonNull(nonce, "nonce");
-    Objects.requireNonNull(requestId, "requestId");
-    Objects.requireNonNull(consentId, "consentId");
-    Objects.requireNonNull(terminal, "terminal");
+    matter = Objects.requireNonNullElse(matter, "");
+    presentation = Objects.requireNonNullElse(presentation, "");
+    nonce = Objects.requireNonNullElse(nonce, "");
+    requestId = Objects.requireNonNullElse(requestId, "");
+    consentId = Objects.requireNonNullElse(consentId, "");
+    terminal = Objects.requireNonNullElse(terminal, "");
     predicates = List.copyOf(predicates);
   }
 
@@ -127,41 +122,11 @@ public record VerifyRequest(
   }
 
   /**
-   * Writes it for the gateway, with a request id of its own where there was none: every try must bear the same one.
+   * Writes it for the gateway; see {@link Requests#verify}.
+   *
+   * @throws RecognitionException.InvalidRequest it cannot be sent
    */
   VerifyCredentialRequest toMessage() {
-    var message = VerifyCredentialRequest.newBuilder()
-        .setMatter(matter)
-        .setPresentation(presentation)
-        .setNonce(nonce)
-        .setRequestId(requestId.isEmpty() ? newRequestId() : requestId)
-        .setConsentId(consentId)
-        .setTerminal(terminal)
-        .setWantReceipt(wantReceipt);
-    predicates.forEach(each -> message.addPredicates(toMessage(each)));
-    return message.build();
-  }
-
-  private static example.recognition.v1.Predicate toMessage(Predicate predicate) {
-    var message = example.recognition.v1.Predicate.newBuilder();
-    if (predicate instanceof Predicate.AgeAtLeast age) {
-      message.setAgeAtLeast(age.years());
-    } else if (predicate instanceof Predicate.HouseholdIn household) {
-      message.setHouseholdIn(HouseholdIn.newBuilder().addAllProvinces(household.provinces()));
-    } else if (predicate instanceof Predicate.ClaimMatches match) {
-      message.setClaimMatches(ClaimMatch.newBuilder().setClaim(match.claim()).setValue(match.value()));
-    }
-    return message.build();
-  }
-
-  /** Makes 22 characters that nobody guesses and no command line takes for an option. */
-  private static String newRequestId() {
-    var random = new byte[REQUEST_ID_BYTES];
-    String made;
-    do {
-      RANDOM.nextBytes(random);
-      made = Base64.getUrlEncoder().withoutPadding().encodeToString(random);
-    } while (made.charAt(0) == '-');
-    return made;
+    return Requests.verify(this);
   }
 }

@@ -12,6 +12,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
 import javax.tools.ToolProvider;
@@ -98,7 +99,7 @@ class ExamplesTest {
       assertNotNull(line);
       var asked = CHALLENGE.matcher(line);
       assertTrue(asked.find(), line);
-      in.write(stage.present(new Challenge(asked.group(2), asked.group(1), null), kind) + "\n");
+      in.write(stage.present(new Challenge(asked.group(2), asked.group(1), Optional.empty()), kind) + "\n");
       in.flush();
       var lines = out.lines().toList();
       assertTrue(process.waitFor(60, TimeUnit.SECONDS));

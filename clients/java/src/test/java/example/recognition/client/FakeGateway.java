@@ -2,10 +2,15 @@ package example.recognition.client;
 
 import com.google.protobuf.Any;
 import com.google.protobuf.Message;
+import com.google.protobuf.Timestamp;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import example.recognition.v1.BatchVerifyCredentialsRequest;
 import example.recognition.v1.BatchVerifyCredentialsResponse;
+import example.recognition.v1.CreateChallengeRequest;
+import example.recognition.v1.CreateChallengeResponse;
+import example.recognition.v1.ExplainVerificationRequest;
+import example.recognition.v1.ExplainVerificationResponse;
 import example.recognition.v1.RecordConsentRequest;
 import example.recognition.v1.RecordConsentResponse;
 import example.recognition.v1.StreamVerifyCredentialsRequest;
@@ -13,6 +18,8 @@ import example.recognition.v1.StreamVerifyCredentialsResponse;
 import example.recognition.v1.VerificationServiceGrpc.VerificationServiceImplBase;
 import example.recognition.v1.VerifyCredentialRequest;
 import example.recognition.v1.VerifyCredentialResponse;
+import example.recognition.v1.WithdrawConsentRequest;
+import example.recognition.v1.WithdrawConsentResponse;
 import io.grpc.ManagedChannel;
 import io.grpc.Server;
 import io.grpc.Status;
@@ -40,6 +47,14 @@ final class FakeGateway extends VerificationServiceImplBase implements AutoClose
   volatile Function<BatchVerifyCredentialsRequest, BatchVerifyCredentialsResponse> batchAnswers =
       FakeGateway::acceptedAll;
 
+  volatile Function<CreateChallengeRequest, CreateChallengeResponse> challenges =
+      request -> CreateChallengeResponse.newBuilder().setNonce("its-nonce").setAudience("its-audience").build();
+
+  volatile Function<RecordConsentRequest, RecordConsentResponse> consentAnswers =
+      request -> RecordConsentResponse.newBuilder().setConsentId("its-consent").build();
+
+  volatile ExplainVerificationResponse explanation = ExplainVerificationResponse.getDefaultInstance();
+
   volatile Function<StreamObserver<StreamVerifyCredentialsResponse>, StreamObserver<StreamVerifyCredentialsRequest>>
       streams;
 
@@ -61,7 +76,12 @@ final class FakeGateway extends VerificationServiceImplBase implements AutoClose
           }
 
           @Override
-          public void close() {
+          String address() {
+            return "gateway.example:8443";
+          }
+
+          @Override
+          void shutDown() {
             channel.shutdownNow();
           }
         },
@@ -73,12 +93,19 @@ final class FakeGateway extends VerificationServiceImplBase implements AutoClose
   }
 
   static VerifyCredentialResponse accepted(VerifyCredentialRequest request) {
-    var response = VerifyCredentialResponse.newBuilder().setVerificationId("of-" + request.getPresentation());
+    var response = decided().setVerificationId("of-" + request.getPresentation());
     response.getAcceptedBuilder()
         .setSubject("pairwise-of-zhang")
         .getAttributesBuilder()
         .putFields("name", com.google.protobuf.Value.newBuilder().setStringValue("张某").build());
     return response.build();
+  }
+
+  /** A decision, but for its verdict. */
+  static VerifyCredentialResponse.Builder decided() {
+    return VerifyCredentialResponse.newBuilder()
+        .setVerificationId("its-id")
+        .setVerifyTime(Timestamp.newBuilder().setSeconds(1_800_000_000));
   }
 
   static BatchVerifyCredentialsResponse acceptedAll(BatchVerifyCredentialsRequest request) {
@@ -123,7 +150,23 @@ final class FakeGateway extends VerificationServiceImplBase implements AutoClose
   @Override
   public void recordConsent(RecordConsentRequest request, StreamObserver<RecordConsentResponse> answer) {
     consents.add(request);
-    answer.onError(Status.UNAVAILABLE.asRuntimeException());
+    answer(request, consentAnswers, answer);
+  }
+
+  @Override
+  public void withdrawConsent(WithdrawConsentRequest request, StreamObserver<WithdrawConsentResponse> answer) {
+    answer(request, each -> WithdrawConsentResponse.getDefaultInstance(), answer);
+  }
+
+  @Override
+  public void explainVerification(
+      ExplainVerificationRequest request, StreamObserver<ExplainVerificationResponse> answer) {
+    answer(request, each -> explanation, answer);
+  }
+
+  @Override
+  public void createChallenge(CreateChallengeRequest request, StreamObserver<CreateChallengeResponse> answer) {
+    answer(request, challenges, answer);
   }
 
   @Override

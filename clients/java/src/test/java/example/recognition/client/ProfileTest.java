@@ -32,6 +32,25 @@ class ProfileTest {
   }
 
   @Test
+  void fileThatIsNoTomlIsNamed() throws Exception {
+    var file = Files.writeString(folder.resolve("hukou.toml"), "address = 'x:1'\nca = [\n");
+    assertTrue(assertThrows(IOException.class, () -> Profile.read(file)).getMessage().contains("hukou.toml"));
+    Files.write(file, new byte[] {(byte) 0xff});
+    assertTrue(assertThrows(IOException.class, () -> Profile.read(file)).getMessage().contains("hukou.toml"));
+  }
+
+  @Test
+  void emptyTextIsRefused() throws Exception {
+    var file = Files.writeString(
+        folder.resolve("hukou.toml"), "address = 'x:1'\nca = ''\ncertificate = 'c'\nprivate_key = 'k'\n");
+    var error = assertThrows(IOException.class, () -> Profile.read(file));
+    assertTrue(error.getMessage().contains("hukou.toml: ca"), error.getMessage());
+    var path = Path.of("ca.pem");
+    assertThrows(IllegalArgumentException.class, () -> new Profile(" ", path, path, path));
+    assertThrows(IllegalArgumentException.class, () -> new Profile("x:1", Path.of(""), path, path));
+  }
+
+  @Test
   void whatIsMissingIsNamed() throws Exception {
     var file = Files.writeString(folder.resolve("hukou.toml"), "address = 'x:1'\nca = 'y'\n");
     var error = assertThrows(IOException.class, () -> Profile.read(file));

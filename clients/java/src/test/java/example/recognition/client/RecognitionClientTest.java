@@ -12,23 +12,46 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import com.google.protobuf.UnknownFieldSet;
 import com.google.rpc.BadRequest;
 import com.google.rpc.RetryInfo;
-import example.recognition.client.Accepted.PredicateAnswer;
+import example.recognition.client.ExplainedStep.StepOutcome;
 import example.recognition.v1.BatchVerifyCredentialsResponse;
+import example.recognition.v1.CreateChallengeResponse;
+import example.recognition.v1.ExplainVerificationResponse;
+import example.recognition.v1.RecordConsentResponse;
+import example.recognition.v1.VerificationServiceGrpc;
 import example.recognition.v1.VerifyCredentialResponse;
+import io.grpc.ManagedChannel;
 import io.grpc.Metadata;
+import io.grpc.MethodDescriptor;
+import io.grpc.ServerServiceDefinition;
 import io.grpc.Status;
 import io.grpc.Status.Code;
+import io.grpc.inprocess.InProcessChannelBuilder;
+import io.grpc.inprocess.InProcessServerBuilder;
+import io.grpc.netty.shaded.io.grpc.netty.NettyChannelBuilder;
+import io.grpc.stub.ServerCalls;
+import java.io.ByteArrayInputStream;
+import java.io.IOException;
+import java.io.InputStream;
 import java.io.PrintWriter;
 import java.io.StringWriter;
+import java.io.UncheckedIOException;
+import java.net.ConnectException;
+import java.net.ServerSocket;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
@@ -54,13 +77,18 @@ class RecognitionClientTest {
 
   @Test
   void unknownReasonRejectsAndKeepsItsNumber() {
-    gateway.verdicts = request -> VerifyCredentialResponse.newBuilder()
+    gateway.verdicts = request -> FakeGateway.decided()
         .setRejected(example.recognition.v1.Rejection.newBuilder().setReasonValue(999))
         .setNextStepValue(999)
         .build();
     var decision = gateway.client().verify(REQUEST);
     assertEquals(new Rejected(Reason.UNRECOGNISED, 999), decision.verdict());
     assertEquals(NextStep.CALL_SUPPORT, decision.nextStep());
+    gateway.verdicts = request -> FakeGateway.decided()
+        .setIndeterminate(example.recognition.v1.Indeterminate.newBuilder().setReasonValue(999))
+        .build();
+    assertEquals(
+        new Indeterminate(Reason.UNRECOGNISED, 999, Optional.empty()), gateway.client().verify(REQUEST).verdict());
   }
 
   @Test
@@ -71,6 +99,173 @@ class RecognitionClientTest {
         .build();
     var error = assertThrows(RecognitionException.DamagedAnswer.class, () -> gateway.client().verify(REQUEST));
     assertEquals(gateway.asked.get(0).getRequestId(), error.requestId());
+    assertEquals(Code.DATA_LOSS, error.code());
+    assertEquals("DAMAGED_ANSWER", error.reason());
+  }
+
+  @Test
+  void answerThatIsNoMessageIsDamaged() throws Exception {
+    var name = "no-message";
+    var method = VerificationServiceGrpc.getCreateChallengeMethod().toBuilder(BYTES, BYTES).build();
+    var service = ServerServiceDefinition.builder(VerificationServiceGrpc.SERVICE_NAME)
+        .addMethod(method, ServerCalls.asyncUnaryCall((request, answer) -> {
+          answer.onNext(new byte[] {(byte) 0xff});
+          answer.onCompleted();
+        }))
+        .build();
+    var server = InProcessServerBuilder.forName(name).addService(service).build().start();
+    var channel = TlsChannels.configure(InProcessChannelBuilder.forName(name)).build();
+    try (var client = new RecognitionClient(new Nowhere(channel), Options.DEFAULT)) {
+      assertThrows(RecognitionException.DamagedAnswer.class, () -> client.challenge("HK-QY"));
+    } finally {
+      server.shutdownNow();
+    }
+  }
+
+  private static final MethodDescriptor.Marshaller<byte[]> BYTES = new MethodDescriptor.Marshaller<>() {
+    @Override
+    public InputStream stream(byte[] value) {
+      return new ByteArrayInputStream(value);
+    }
+
+    @Override
+    public byte[] parse(InputStream stream) {
+      try {
+        return stream.readAllBytes();
+      } catch (IOException error) {
+        throw new UncheckedIOException(error);
+      }
+    }
+  };
+
+  @Test
+  void decisionThatCannotBeFoundAgainIsDamaged() {
+    gateway.verdicts = request -> FakeGateway.accepted(request).toBuilder().clearVerificationId().build();
+    assertThrows(RecognitionException.DamagedAnswer.class, () -> gateway.client().verify(REQUEST));
+    gateway.verdicts = request -> FakeGateway.accepted(request).toBuilder().clearVerifyTime().build();
+    assertThrows(RecognitionException.DamagedAnswer.class, () -> gateway.client().verify(REQUEST));
+  }
+
+  @Test
+  void challengeThatCannotBeSignedIsDamaged() {
+    assertEquals(new Challenge("its-nonce", "its-audience", Optional.empty()), gateway.client().challenge("HK-QY"));
+    gateway.challenges = request -> CreateChallengeResponse.newBuilder().setNonce("n").build();
+    assertThrows(RecognitionException.DamagedAnswer.class, () -> gateway.client().challenge("HK-QY"));
+    gateway.challenges = request -> CreateChallengeResponse.newBuilder().setAudience("a").build();
+    assertThrows(RecognitionException.DamagedAnswer.class, () -> gateway.client().challenge("HK-QY"));
+  }
+
+  @Test
+  void consentWithoutAnIdIsDamaged() {
+    var client = gateway.client();
+    var consent = client.recordConsent("XS-RH", List.of("name"), Duration.ofDays(1));
+    assertEquals("its-consent", consent.id());
+    assertFalse(consent.toString().contains("its-consent"));
+    assertEquals(Optional.empty(), client.withdrawConsent("its-consent"));
+    gateway.consentAnswers = request -> RecordConsentResponse.getDefaultInstance();
+    assertThrows(
+        RecognitionException.DamagedAnswer.class,
+        () -> client.recordConsent("XS-RH", List.of("name"), Duration.ofDays(1)));
+  }
+
+  @Test
+  void whatIsNotSaidIsNotZero() {
+    var decision = gateway.client().verify(REQUEST);
+    assertEquals(Optional.empty(), decision.trustBasis().age());
+    var accepted = assertInstanceOf(Accepted.class, decision.verdict());
+    for (var each : List.of(accepted.issuedAt(), accepted.authenticatedAt(), accepted.expiresAt(), accepted.eraseAt(),
+        accepted.credentialAge(), accepted.authenticationAge())) {
+      assertEquals(Optional.empty(), each);
+    }
+  }
+
+  @Test
+  void explanationIsReadStepByStep() {
+    assertThrows(RecognitionException.DamagedAnswer.class, () -> gateway.client().explain("v-1"));
+    var answer = ExplainVerificationResponse.newBuilder()
+        .setVerificationId("v-1")
+        .setMatter("HK-QY")
+        .setVerdict("rejected")
+        .setReasonValue(Reason.REPLAYED.number());
+    answer.getVerifyTimeBuilder().setSeconds(1_800_000_000);
+    answer.addStepsBuilder().setNumber(1).setOutcomeValue(1).putInputs("kid", "k").getTitleBuilder().setEn("read it");
+    var failed = answer.addStepsBuilder().setNumber(2).setOutcomeValue(2).setReasonValue(999);
+    failed.getMeaningBuilder().setZh("何意").setEn("meaning");
+    failed.getFixBuilder().setZh("何为").setEn("fix");
+    answer.addStepsBuilder().setNumber(3).setOutcomeValue(77);
+    gateway.explanation = answer.build();
+    var explanation = gateway.client().explain("v-1");
+    assertEquals(Optional.of(Reason.REPLAYED), explanation.reason());
+    assertEquals("rejected", explanation.verdict());
+    assertEquals(1_800_000_000, explanation.decidedAt().getEpochSecond());
+    var steps = explanation.steps();
+    assertEquals(
+        List.of(StepOutcome.PASSED, StepOutcome.FAILED, StepOutcome.UNRECOGNISED),
+        steps.stream().map(ExplainedStep::outcome).toList());
+    assertEquals("read it", steps.get(0).title().text(Language.EN));
+    assertEquals(Map.of("kid", "k"), steps.get(0).inputs());
+    assertEquals(Optional.empty(), steps.get(0).reason());
+    assertEquals(Optional.of(Reason.UNRECOGNISED), steps.get(1).reason());
+    assertEquals(999, steps.get(1).reasonNumber());
+    assertEquals("何意", steps.get(1).meaning().orElseThrow().text(Language.ZH));
+    assertEquals(Optional.empty(), steps.get(2).fix());
+  }
+
+  // -- what cannot be sent ---------------------------------------------------------------------------------------------
+
+  @Test
+  void whatCannotBeSentIsAnInvalidRequestAndNotSent() {
+    var client = gateway.client();
+    var half = "secret\ud83d";
+    assertInvalid("presentation", () -> client.verify(VerifyRequest.of("HK-QY", "")));
+    assertInvalid("presentation", () -> client.verify(VerifyRequest.of("HK-QY", null)));
+    assertInvalid("presentation", () -> client.verify(VerifyRequest.of("HK-QY", half)));
+    assertInvalid("presentation", () -> client.verify(VerifyRequest.of("HK-QY", "x".repeat(5 * 1024 * 1024))));
+    assertInvalid("presentation", () -> client.verify(VerifyRequest.of("HK-QY", "x".repeat(256 * 1024))));
+    assertInvalid("matter", () -> client.verify(VerifyRequest.of("", "x")));
+    assertInvalid("nonce", () -> client.verify(REQUEST.withNonce("\ude00\ud83d")));
+    assertInvalid("request_id", () -> client.verify(REQUEST.withRequestId(half)));
+    assertInvalid("consent_id", () -> client.verify(REQUEST.withConsentId(half)));
+    assertInvalid("terminal", () -> client.verify(REQUEST.withTerminal(half)));
+    assertInvalid("predicates[0].claim_matches.value",
+        () -> client.verify(REQUEST.withPredicates(Predicate.claimMatches("name", half))));
+    assertInvalid("predicates[1].claim_matches.value", () -> client.verify(
+        REQUEST.withPredicates(Predicate.ageAtLeast(18), Predicate.claimMatches("name", null))));
+    assertInvalid("request", () -> client.verify(null));
+    assertInvalid("matter", () -> client.challenge(null));
+    assertInvalid("claims", () -> client.recordConsent("XS-RH", List.of(half), Duration.ofDays(1)));
+    assertInvalid("lifetime",
+        () -> client.recordConsent("XS-RH", List.of("name"), Duration.ofSeconds(Long.MIN_VALUE + 1)));
+    assertInvalid("consent_id", () -> client.withdrawConsent(""));
+    assertInvalid("verification_id", () -> client.explain(half));
+    assertInvalid("verification_id", () -> client.evidence("x".repeat(300_000)));
+    assertEquals(List.of(), gateway.asked);
+    assertEquals(List.of(), gateway.consents);
+    // The largest that goes, and a whole character beyond the basic plane.
+    client.verify(VerifyRequest.of("HK-QY", "x".repeat(255 * 1024)).withTerminal("\ud83d\ude00"));
+  }
+
+  @Test
+  void whatCannotBeSentFailsAloneInABatch() {
+    var requests = new ArrayList<VerifyRequest>();
+    Collections.addAll(requests, REQUEST, VerifyRequest.of("HK-QY", "half \ud83d"), null,
+        VerifyRequest.of("HK-QY", "x".repeat(300_000)), REQUEST);
+    var outcomes = gateway.client().verifyAll(requests);
+    assertInstanceOf(Decision.class, outcomes.get(0));
+    assertEquals("presentation", failure(RecognitionException.InvalidRequest.class, outcomes.get(1)).field());
+    assertEquals("request", failure(RecognitionException.InvalidRequest.class, outcomes.get(2)).field());
+    assertEquals("presentation", failure(RecognitionException.InvalidRequest.class, outcomes.get(3)).field());
+    assertInstanceOf(Decision.class, outcomes.get(4));
+    assertEquals(2, gateway.batches.get(0).getItemsCount());
+    assertEquals(outcomes.get(4).requestId(), gateway.batches.get(0).getItems(1).getRequestId());
+  }
+
+  private static void assertInvalid(String field, Executable call) {
+    var error = assertThrows(RecognitionException.InvalidRequest.class, call);
+    assertEquals(field, error.field());
+    assertEquals(Code.INVALID_ARGUMENT, error.code());
+    assertEquals("INVALID_REQUEST", error.reason());
+    assertFalse(error.getMessage().contains("secret"), error.getMessage());
   }
 
   @Test
@@ -108,7 +303,7 @@ class RecognitionClientTest {
     var asking = REQUEST.withPredicates(Predicate.ageAtLeast(18), Predicate.householdIn("sh", "ah"));
     var verdict = gateway.client().verify(asking).verdict();
     assertEquals(
-        List.of(PredicateAnswer.YES, PredicateAnswer.NO),
+        List.of(true, false),
         verdict.match(Accepted::predicateAnswers, rejected -> List.of(), indeterminate -> List.of()));
     assertEquals(18, gateway.asked.get(0).getPredicates(0).getAgeAtLeast());
     assertEquals(List.of("sh", "ah"), gateway.asked.get(0).getPredicates(1).getHouseholdIn().getProvincesList());
@@ -150,6 +345,7 @@ class RecognitionClientTest {
     "INTERNAL, Internal",
     "UNIMPLEMENTED, Internal",
     "UNKNOWN, Internal",
+    "DATA_LOSS, Internal",
   })
   void everyStatusIsOfOneKind(Code code, String kind) {
     gateway.verdicts = request -> {
@@ -190,6 +386,83 @@ class RecognitionClientTest {
   }
 
   @Test
+  void connectionThatFailsIsToldInOneLine() {
+    var cause = new IOException("io exception", new ConnectException("Connection refused"));
+    gateway.verdicts = request -> {
+      throw Status.UNAVAILABLE.withDescription("io exception\nChannel Pipeline: [x]").asRuntimeException();
+    };
+    var client = gateway.client();
+    var error = assertThrows(
+        RecognitionException.Unavailable.class, () -> client.verify(REQUEST.withRequestId("case-1")));
+    assertEquals("The gateway cannot be reached: see that the gateway runs at gateway.example:8443, and that each side"
+        + " trusts the other's certificate. [UNAVAILABLE: io exception] [request case-1]", error.getMessage());
+    try (var channels = new Nowhere()) {
+      var status = Status.UNAVAILABLE.withDescription("io exception").withCause(cause).asRuntimeException();
+      error = (RecognitionException.Unavailable) Errors.of(status, "", channels);
+      assertTrue(error.getMessage().endsWith("certificate. [UNAVAILABLE: Connection refused]"), error.getMessage());
+      assertSame(cause, error.getCause());
+    }
+  }
+
+  @Test
+  void wordsOfAGatewayAreOneShortLine() {
+    gateway.verdicts = request -> {
+      throw error(Code.UNAVAILABLE, "UNAVAILABLE", "first\r\n\u001b[31msecond\u2028" + "x".repeat(1_000));
+    };
+    var error = assertThrows(RecognitionException.Unavailable.class, () -> gateway.client().verify(REQUEST));
+    assertTrue(
+        error.getMessage().startsWith("The gateway cannot answer for now: ask again later. [UNAVAILABLE: first [31msec"),
+        error.getMessage());
+    assertTrue(error.getMessage().length() < 600, error.getMessage());
+  }
+
+  @Test
+  void nobodyListensAtTheAddress() throws Exception {
+    int port;
+    try (var socket = new ServerSocket(0)) {
+      port = socket.getLocalPort();
+    }
+    var channel = TlsChannels.configure(
+        NettyChannelBuilder.forAddress("127.0.0.1", port).usePlaintext()).build();
+    try (var client = new RecognitionClient(new Nowhere(channel), Options.DEFAULT)) {
+      var error = assertThrows(RecognitionException.Unavailable.class, () -> client.challenge("HK-QY"));
+      assertTrue(error.getMessage().contains("runs at nowhere.example:1"), error.getMessage());
+      assertTrue(error.getMessage().contains("refused"), error.getMessage());
+      assertFalse(error.getMessage().contains("\n"), error.getMessage());
+    }
+  }
+
+  /** Leads to no gateway. */
+  private static final class Nowhere extends Channels {
+    private final ManagedChannel channel;
+
+    Nowhere(ManagedChannel channel) {
+      this.channel = channel;
+    }
+
+    Nowhere() {
+      this(null);
+    }
+
+    @Override
+    ManagedChannel current() {
+      return channel;
+    }
+
+    @Override
+    String address() {
+      return "nowhere.example:1";
+    }
+
+    @Override
+    void shutDown() {
+      if (channel != null) {
+        channel.shutdownNow();
+      }
+    }
+  }
+
+  @Test
   void overloadForAsLongAsCanBeIsNotWaitedFor() {
     var never = com.google.protobuf.Duration.newBuilder().setSeconds(Long.MAX_VALUE).setNanos(999_999_999).build();
     gateway.verdicts = request -> {
@@ -210,7 +483,7 @@ class RecognitionClientTest {
     var error = assertThrows(RecognitionException.class, () -> gateway.client().verify(REQUEST));
     var trace = new StringWriter();
     error.printStackTrace(new PrintWriter(trace));
-    var challenge = new Challenge("secret-nonce", "audience", null);
+    var challenge = new Challenge("secret-nonce", "audience", Optional.empty());
     var question = REQUEST.withPredicates(Predicate.claimMatches("name", "张某"));
     for (var printed : List.of(REQUEST, accepted, new Failure(error), trace, challenge, question)) {
       for (var secret : List.of("secret", "张某", "pairwise")) {
@@ -246,6 +519,9 @@ class RecognitionClientTest {
 
   @Test
   void consentIsRecordedOnce() {
+    gateway.consentAnswers = request -> {
+      throw Status.UNAVAILABLE.asRuntimeException();
+    };
     assertThrows(
         RecognitionException.Unavailable.class,
         () -> gateway.client().recordConsent("HK-QY", List.of("name"), Duration.ofDays(1)));
@@ -264,6 +540,22 @@ class RecognitionClientTest {
     gateway.client().verify(REQUEST);
     assertTrue(System.nanoTime() - begun >= 150_000_000);
     assertEquals(2, gateway.asked.size());
+  }
+
+  @Test
+  void overloadWithoutATimeIsWaitedForAMoment() {
+    for (var delay : List.of(overloaded(0), error(Code.RESOURCE_EXHAUSTED, "OVERLOADED", "no"), overloaded(-5))) {
+      gateway.asked.clear();
+      gateway.verdicts = request -> {
+        if (gateway.asked.size() == 1) {
+          throw delay;
+        }
+        return FakeGateway.accepted(request);
+      };
+      long begun = System.nanoTime();
+      gateway.client().verify(REQUEST);
+      assertTrue(System.nanoTime() - begun >= 100_000_000);
+    }
   }
 
   @Test
@@ -299,15 +591,55 @@ class RecognitionClientTest {
     gateway.verdicts = request -> null;
     Thread.currentThread().interrupt();
     var error = assertThrows(RecognitionException.Unavailable.class, () -> gateway.client().verify(REQUEST));
-    assertEquals(Code.CANCELLED, error.code());
     assertTrue(Thread.interrupted());
+    assertEquals(Code.CANCELLED, error.code());
+    assertTrue(error.getMessage().contains("[CANCELLED: this thread was interrupted]"), error.getMessage());
+    assertFalse(error.getMessage().contains("certificate"), error.getMessage());
+  }
+
+  @Test
+  void interruptedThreadStopsWaitingForRoom() {
+    var caller = Thread.currentThread();
+    gateway.verdicts = request -> {
+      caller.interrupt();
+      throw overloaded(900);
+    };
+    var error = assertThrows(RecognitionException.Unavailable.class, () -> gateway.client().verify(REQUEST));
+    assertTrue(Thread.interrupted());
+    assertTrue(error.getMessage().contains("this thread was interrupted"), error.getMessage());
   }
 
   @Test
   void closedClientAnswersNothing() {
     var client = gateway.client();
     client.close();
-    assertThrows(RecognitionException.Unavailable.class, () -> client.verify(REQUEST));
+    var error = assertThrows(RecognitionException.Unavailable.class, () -> client.verify(REQUEST));
+    assertTrue(error.getMessage().contains("this client was closed"), error.getMessage());
+    assertTrue(failure(RecognitionException.Unavailable.class, client.verifyAll(List.of(REQUEST)).get(0))
+        .getMessage().contains("this client was closed"));
+  }
+
+  @Test
+  void closingEndsWhatIsUnderWay() throws Exception {
+    for (var waitsForRoom : List.of(false, true)) {
+      var arrived = new CompletableFuture<Void>();
+      gateway.verdicts = request -> {
+        arrived.complete(null);
+        if (waitsForRoom) {
+          throw error(Code.RESOURCE_EXHAUSTED, "OVERLOADED", "no", RetryInfo.newBuilder()
+              .setRetryDelay(com.google.protobuf.Duration.newBuilder().setSeconds(50)).build());
+        }
+        return null;
+      };
+      var client = gateway.client(Options.DEFAULT.withDeadline(Duration.ofSeconds(100)));
+      var call = CompletableFuture.supplyAsync(() ->
+          assertThrows(RecognitionException.Unavailable.class, () -> client.verify(REQUEST)));
+      arrived.join();
+      client.close();
+      assertTrue(call.get(30, TimeUnit.SECONDS).getMessage().contains("this client was closed"));
+      gateway.close();
+      gateway = new FakeGateway();
+    }
   }
 
   // -- batches ---------------------------------------------------------------------------------------------------------
@@ -356,17 +688,19 @@ class RecognitionClientTest {
           .setField("nonce")
           .setDescription("is missing");
       response.addResultsBuilder().getErrorBuilder().setCode(0);
+      response.addResultsBuilder().getErrorBuilder().setCode(99);
       response.addResultsBuilder();
       response.addResultsBuilder().setResponse(VerifyCredentialResponse.getDefaultInstance());
       return response.build();
     };
-    var outcomes = gateway.client().verifyAll(Collections.nCopies(5, REQUEST));
+    var outcomes = gateway.client().verifyAll(Collections.nCopies(6, REQUEST));
     assertInstanceOf(Decision.class, outcomes.get(0));
     assertEquals("nonce", failure(RecognitionException.InvalidRequest.class, outcomes.get(1)).field());
     failure(RecognitionException.Internal.class, outcomes.get(2));
-    failure(RecognitionException.DamagedAnswer.class, outcomes.get(3));
+    assertEquals(Code.INTERNAL, failure(RecognitionException.Internal.class, outcomes.get(3)).code());
     failure(RecognitionException.DamagedAnswer.class, outcomes.get(4));
-    for (int i = 0; i < 5; i++) {
+    failure(RecognitionException.DamagedAnswer.class, outcomes.get(5));
+    for (int i = 0; i < 6; i++) {
       assertEquals(gateway.batches.get(0).getItems(i).getRequestId(), outcomes.get(i).requestId());
     }
   }
@@ -396,10 +730,17 @@ class RecognitionClientTest {
   // -- the rest --------------------------------------------------------------------------------------------------------
 
   @Test
+  void deadlineOfNothingIsRefused() {
+    assertThrows(IllegalArgumentException.class, () -> Options.DEFAULT.withDeadline(Duration.ZERO));
+    assertThrows(IllegalArgumentException.class, () -> Options.DEFAULT.withBatchDeadline(Duration.ofSeconds(-1)));
+    assertThrows(IllegalArgumentException.class, () -> Options.DEFAULT.withDeadline(Duration.ofDays(1_000_000)));
+  }
+
+  @Test
   void matchCallsTheOneThatFits() {
     Verdict rejected = new Rejected(Reason.EXPIRED, 21);
     assertSame(rejected, rejected.<Object>match(accepted -> null, each -> each, indeterminate -> null));
-    Verdict indeterminate = new Indeterminate(Reason.TRUST_STALE, 60, java.util.Optional.empty());
+    Verdict indeterminate = new Indeterminate(Reason.TRUST_STALE, 60, Optional.empty());
     assertSame(indeterminate, indeterminate.<Object>match(accepted -> null, each -> null, each -> each));
   }
 

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.DynamicTest.dynamicTest;
 
+import example.recognition.client.ExplainedStep.StepOutcome;
 import example.recognition.v1.VerifyCredentialResponse.VerdictCase;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -20,6 +21,8 @@ import java.util.HashSet;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
@@ -27,6 +30,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.locks.LockSupport;
+import java.util.function.Supplier;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
@@ -88,11 +92,17 @@ class StageTest {
     assertEquals("sh", accepted.issuingProvince());
     assertTrue(accepted.holderBound());
     assertEquals(Accepted.SubjectType.NATURAL, accepted.subjectType());
-    assertTrue(accepted.eraseTime().isAfter(decision.decidedAt()));
+    assertTrue(accepted.eraseAt().orElseThrow().isAfter(decision.decidedAt()));
+    assertTrue(accepted.issuedAt().orElseThrow().isBefore(decision.decidedAt()));
     assertInstanceOf(String.class, accepted.attributes().get("name"));
     assertFalse(decision.toString().contains((String) accepted.attributes().get("name")));
 
-    assertEquals("accepted", counter.explain(decision.verificationId()).getVerdict());
+    var explanation = counter.explain(decision.verificationId());
+    assertEquals("accepted", explanation.verdict());
+    assertEquals(Optional.empty(), explanation.reason());
+    assertEquals(decision.decidedAt(), explanation.decidedAt());
+    assertEquals(StepOutcome.PASSED, explanation.steps().get(0).outcome());
+    assertFalse(explanation.steps().get(0).title().text(Language.ZH).isEmpty());
     var bundle = new String(counter.evidence(decision.verificationId()), StandardCharsets.UTF_8);
     assertTrue(bundle.contains("receipt"), bundle);
   }
@@ -137,6 +147,48 @@ class StageTest {
     assertEquals(first.verificationId(), second.verificationId());
     assertEquals(first.decidedAt(), second.decidedAt());
     assertEquals(List.of(first.verificationId()), stage.entries("java-twice"));
+  }
+
+  @Test
+  void rejectionIsExplained() {
+    var explanation = counter.explain(decide(counter, "replayed").verificationId());
+    assertEquals("rejected", explanation.verdict());
+    assertEquals(Optional.of(Reason.REPLAYED), explanation.reason());
+    var failed = explanation.steps().stream().filter(each -> each.outcome() == StepOutcome.FAILED).toList();
+    assertEquals(1, failed.size());
+    assertEquals(Optional.of(Reason.REPLAYED), failed.get(0).reason());
+    assertFalse(failed.get(0).meaning().orElseThrow().text(Language.EN).isEmpty());
+  }
+
+  @Test
+  void consentCarriesAMatterUntilItIsWithdrawn() {
+    var newborn = "XS-RH";
+    var consent = counter.recordConsent(newborn, List.of("name", "id_number"), Duration.ofMillis(86_400_500));
+    assertTrue(consent.expiresAt().isPresent());
+    Supplier<Decision> ask = () -> {
+      var challenge = counter.challenge(newborn);
+      return counter.verify(VerifyRequest.of(newborn, stage.present(challenge, ""))
+          .withNonce(challenge.nonce())
+          .withConsentId(consent.id()));
+    };
+    assertInstanceOf(Accepted.class, ask.get().verdict());
+    var since = counter.withdrawConsent(consent.id());
+    assertTrue(since.isPresent());
+    assertEquals(since, counter.withdrawConsent(consent.id()));
+    var afterwards = ask.get();
+    assertEquals(new Rejected(Reason.CONSENT_WITHDRAWN, Reason.CONSENT_WITHDRAWN.number()), afterwards.verdict());
+    assertEquals(NextStep.OBTAIN_CONSENT, afterwards.nextStep());
+    assertThrows(RecognitionException.Refused.class, () -> counter.withdrawConsent("A".repeat(22)));
+  }
+
+  @Test
+  void presentationThatIsTooLargeIsRejectedAndOneFarTooLargeNotSent() {
+    var challenge = counter.challenge(matter);
+    var large = VerifyRequest.of(matter, "x".repeat(100 * 1024)).withNonce(challenge.nonce());
+    assertInstanceOf(Rejected.class, counter.verify(large).verdict());
+    var larger = VerifyRequest.of(matter, "x".repeat(5 * 1024 * 1024)).withNonce(challenge.nonce());
+    var error = assertThrows(RecognitionException.InvalidRequest.class, () -> counter.verify(larger));
+    assertEquals("presentation", error.field());
   }
 
   @Test
@@ -300,6 +352,9 @@ class StageTest {
     try (var client = new RecognitionClient(misled, PATIENT)) {
       var error = assertThrows(RecognitionException.Unavailable.class, () -> client.challenge(matter));
       assertInstanceOf(javax.net.ssl.SSLException.class, error.getCause());
+      assertTrue(error.getMessage().contains("runs at " + hukou.address()), error.getMessage());
+      assertTrue(error.getMessage().contains("certification path"), error.getMessage());
+      assertFalse(error.getMessage().contains("\n"), error.getMessage());
     }
   }
 
@@ -359,6 +414,36 @@ class StageTest {
     }
     assertEquals(count, seen.size());
     assertEquals(count, ids.size());
+  }
+
+  @Test
+  void streamOutlivesAGatewayThatIsKilled() throws Exception {
+    int count = 2_000;
+    var assertions = stage.assertions(court.challenge(filing).audience(), count);
+    var seen = new HashSet<Long>();
+    CompletableFuture<Void> started = null;
+    try (var answers = court.stream(assertions.stream().map(each -> VerifyRequest.of(filing, each)).iterator())) {
+      while (answers.hasNext()) {
+        var answer = answers.next();
+        assertTrue(seen.add(answer.index()));
+        var decision = assertInstanceOf(Decision.class, answer.outcome(), answer.outcome()::toString);
+        if (decision.verdict() instanceof Rejected rejected) {
+          // Decided, and killed before it could say so; the second try finds the presentation used up.
+          assertEquals(Reason.REPLAYED, rejected.reason());
+        } else {
+          assertInstanceOf(Accepted.class, decision.verdict());
+        }
+        if (seen.size() == 300) {
+          stage.post("kill", Map.of());
+          started = CompletableFuture.runAsync(() -> stage.post("start", Map.of()));
+        }
+      }
+    } finally {
+      if (started != null) {
+        started.get(120, TimeUnit.SECONDS);
+      }
+    }
+    assertEquals(count, seen.size());
   }
 
   // -- what the tests are made of --------------------------------------------------------------------------------------

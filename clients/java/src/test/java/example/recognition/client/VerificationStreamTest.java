@@ -22,6 +22,7 @@ import java.util.List;
 import java.util.Set;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.BiConsumer;
 import java.util.stream.IntStream;
@@ -33,6 +34,8 @@ import org.junit.jupiter.api.Timeout;
 /** Streams to a gateway that ends them whenever a test wants it to. */
 @Timeout(60)
 class VerificationStreamTest {
+
+  private static final Duration IMPATIENCE = Duration.ofMillis(400);
 
   private final List<StreamVerifyCredentialsRequest> messages = new CopyOnWriteArrayList<>();
   private final AtomicInteger opened = new AtomicInteger();
@@ -132,23 +135,92 @@ class VerificationStreamTest {
   }
 
   @Test
-  void gatewayThatStaysAwayFailsWhatWasSent() {
-    onMessage((message, answers) -> answers.onError(Status.UNAVAILABLE.asRuntimeException()));
-    try (var answers = gateway.client().stream(requests(3).iterator())) {
-      for (int i = 0; i < 3; i++) {
-        failure(RecognitionException.Unavailable.class, answers.next().outcome());
+  void gatewayThatIsAwayForAWhileIsWaitedFor() {
+    onMessage((message, answers) -> {
+      if (opened.get() <= 6) { // more often than any other call is tried
+        answers.onError(Status.UNAVAILABLE.asRuntimeException());
+      } else {
+        answers.onNext(accepted(message));
       }
-      assertFalse(answers.hasNext());
-    }
-    assertEquals(4, opened.get());
+    });
+    assertEquals(indexes(300), decided(300, gateway.client()));
+    assertEquals(7, opened.get());
   }
 
   @Test
-  void refusedStreamFailsWhatWasSent() {
+  void gatewayThatStaysAwayFailsWhatWasSent() {
+    onMessage((message, answers) -> answers.onError(Status.UNAVAILABLE.withDescription("away").asRuntimeException()));
+    try (var answers = impatient().stream(requests(3).iterator())) {
+      for (int i = 0; i < 3; i++) {
+        var error = failure(RecognitionException.Unavailable.class, answers.next().outcome());
+        assertTrue(error.getMessage().contains("[UNAVAILABLE: away]"), error.getMessage());
+        assertFalse(error.requestId().isEmpty());
+      }
+      assertFalse(answers.hasNext());
+    }
+    assertTrue(opened.get() >= 2, opened + " opened");
+  }
+
+  @Test
+  void longSourceIsNotUsedUpByAGatewayThatIsAway() {
+    onMessage((message, answers) -> answers.onError(Status.UNAVAILABLE.withDescription("away").asRuntimeException()));
+    var taken = new AtomicInteger();
+    var source = requests(5_000).stream().peek(each -> taken.incrementAndGet()).iterator();
+    var failed = new HashSet<Long>();
+    try (var answers = impatient().stream(source)) {
+      var error = assertThrows(RecognitionException.Unavailable.class, () -> answers.forEachRemaining(each -> {
+        failure(RecognitionException.Unavailable.class, each.outcome());
+        failed.add(each.index());
+      }));
+      assertTrue(error.getMessage().contains("[UNAVAILABLE: away]"), error.getMessage());
+      assertFalse(answers.hasNext());
+    }
+    assertEquals(indexes(VerificationStream.WINDOW), failed);
+    assertTrue(taken.get() <= VerificationStream.WINDOW + 1, taken + " taken");
+  }
+
+  @Test
+  void timeThatTheReaderTakesIsNotTheGateways() throws Exception {
+    onMessage((message, answers) -> {
+      if (opened.get() == 1) {
+        answers.onNext(accepted(message.toBuilder().clearItems().addItems(message.getItems(0)).build()));
+        answers.onError(Status.UNAVAILABLE.asRuntimeException());
+      } else {
+        answers.onNext(accepted(message));
+      }
+    });
+    try (var answers = impatient().stream(requests(40).iterator())) {
+      answers.next();
+      TimeUnit.MILLISECONDS.sleep(2 * IMPATIENCE.toMillis()); // it is what this is about
+      answers.forEachRemaining(each -> assertInstanceOf(Decision.class, each.outcome(), each.outcome()::toString));
+    }
+  }
+
+  @Test
+  void closedClientEndsItsStreams() {
+    onMessage((message, answers) -> {});
+    var client = gateway.client();
+    try (var answers = client.stream(requests(1_000).iterator())) {
+      var closing = new Thread(() -> {
+        while (messages.isEmpty()) {
+          Thread.onSpinWait();
+        }
+        client.close();
+      });
+      closing.start();
+      var error = assertThrows(RecognitionException.Unavailable.class, () -> answers.forEachRemaining(
+          each -> failure(RecognitionException.Unavailable.class, each.outcome())));
+      assertTrue(error.getMessage().contains("this client was closed"), error.getMessage());
+    }
+  }
+
+  @Test
+  void refusedStreamEnds() {
     onMessage((message, answers) ->
         answers.onError(FakeGateway.error(Status.Code.PERMISSION_DENIED, "NOT_PERMITTED", "no")));
-    try (var answers = gateway.client().stream(requests(1).iterator())) {
+    try (var answers = gateway.client().stream(requests(1_000).iterator())) {
       assertEquals("NOT_PERMITTED", failure(RecognitionException.NotPermitted.class, answers.next().outcome()).reason());
+      assertThrows(RecognitionException.NotPermitted.class, () -> answers.forEachRemaining(each -> {}));
     }
     assertEquals(1, opened.get());
   }
@@ -160,12 +232,31 @@ class VerificationStreamTest {
   }
 
   @Test
+  void itemOverTheRateIsAskedAgainAsOftenAsItTakes() {
+    onMessage((message, answers) -> answers.onNext(messages.size() <= 20 ? overloaded(message) : accepted(message)));
+    assertEquals(indexes(3), decided(3, gateway.client()));
+  }
+
+  @Test
   void itemThatStaysOverTheRateFails() {
     onMessage((message, answers) -> answers.onNext(overloaded(message)));
-    try (var answers = gateway.client().stream(requests(1).iterator())) {
+    try (var answers = impatient().stream(requests(1).iterator())) {
       failure(RecognitionException.Overloaded.class, answers.next().outcome());
+      assertFalse(answers.hasNext());
     }
-    assertEquals(3, messages.size());
+    assertTrue(messages.size() > 3, messages.size() + " messages");
+  }
+
+  @Test
+  void streamThatIsRefusedForWantOfRoomIsOpenedAgain() {
+    onMessage((message, answers) -> {
+      if (opened.get() <= 5) {
+        answers.onError(FakeGateway.overloaded(1));
+      } else {
+        answers.onNext(accepted(message));
+      }
+    });
+    assertEquals(indexes(50), decided(50, gateway.client()));
   }
 
   @Test
@@ -195,18 +286,21 @@ class VerificationStreamTest {
   }
 
   @Test
-  void requestThatFitsNoMessageFailsAlone() {
-    var requests = new ArrayList<>(requests(3));
-    requests.set(1, VerifyRequest.of("KY-LA", "x".repeat(1024 * 1024)));
+  void whatCannotBeSentFailsAlone() {
+    var requests = new ArrayList<>(requests(6));
+    requests.set(3, VerifyRequest.of("KY-LA", "half \ud83d"));
+    requests.set(4, null);
+    requests.set(1, VerifyRequest.of("KY-LA", "x".repeat(256 * 1024)));
     var failed = new HashSet<Long>();
     try (var answers = gateway.client().stream(requests.iterator())) {
       answers.forEachRemaining(each -> {
         if (each.outcome() instanceof Failure) {
+          failure(RecognitionException.InvalidRequest.class, each.outcome());
           failed.add(each.index());
         }
       });
     }
-    assertEquals(Set.of(1L), failed);
+    assertEquals(Set.of(1L, 3L, 4L), failed);
   }
 
   @Test
@@ -248,8 +342,9 @@ class VerificationStreamTest {
     onMessage((message, answers) -> {});
     try (var answers = gateway.client().stream(requests(1).iterator())) {
       Thread.currentThread().interrupt();
-      assertThrows(RecognitionException.Unavailable.class, answers::hasNext);
+      var error = assertThrows(RecognitionException.Unavailable.class, answers::hasNext);
       assertTrue(Thread.interrupted());
+      assertTrue(error.getMessage().contains("this thread was interrupted"), error.getMessage());
       assertFalse(answers.hasNext());
     }
   }
@@ -276,6 +371,10 @@ class VerificationStreamTest {
         }
       };
     };
+  }
+
+  private RecognitionClient impatient() {
+    return gateway.client(Options.DEFAULT.withBatchDeadline(IMPATIENCE));
   }
 
   private static Set<Long> decided(int count, RecognitionClient client) {
