@@ -16,8 +16,8 @@ const (
 	maxBatchBytes = 4 * 1024 * 1024
 )
 
-// Outcome is what became of one request of many. Where Err is not nil it is a [Failure] of some kind, there is no
-// decision, and the Decision has no verdict.
+// Outcome is what became of one request of many: a Decision, or an [Error]. Where Err is not nil there is no decision, and
+// the Decision has no verdict.
 type Outcome struct {
 	Decision Decision
 	Err      error
@@ -25,7 +25,7 @@ type Outcome struct {
 
 // VerifyAll asks for verdicts on any number of presentations, a thousand in a call, one call after another, and gives
 // the outcomes in the order of the requests. What is wrong with one spoils no other. Where a call fails as a whole, each
-// request in it has that failure, and the next call is made all the same; end the context to end them all. Each call has
+// request in it has that error, and the next call is made all the same; end the context to end them all. Each call has
 // the batch deadline.
 //
 // The same presentation twice is accepted once. VerifyAll serves what nobody waits for at a counter; for more than some
@@ -63,7 +63,7 @@ func (c *Client) VerifyAll(ctx context.Context, requests []VerifyRequest) []Outc
 func (c *Client) verifyBatch(
 	ctx context.Context, batch *pb.BatchVerifyCredentialsRequest, requests []VerifyRequest, places []int,
 ) []Outcome {
-	answer, err := call(ctx, c.batchDeadline, "", c.verification.BatchVerifyCredentials, batch)
+	answer, err := call(ctx, c, c.batchDeadline, "", c.verification.BatchVerifyCredentials, batch)
 	if err == nil && len(answer.GetResults()) != len(batch.GetItems()) {
 		err = damaged("", "not as many results as items")
 	}
@@ -91,21 +91,20 @@ func outcomeOf(result result, requestID string, predicates int) Outcome {
 		return Outcome{decision, err}
 	}
 	if failed := result.GetError(); failed != nil {
-		return Outcome{Err: itemFailure(failed, requestID)}
+		return Outcome{Err: itemError(failed, requestID)}
 	}
 	return Outcome{Err: damaged(requestID, "a result without decision or error")}
 }
 
-// withRequestID makes of the failure of a whole call that of one request in it.
+// withRequestID makes of the error of a whole call that of one request in it.
 func withRequestID(err error, requestID string) error {
-	var failure *Failure
-	if !errors.As(err, &failure) {
+	var failed Error
+	if !errors.As(err, &failed) {
 		return err
 	}
-	own := *failure
+	own := failed.About()
 	own.RequestID = requestID
-	kind := own.kind()
-	return kind
+	return own.kind()
 }
 
 // sizeInside is how much longer a message gets by an item.

@@ -2,9 +2,11 @@ package recognition
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -17,8 +19,10 @@ import (
 const (
 	defaultDeadline      = 10 * time.Second
 	defaultBatchDeadline = time.Minute
-	// maxTries bounds how often a gateway that takes no more for now is asked.
-	maxTries = 3
+	// maxTries bounds how often a gateway that takes no more for now is asked; leastPause is waited between where it did
+	// not say how long.
+	maxTries   = 3
+	leastPause = 100 * time.Millisecond
 )
 
 // Client asks one gateway. It may be used by any number of goroutines; make one and keep it.
@@ -37,41 +41,42 @@ type Client struct {
 // Option is a setting of a client.
 type Option func(*Client)
 
-// WithDeadline sets how long a call may take, tries and waiting included; 10 s unless set.
+// WithDeadline sets how long a call may take, tries and waiting included; more than 0, and 10 s unless set.
 func WithDeadline(deadline time.Duration) Option {
 	return func(c *Client) { c.deadline = deadline }
 }
 
-// WithBatchDeadline sets how long one batch may take, and how long a stream may go without an answer; a minute unless
-// set.
+// WithBatchDeadline sets how long one batch may take, and how long a stream may go without an answer; more than 0,
+// and a minute unless set.
 func WithBatchDeadline(deadline time.Duration) Option {
 	return func(c *Client) { c.batchDeadline = deadline }
 }
 
-// Dial makes a client. It reads the profile's files, and fails where they do not fit together; nothing is sent before the
-// first call.
+// Dial makes a client. It reads the profile's files, and fails where they do not fit together or a deadline is none;
+// nothing is sent before the first call. What it gives then is no [Error]: that is what calls give.
 func Dial(profile Profile, options ...Option) (*Client, error) {
 	if err := profile.check(); err != nil {
 		return nil, fmt.Errorf("recognition: profile: %w", err)
+	}
+	client := &Client{deadline: defaultDeadline, batchDeadline: defaultBatchDeadline}
+	for _, option := range options {
+		option(client)
+	}
+	if client.deadline <= 0 || client.batchDeadline <= 0 {
+		return nil, errors.New("recognition: a deadline must be more than 0")
 	}
 	connections, err := connect(profile)
 	if err != nil {
 		return nil, fmt.Errorf("recognition: %w", err)
 	}
-	client := &Client{
-		connections:   connections,
-		verification:  pb.NewVerificationServiceClient(connections),
-		audit:         pb.NewAuditServiceClient(connections),
-		deadline:      defaultDeadline,
-		batchDeadline: defaultBatchDeadline,
-	}
-	for _, option := range options {
-		option(client)
-	}
+	client.connections = connections
+	client.verification = pb.NewVerificationServiceClient(connections)
+	client.audit = pb.NewAuditServiceClient(connections)
 	return client, nil
 }
 
-// Close ends the connection; calls under way fail. A closed client gives errors in which errors.Is finds ErrClosed.
+// Close ends the connection, and with it the calls under way. They, and all calls on a closed client, give an
+// [Unavailable] in which errors.Is finds [ErrClosed].
 func (c *Client) Close() error { return c.connections.close() }
 
 // Connection carries generated stubs: recognitionv1.NewVerificationServiceClient(client.Connection()). Certificates and
@@ -84,7 +89,7 @@ type Challenge struct {
 	Nonce string `json:"-"`
 	// Audience is carried unchanged in the aud claim of the key-binding proof.
 	Audience string
-	// ExpiresAt is when the challenge lapses.
+	// ExpiresAt is when the challenge lapses; zero: not said.
 	ExpiresAt time.Time
 }
 
@@ -100,7 +105,11 @@ func (c Challenge) inShort() string {
 
 // Challenge makes a nonce for one presentation.
 func (c *Client) Challenge(ctx context.Context, matter string) (Challenge, error) {
-	answer, err := call(ctx, c.deadline, "", c.verification.CreateChallenge, &pb.CreateChallengeRequest{Matter: matter})
+	if err := checkTexts("", text{"matter", matter, true}); err != nil {
+		return Challenge{}, err
+	}
+	request := &pb.CreateChallengeRequest{Matter: matter}
+	answer, err := call(ctx, c, c.deadline, "", c.verification.CreateChallenge, request)
 	if err != nil {
 		return Challenge{}, err
 	}
@@ -116,7 +125,7 @@ func (c *Client) Verify(ctx context.Context, request VerifyRequest) (Decision, e
 	if err != nil {
 		return Decision{}, err
 	}
-	answer, err := call(ctx, c.deadline, message.GetRequestId(), c.verification.VerifyCredential, message)
+	answer, err := call(ctx, c, c.deadline, message.GetRequestId(), c.verification.VerifyCredential, message)
 	if err != nil {
 		return Decision{}, err
 	}
@@ -127,8 +136,18 @@ func (c *Client) Verify(ctx context.Context, request VerifyRequest) (Decision, e
 type Consent struct {
 	// ID is its reference, for VerifyRequest.ConsentID. Keep it with the signed document.
 	ID string
-	// ExpiresAt is when it lapses.
+	// ExpiresAt is when it lapses; zero: not said.
 	ExpiresAt time.Time
+}
+
+// Format prints when it lapses, and not its reference.
+func (c Consent) Format(out fmt.State, _ rune) { _, _ = io.WriteString(out, c.inShort()) }
+
+// LogValue logs what Format prints.
+func (c Consent) LogValue() slog.Value { return slog.StringValue(c.inShort()) }
+
+func (c Consent) inShort() string {
+	return fmt.Sprintf("Consent{expires: %s}", c.ExpiresAt.Format(time.RFC3339))
 }
 
 // RecordConsent records that a person consented to a matter that rests on consent: which claims may be released on its
@@ -137,7 +156,14 @@ type Consent struct {
 func (c *Client) RecordConsent(
 	ctx context.Context, matter string, claims []string, lifetime time.Duration,
 ) (Consent, error) {
-	answer, err := call(ctx, c.deadline, "", c.verification.RecordConsent, &pb.RecordConsentRequest{
+	texts := []text{{"matter", matter, true}}
+	for number, claim := range claims {
+		texts = append(texts, text{fmt.Sprintf("claims[%d]", number), claim, false})
+	}
+	if err := checkTexts("", texts...); err != nil {
+		return Consent{}, err
+	}
+	answer, err := call(ctx, c, c.deadline, "", c.verification.RecordConsent, &pb.RecordConsentRequest{
 		Matter: matter, Claims: claims, Lifetime: durationpb.New(lifetime),
 	})
 	if err != nil {
@@ -149,9 +175,14 @@ func (c *Client) RecordConsent(
 	return Consent{answer.GetConsentId(), timeOf(answer.GetExpireTime())}, nil
 }
 
-// WithdrawConsent records that the person withdrew a consent, and gives since when. Withdrawing again changes nothing.
+// WithdrawConsent records that the person withdrew a consent, and gives since when; zero: not said. Withdrawing again
+// changes nothing.
 func (c *Client) WithdrawConsent(ctx context.Context, consentID string) (time.Time, error) {
-	answer, err := call(ctx, c.deadline, "", c.verification.WithdrawConsent, &pb.WithdrawConsentRequest{ConsentId: consentID})
+	if err := checkTexts("", text{"consent_id", consentID, true}); err != nil {
+		return time.Time{}, err
+	}
+	request := &pb.WithdrawConsentRequest{ConsentId: consentID}
+	answer, err := call(ctx, c, c.deadline, "", c.verification.WithdrawConsent, request)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -160,37 +191,39 @@ func (c *Client) WithdrawConsent(ctx context.Context, consentID string) (time.Ti
 
 // Explain tells, step by step, how an earlier decision came about. The service's registration must allow it.
 func (c *Client) Explain(ctx context.Context, verificationID string) (Explanation, error) {
+	if err := checkTexts("", text{"verification_id", verificationID, true}); err != nil {
+		return Explanation{}, err
+	}
 	request := &pb.ExplainVerificationRequest{VerificationId: verificationID}
-	answer, err := call(ctx, c.deadline, "", c.verification.ExplainVerification, request)
+	answer, err := call(ctx, c, c.deadline, "", c.verification.ExplainVerification, request)
 	if err != nil {
 		return Explanation{}, err
 	}
 	return explanationOf(answer), nil
 }
 
-// Evidence is what proves a decision, years later and to anybody.
-type Evidence struct {
-	// Bundle is one JSON document. Keep the bytes as they are.
-	Bundle []byte
-	// Witnesses is how many other provinces' gateways have seen the log with the decision in it. 0: ask again in some
-	// seconds.
-	Witnesses int
-}
-
-// Evidence fetches what proves a decision of this service.
-func (c *Client) Evidence(ctx context.Context, verificationID string) (Evidence, error) {
-	request := &pb.GetEvidenceRequest{VerificationId: verificationID}
-	answer, err := call(ctx, c.deadline, "", c.audit.GetEvidence, request)
-	if err != nil {
-		return Evidence{}, err
+// Evidence fetches what proves a decision of this service, years later and to anybody: one JSON document. Keep the bytes as
+// they are. Within seconds of the decision, no other province's gateway may have witnessed it yet; the check of evidence
+// tells how many have.
+func (c *Client) Evidence(ctx context.Context, verificationID string) ([]byte, error) {
+	if err := checkTexts("", text{"verification_id", verificationID, true}); err != nil {
+		return nil, err
 	}
-	return Evidence{[]byte(answer.GetEvidence()), int(answer.GetWitnesses())}, nil
+	request := &pb.GetEvidenceRequest{VerificationId: verificationID}
+	answer, err := call(ctx, c, c.deadline, "", c.audit.GetEvidence, request)
+	if err != nil {
+		return nil, err
+	}
+	if answer.GetEvidence() == "" {
+		return nil, damaged("", "no evidence in it")
+	}
+	return []byte(answer.GetEvidence()), nil
 }
 
-// call makes a call with a deadline, and asks again where the gateway had no room and said when it will. gRPC itself
-// repeats what the service config lets it.
+// call makes a call with a deadline, and asks again where the gateway had no room. gRPC itself repeats what the service
+// config lets it.
 func call[Request, Answer any](
-	ctx context.Context, deadline time.Duration, requestID string,
+	ctx context.Context, client *Client, deadline time.Duration, requestID string,
 	method func(context.Context, Request, ...grpc.CallOption) (Answer, error), request Request,
 ) (Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, deadline)
@@ -200,24 +233,39 @@ func call[Request, Answer any](
 		if err == nil {
 			return answer, nil
 		}
-		err = failureOf(ctx, err, requestID)
-		if overloaded, ok := err.(*Overloaded); !ok || try == maxTries || !wait(ctx, overloaded.RetryAfter) {
+		failed := client.errorOf(ctx, err, requestID)
+		if overloaded, ok := failed.(*Overloaded); !ok || try == maxTries || !client.wait(ctx, overloaded.RetryAfter) {
 			var none Answer
-			return none, err
+			return none, failed
 		}
 	}
 }
 
 // wait waits as long as a gateway asked for, and up to a fifth longer so that not all come back at once. It tells whether
-// to ask again: not where nothing was said, nor where the deadline comes first.
-func wait(ctx context.Context, asked time.Duration) bool {
-	if asked <= 0 {
+// to ask again: not where the deadline comes first.
+func (c *Client) wait(ctx context.Context, asked time.Duration) bool {
+	asked = pauseOf(asked)
+	left := time.Duration(math.MaxInt64)
+	if deadline, ok := ctx.Deadline(); ok {
+		left = time.Until(deadline)
+	}
+	if asked >= left {
 		return false
 	}
 	pause := asked + rand.N(asked/5+1)
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
-		return false
+	return pause < left && c.sleep(ctx, pause)
+}
+
+// pauseOf is how long to wait where a gateway has no room: as long as it said.
+func pauseOf(asked time.Duration) time.Duration {
+	if asked <= 0 {
+		return leastPause
 	}
+	return asked
+}
+
+// sleep tells whether nothing ended it early.
+func (c *Client) sleep(ctx context.Context, pause time.Duration) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
@@ -225,5 +273,7 @@ func wait(ctx context.Context, asked time.Duration) bool {
 		return true
 	case <-ctx.Done():
 		return false
+	case <-c.connections.closed:
+		return true // the next try says so
 	}
 }

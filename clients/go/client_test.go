@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -63,10 +64,22 @@ func TestMatchDemandsAllThreeFunctionsAndAVerdict(t *testing.T) {
 func TestADamagedOrNewerAnswerIsNeverAVerdict(t *testing.T) {
 	gateway := newFake(t)
 	client := gateway.client()
+	bare := accepted("id")
+	bare.Verdict = nil
+	withoutTime, without := accepted("id"), accepted("")
+	withoutTime.VerifyTime = nil
+	unreadable := accepted("id")
+	unreadable.ProtoReflect().SetUnknown([]byte{0x0a, 0x7f})
+	large := accepted("id")
+	large.Receipt = strings.Repeat("x", 33<<20)
 	answers := map[string]*pb.VerifyCredentialResponse{
 		"nothing":               {},
-		"no verdict":            {VerificationId: "id", NextStep: pb.NextStep_NEXT_STEP_PROCEED},
-		"a kind not known here": unknown(t, &pb.VerifyCredentialResponse{VerificationId: "id"}, 500),
+		"no verdict":            bare,
+		"no number":             without,
+		"no time":               withoutTime,
+		"cannot be decoded":     unreadable,
+		"too large":             large,
+		"a kind not known here": unknown(t, bare, 500),
 		"an unasked answer":     withAnswers(pb.PredicateAnswer_PREDICATE_ANSWER_YES, pb.PredicateAnswer_PREDICATE_ANSWER_YES),
 		"no answer":             withAnswers(),
 		"unspecified answer":    withAnswers(pb.PredicateAnswer_PREDICATE_ANSWER_UNSPECIFIED),
@@ -81,10 +94,47 @@ func TestADamagedOrNewerAnswerIsNeverAVerdict(t *testing.T) {
 			asked.Predicates = []recognition.Predicate{recognition.AgeAtLeast(18)}
 			decision, err := client.Verify(t.Context(), asked)
 			var damaged *recognition.DamagedAnswer
-			if !errors.As(err, &damaged) || damaged.RequestID == "" || decision.Verdict != nil {
+			if !errors.As(err, &damaged) || damaged.RequestID == "" || decision.Verdict != nil ||
+				damaged.Code != codes.DataLoss || damaged.Reason != "DAMAGED_ANSWER" {
 				t.Errorf("got %v, %v", decision, err)
 			}
 		})
+	}
+}
+
+func TestOtherAnswersThatSayTooLittleAreDamaged(t *testing.T) {
+	gateway := newFake(t)
+	client := gateway.client()
+	isDamaged := func(err error) {
+		t.Helper()
+		var damaged *recognition.DamagedAnswer
+		if !errors.As(err, &damaged) || damaged.Reason != "DAMAGED_ANSWER" {
+			t.Errorf("got %v", err)
+		}
+	}
+	for _, gateway.challenge = range []*pb.CreateChallengeResponse{{}, {Nonce: "n"}, {Audience: "a"}} {
+		_, err := client.Challenge(t.Context(), "KY-LA")
+		isDamaged(err)
+	}
+	gateway.challenge = &pb.CreateChallengeResponse{Nonce: "n", Audience: "a"}
+	challenge, err := client.Challenge(t.Context(), "KY-LA")
+	must(t, err)
+	if !challenge.ExpiresAt.IsZero() {
+		t.Errorf("lapses at %v, which was not said", challenge.ExpiresAt)
+	}
+	gateway.record = func(context.Context, *pb.RecordConsentRequest) (*pb.RecordConsentResponse, error) {
+		return &pb.RecordConsentResponse{}, nil
+	}
+	_, err = client.RecordConsent(t.Context(), "XS-RH", nil, time.Hour)
+	isDamaged(err)
+	gateway.evidence = &pb.GetEvidenceResponse{}
+	_, err = client.Evidence(t.Context(), "id")
+	isDamaged(err)
+	gateway.evidence = &pb.GetEvidenceResponse{Evidence: "{}", Witnesses: 2}
+	bundle, err := client.Evidence(t.Context(), "id")
+	must(t, err)
+	if string(bundle) != "{}" {
+		t.Errorf("got %s", bundle)
 	}
 }
 
@@ -122,6 +172,8 @@ func TestWhatANewerGatewaySaysBesidesIsRead(t *testing.T) {
 	}
 	if text := reason.Text(recognition.Chinese); text.What == "" || text.NextStep == "" {
 		t.Error("no words for a reason that is not known here")
+	} else if text.What != "网关给出的原因是本程序尚不认识的。" {
+		t.Errorf("says %s", text.What)
 	}
 	if decision.NextStep != recognition.NextStepCallSupport {
 		t.Errorf("next step is %v", decision.NextStep)
@@ -168,60 +220,65 @@ func TestErrorsHaveTheKindAndDetailsOfTheStatus(t *testing.T) {
 	cases := map[string]struct {
 		sent   error
 		target any
-		want   recognition.Failure
+		want   recognition.Details
 	}{
 		"invalid": {
 			statusError(codes.InvalidArgument, "nonce is wrong", info("INVALID_REQUEST"), field),
 			new(*recognition.InvalidRequest),
-			recognition.Failure{Code: codes.InvalidArgument, Reason: "INVALID_REQUEST", Field: "nonce"},
+			recognition.Details{Code: codes.InvalidArgument, Reason: "INVALID_REQUEST", Field: "nonce"},
 		},
 		"not permitted": {
 			statusError(codes.PermissionDenied, "no", info("NOT_PERMITTED")),
 			new(*recognition.NotPermitted),
-			recognition.Failure{Code: codes.PermissionDenied, Reason: "NOT_PERMITTED"},
+			recognition.Details{Code: codes.PermissionDenied, Reason: "NOT_PERMITTED"},
 		},
 		"overloaded": {
 			statusError(codes.ResourceExhausted, "no", info("CALLER_RATE_EXCEEDED"), soon),
 			new(*recognition.Overloaded),
-			recognition.Failure{Code: codes.ResourceExhausted, Reason: "CALLER_RATE_EXCEEDED", RetryAfter: time.Hour},
+			recognition.Details{Code: codes.ResourceExhausted, Reason: "CALLER_RATE_EXCEEDED", RetryAfter: time.Hour},
 		},
 		"overloaded without a time": {
 			statusError(codes.ResourceExhausted, "no"),
 			new(*recognition.Overloaded),
-			recognition.Failure{Code: codes.ResourceExhausted},
+			recognition.Details{Code: codes.ResourceExhausted},
 		},
 		"unavailable": {
 			statusError(codes.Unavailable, "no", info("UNAVAILABLE")),
 			new(*recognition.Unavailable),
-			recognition.Failure{Code: codes.Unavailable, Reason: "UNAVAILABLE"},
+			recognition.Details{Code: codes.Unavailable, Reason: "UNAVAILABLE"},
 		},
 		"given up by the gateway": {
-			statusError(codes.Canceled, "no"), new(*recognition.Unavailable), recognition.Failure{Code: codes.Unavailable},
+			statusError(codes.Canceled, "no"), new(*recognition.Unavailable), recognition.Details{Code: codes.Unavailable},
 		},
 		"too late for the gateway": {
 			statusError(codes.DeadlineExceeded, "no"),
 			new(*recognition.DeadlineExceeded),
-			recognition.Failure{Code: codes.DeadlineExceeded},
+			recognition.Details{Code: codes.DeadlineExceeded},
 		},
 		"internal": {
 			statusError(codes.Internal, "reference x", info("INTERNAL")),
 			new(*recognition.Internal),
-			recognition.Failure{Code: codes.Internal, Reason: "INTERNAL"},
+			recognition.Details{Code: codes.Internal, Reason: "INTERNAL"},
+		},
+		"data loss of the gateway's own": {
+			statusError(codes.DataLoss, "no", info("DATA_LOSS")),
+			new(*recognition.Internal),
+			recognition.Details{Code: codes.DataLoss, Reason: "DATA_LOSS"},
 		},
 		"another domain's reason": {
 			statusError(codes.Unknown, "no", &errdetails.ErrorInfo{Reason: "X", Domain: "elsewhere"}),
 			new(*recognition.Internal),
-			recognition.Failure{Code: codes.Unknown},
+			recognition.Details{Code: codes.Unknown},
 		},
 		"not held": {
 			statusError(codes.NotFound, "no", info("NOT_HELD")),
 			new(*recognition.Refused),
-			recognition.Failure{Code: codes.NotFound, Reason: "NOT_HELD"},
+			recognition.Details{Code: codes.NotFound, Reason: "NOT_HELD"},
 		},
 		"wrong state": {
 			statusError(codes.FailedPrecondition, "no", info("WRONG_STATE")),
 			new(*recognition.Refused),
-			recognition.Failure{Code: codes.FailedPrecondition, Reason: "WRONG_STATE"},
+			recognition.Details{Code: codes.FailedPrecondition, Reason: "WRONG_STATE"},
 		},
 	}
 	for name, each := range cases {
@@ -235,14 +292,15 @@ func TestErrorsHaveTheKindAndDetailsOfTheStatus(t *testing.T) {
 			if !errors.As(err, each.target) {
 				t.Fatalf("%T is not %T", err, each.target)
 			}
-			var failure *recognition.Failure
-			if !errors.As(err, &failure) {
-				t.Fatal("no Failure in it")
+			var failed recognition.Error
+			if !errors.As(err, &failed) {
+				t.Fatal("no Error in it")
 			}
 			each.want.RequestID = "case-7"
-			got := recognition.Failure{
-				Code: failure.Code, Reason: failure.Reason, Field: failure.Field,
-				RetryAfter: failure.RetryAfter, RequestID: failure.RequestID,
+			about := failed.About()
+			got := recognition.Details{
+				Code: about.Code, Reason: about.Reason, Field: about.Field,
+				RetryAfter: about.RetryAfter, RequestID: about.RequestID,
 			}
 			if got != each.want || decision.Verdict != nil {
 				t.Errorf("got %+v, %v", got, decision)
@@ -263,8 +321,8 @@ func TestACancelledCallSaysSo(t *testing.T) {
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
 	_, err := gateway.client().Verify(ctx, request)
-	var failure *recognition.Failure
-	if !errors.Is(err, context.Canceled) || !errors.As(err, &failure) {
+	var cancelled *recognition.Cancelled
+	if !errors.Is(err, context.Canceled) || !errors.As(err, &cancelled) || cancelled.RequestID == "" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -360,10 +418,12 @@ func TestAnOverloadedGatewayIsAskedAgainWhenItSaid(t *testing.T) {
 		t.Errorf("got %v after %d tries", err, len(times))
 	}
 
-	times, delay = nil, time.Hour
-	_, err = client.Verify(t.Context(), request)
-	if !errors.As(err, &overloaded) || len(times) != 1 {
-		t.Errorf("got %v after %d tries, though the deadline comes first", err, len(times))
+	for _, delay = range []time.Duration{time.Hour, math.MaxInt64} {
+		times = nil
+		_, err = client.Verify(t.Context(), request)
+		if !errors.As(err, &overloaded) || overloaded.RetryAfter != delay || len(times) != 1 {
+			t.Errorf("got %v after %d tries, though the deadline comes first", err, len(times))
+		}
 	}
 }
 
@@ -389,9 +449,11 @@ func TestNothingOfAPersonIsPrinted(t *testing.T) {
 	}
 	outcome := recognition.Outcome{Decision: decision}
 	challenge := recognition.Challenge{Nonce: "SECRET-nonce", Audience: "here"}
+	consent := recognition.Consent{ID: "SECRET-consent"}
 	for _, each := range []any{
 		decision, &decision, granted, &granted, granted.Actor, *granted.Actor, asked, &asked, outcome, &outcome,
 		asked.Predicates, asked.Predicates[0], challenge, []recognition.Outcome{outcome}, map[string]any{"x": granted},
+		consent, &consent,
 	} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {
 			printed := fmt.Sprintf(verb, each)
@@ -530,12 +592,122 @@ func TestAClosedClientSaysSo(t *testing.T) {
 	client := gateway.client()
 	must(t, client.Close())
 	_, err := client.Verify(t.Context(), request)
-	if !errors.Is(err, recognition.ErrClosed) {
+	isClosed(t, err)
+	for _, outcome := range client.Stream(t.Context(), slices.Values([]recognition.VerifyRequest{request, request})) {
+		isClosed(t, outcome.Err)
+	}
+	must(t, client.Close())
+}
+
+func isClosed(t *testing.T, err error) {
+	t.Helper()
+	var unavailable *recognition.Unavailable
+	if !errors.Is(err, recognition.ErrClosed) || !errors.As(err, &unavailable) ||
+		!strings.Contains(err.Error(), "this client was closed") {
 		t.Errorf("got %v", err)
 	}
-	for _, outcome := range client.Stream(t.Context(), slices.Values([]recognition.VerifyRequest{request, request})) {
-		if !errors.Is(outcome.Err, recognition.ErrClosed) {
-			t.Errorf("got %v", outcome)
+}
+
+func TestClosingEndsWhatIsUnderWay(t *testing.T) {
+	gateway := newFake(t)
+	begun := make(chan struct{}, 3)
+	hold := func(ctx context.Context) error {
+		begun <- struct{}{}
+		<-ctx.Done()
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	gateway.verify = func(ctx context.Context, asked *pb.VerifyCredentialRequest) (*pb.VerifyCredentialResponse, error) {
+		if asked.GetRequestId() == "busy" {
+			begun <- struct{}{}
+			return nil, statusError(codes.ResourceExhausted, "no", &errdetails.RetryInfo{RetryDelay: durationpb.New(time.Minute)})
+		}
+		return nil, hold(ctx)
+	}
+	gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+		return hold(stream.Context())
+	}
+	client := gateway.client(recognition.WithDeadline(5 * time.Minute))
+	ended := make(chan error, 3)
+	verify := func(id string) {
+		asked := request
+		asked.RequestID = id
+		_, err := client.Verify(context.WithoutCancel(t.Context()), asked)
+		ended <- err
+	}
+	go verify("on the connection before")
+	<-begun
+	gateway.give("renewed")
+	recognition.LookNow(client)
+	go verify("busy")
+	go func() {
+		for _, outcome := range client.Stream(t.Context(), slices.Values([]recognition.VerifyRequest{request})) {
+			ended <- outcome.Err
+		}
+	}()
+	<-begun
+	<-begun
+	must(t, client.Close())
+	for range 3 {
+		isClosed(t, <-ended)
+	}
+}
+
+func TestADeadlineIsMoreThanNothing(t *testing.T) {
+	profile := newFake(t).profile()
+	for _, option := range []recognition.Option{
+		recognition.WithDeadline(0), recognition.WithDeadline(-time.Second), recognition.WithBatchDeadline(0),
+	} {
+		if _, err := recognition.Dial(profile, option); err == nil {
+			t.Error("dialed")
+		}
+	}
+}
+
+func TestWhatIsWrongWithAConnectionIsToldInOneLine(t *testing.T) {
+	advice := func(address string) string {
+		return "recognition: see that the gateway runs at " + address + ", and that each side trusts the other's certificate ["
+	}
+	check := func(err error, address, cause string) {
+		t.Helper()
+		var unavailable *recognition.Unavailable
+		if !errors.As(err, &unavailable) || !strings.HasPrefix(err.Error(), advice(address)) ||
+			!strings.Contains(err.Error(), cause) || strings.Contains(err.Error(), "desc =") {
+			t.Errorf("got %v", err)
+		}
+	}
+	gateway, stranger := newFake(t), newFake(t)
+	profile := gateway.profile()
+	profile.Certificate, profile.PrivateKey = stranger.profile().Certificate, stranger.profile().PrivateKey
+	_, err := dial(t, profile).Verify(t.Context(), request)
+	check(err, gateway.address, "[remote error: tls: unknown certificate authority]")
+	profile = gateway.profile()
+	profile.CA = stranger.profile().CA
+	_, err = dial(t, profile).Verify(t.Context(), request)
+	check(err, gateway.address, "[x509: certificate signed by unknown authority")
+	client := gateway.client()
+	gateway.server.Stop()
+	_, err = client.Verify(t.Context(), request)
+	check(err, gateway.address, "[connection refused]")
+}
+
+func TestAnOverloadedGatewayThatSaysNoTimeIsAskedAgain(t *testing.T) {
+	gateway := newFake(t)
+	for name, said := range map[string]error{
+		"none":     statusError(codes.ResourceExhausted, "busy"),
+		"zero":     statusError(codes.ResourceExhausted, "busy", &errdetails.RetryInfo{RetryDelay: durationpb.New(0)}),
+		"negative": statusError(codes.ResourceExhausted, "busy", &errdetails.RetryInfo{RetryDelay: durationpb.New(-time.Hour)}),
+	} {
+		tries := 0
+		gateway.verify = func(context.Context, *pb.VerifyCredentialRequest) (*pb.VerifyCredentialResponse, error) {
+			if tries++; tries < 3 {
+				return nil, said
+			}
+			return accepted("id"), nil
+		}
+		begun := time.Now()
+		_, err := gateway.client().Verify(t.Context(), request)
+		if took := time.Since(begun); err != nil || took < 200*time.Millisecond {
+			t.Errorf("%s: got %v after %v", name, err, took)
 		}
 	}
 }
@@ -543,21 +715,61 @@ func TestAClosedClientSaysSo(t *testing.T) {
 func TestWhatCannotBeSentIsToldByItsField(t *testing.T) {
 	client := newFake(t).client()
 	for field, spoil := range map[string]func(*recognition.VerifyRequest){
+		"nonce":         func(r *recognition.VerifyRequest) { r.Nonce = "\xff" },
 		"presentation":  func(r *recognition.VerifyRequest) { r.Presentation = "\xff" },
 		"request_id":    func(r *recognition.VerifyRequest) { r.RequestID = "\xff" },
 		"predicates[0]": func(r *recognition.VerifyRequest) { r.Predicates = []recognition.Predicate{nil} },
 		"predicates[1]": func(r *recognition.VerifyRequest) {
 			r.Predicates = []recognition.Predicate{recognition.AgeAtLeast(18), recognition.HouseholdIn{"\xff"}}
 		},
-		"request": func(r *recognition.VerifyRequest) { r.Presentation = strings.Repeat("x", 300_000) },
+		"predicates[2]": func(r *recognition.VerifyRequest) {
+			var none *recognition.ClaimMatches
+			r.Predicates = []recognition.Predicate{recognition.AgeAtLeast(18), recognition.AgeAtLeast(18), none}
+		},
+		"predicates[0].age_at_least": func(r *recognition.VerifyRequest) {
+			r.Predicates = []recognition.Predicate{recognition.AgeAtLeast(1 << 32)}
+		},
+		"matter": func(r *recognition.VerifyRequest) { r.Matter = "" },
 	} {
 		asked := request
 		spoil(&asked)
 		_, err := client.Verify(t.Context(), asked)
-		var invalid *recognition.InvalidRequest
-		if !errors.As(err, &invalid) || invalid.Field != field {
-			t.Errorf("%s: got %v", field, err)
+		isInvalid(t, err, field)
+	}
+	for name, presentation := range map[string]string{"empty": "", "too large": strings.Repeat("x", 256*1024)} {
+		asked := request
+		asked.Presentation = presentation
+		_, err := client.Verify(t.Context(), asked)
+		isInvalid(t, err, "presentation")
+		outcome := client.VerifyAll(t.Context(), []recognition.VerifyRequest{asked})[0]
+		isInvalid(t, outcome.Err, "presentation")
+		for _, outcome := range client.Stream(t.Context(), slices.Values([]recognition.VerifyRequest{asked})) {
+			isInvalid(t, outcome.Err, "presentation")
 		}
+		if t.Failed() {
+			t.Fatal(name)
+		}
+	}
+	_, err := client.Challenge(t.Context(), "")
+	isInvalid(t, err, "matter")
+	_, err = client.Challenge(t.Context(), "\xff")
+	isInvalid(t, err, "matter")
+	_, err = client.RecordConsent(t.Context(), "XS-RH", []string{"name", "\xff"}, time.Hour)
+	isInvalid(t, err, "claims[1]")
+	_, err = client.WithdrawConsent(t.Context(), "\xff")
+	isInvalid(t, err, "consent_id")
+	_, err = client.Explain(t.Context(), "")
+	isInvalid(t, err, "verification_id")
+	_, err = client.Evidence(t.Context(), "\xff")
+	isInvalid(t, err, "verification_id")
+}
+
+func isInvalid(t *testing.T, err error, field string) {
+	t.Helper()
+	var invalid *recognition.InvalidRequest
+	if !errors.As(err, &invalid) || invalid.Field != field || invalid.Reason != "INVALID_REQUEST" ||
+		invalid.Code != codes.InvalidArgument {
+		t.Errorf("%s: got %v", field, err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -43,13 +44,16 @@ type connections struct {
 	files  files
 	// present is the one for new calls; nil: closed.
 	present *connection
+	// former still have calls on them.
+	former map[*connection]struct{}
+	// closed is closed when no more calls may be made.
+	closed chan struct{}
 }
 
 // connection counts the calls on it. Guarded by connections.mu.
 type connection struct {
 	*grpc.ClientConn
-	calls   int
-	retired bool
+	calls int
 }
 
 func connect(profile Profile) (*connections, error) {
@@ -61,7 +65,10 @@ func connect(profile Profile) (*connections, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &connections{profile: profile, looked: time.Now(), files: found, present: made}, nil
+	return &connections{
+		profile: profile, looked: time.Now(), files: found, present: made,
+		former: map[*connection]struct{}{}, closed: make(chan struct{}),
+	}, nil
 }
 
 // take gives the connection for a call that begins now. It must be given back.
@@ -97,9 +104,10 @@ func (c *connections) look() {
 }
 
 func (c *connections) retire() {
-	c.present.retired = true
 	if c.present.calls == 0 {
 		_ = c.present.Close()
+	} else {
+		c.former[c.present] = struct{}{}
 	}
 }
 
@@ -107,7 +115,8 @@ func (c *connections) giveBack(connection *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	connection.calls--
-	if connection.retired && connection.calls == 0 {
+	if _, former := c.former[connection]; former && connection.calls == 0 {
+		delete(c.former, connection)
 		_ = connection.Close()
 	}
 }
@@ -128,10 +137,23 @@ func (c *connections) close() error {
 	if c.present == nil {
 		return nil
 	}
-	last := c.present
+	close(c.closed)
+	err := c.present.Close()
+	for each := range c.former {
+		err = errors.Join(err, each.Close())
+	}
 	c.present = nil
-	last.retired = true
-	return last.Close()
+	clear(c.former)
+	return err
+}
+
+func (c *connections) isClosed() bool {
+	select {
+	case <-c.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 // Invoke makes a call of one message.
@@ -211,7 +233,7 @@ func (f files) connect(address string) (*connection, error) {
 		return nil, err
 	}
 	made, err := grpc.NewClient("dns:///"+address,
-		grpc.WithTransportCredentials(credentials.NewTLS(settings)),
+		grpc.WithTransportCredentials(mutualTLS{credentials.NewTLS(settings)}),
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		// What a name server says must not change which calls are tried again.
 		grpc.WithDisableServiceConfig(),
@@ -229,4 +251,61 @@ func (f files) connect(address string) (*connection, error) {
 		return nil, err
 	}
 	return &connection{ClientConn: made}, nil
+}
+
+// mutualTLS lets a connection that the gateway does not want fail with the gateway's reason. By TLS 1.3 a client that has
+// sent its certificate begins to write, and hears only then that it is refused: gRPC would say "broken pipe".
+type mutualTLS struct {
+	credentials.TransportCredentials
+}
+
+func (m mutualTLS) ClientHandshake(
+	ctx context.Context, authority string, raw net.Conn,
+) (net.Conn, credentials.AuthInfo, error) {
+	made, info, err := m.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &heard{Conn: made, ended: make(chan struct{})}, info, nil
+}
+
+func (m mutualTLS) Clone() credentials.TransportCredentials {
+	return mutualTLS{m.TransportCredentials.Clone()}
+}
+
+// heard is a connection on which a write that fails tells why reading ended, if it did.
+type heard struct {
+	net.Conn
+	once  sync.Once
+	ended chan struct{}
+	why   error
+}
+
+func (h *heard) Read(into []byte) (int, error) {
+	count, err := h.Conn.Read(into)
+	if err != nil {
+		h.once.Do(func() {
+			h.why = err
+			close(h.ended)
+		})
+	}
+	return count, err
+}
+
+func (h *heard) Write(from []byte) (int, error) {
+	count, err := h.Conn.Write(from)
+	if err == nil {
+		return count, nil
+	}
+	timer := time.NewTimer(leastPause)
+	defer timer.Stop()
+	select {
+	case <-h.ended:
+		var alert *net.OpError
+		if errors.As(h.why, &alert) && alert.Op == "remote error" {
+			return count, h.why
+		}
+	case <-timer.C:
+	}
+	return count, err
 }

@@ -1,8 +1,8 @@
 // Package recognition asks a mutual-recognition gateway whether a presented credential may be recognised for a matter.
 //
 // A verdict is one of three: [Accepted], [Rejected] or [Indeterminate]. [Match] makes a program say what it does with
-// each. An error, which is a [Failure] of some kind, means that there is no verdict: the question could not be asked or
-// answered. It is evidence of nothing, and never a rejection.
+// each. An [Error] of some kind means that there is no verdict: the question could not be asked or answered. It is
+// evidence of nothing, and never a rejection.
 //
 //	profile, err := recognition.ReadProfile("clients/hukou.toml")
 //	...

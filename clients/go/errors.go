@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -19,20 +21,36 @@ import (
 const errorDomain = "recognition.v1"
 
 // maxDescription bounds, in characters, what is repeated of a gateway's words.
-const maxDescription = 200
+const maxDescription = 400
 
-// ErrClosed is found with [errors.Is] in what a call on a closed client gives.
-var ErrClosed = errors.New("the client is closed")
+// ErrClosed is found with [errors.Is] in what a call on a closed client gives, and in what calls give that were under way
+// when it was closed: an [Unavailable].
+var ErrClosed = errors.New("this client was closed")
 
-// Failure says why there is no verdict, or no other answer. It is evidence of nothing, and never a rejection.
+// Error is what every call gives that has no answer to give. It is evidence of nothing, and never a rejection.
 //
 // Each is of a kind, a type that [errors.As] finds: [InvalidRequest], [NotPermitted], [Overloaded], [Unavailable],
-// [DeadlineExceeded], [Internal], [DamagedAnswer], [Refused]; whatever the kind, errors.As finds the *Failure. One
-// without a kind says that the caller's own context was cancelled; [errors.Is] finds [context.Canceled] in it.
-type Failure struct {
+// [DeadlineExceeded], [Cancelled], [Internal], [DamagedAnswer], [Refused]. Whatever the kind, errors.As finds an Error:
+//
+//	var failed recognition.Error
+//	if errors.As(err, &failed) {
+//		note(failed.About().RequestID)
+//	}
+//
+// The text is one line: what to do, what was said of it in brackets, the request id. It holds nothing of what was
+// presented.
+type Error interface {
+	error
+	// About gives what is known of it.
+	About() Details
+}
+
+// Details is what is known of an error of any kind.
+type Details struct {
 	// Code is the gRPC status code.
 	Code codes.Code
 	// Reason is the gateway's, for programs, such as CALLER_RATE_EXCEEDED; empty where the gateway gave none.
+	// INVALID_REQUEST and DAMAGED_ANSWER may be this client's own.
 	Reason string
 	// Field names the field of the request that is at fault, where one is: nonce, predicates[0].age_at_least.
 	Field string
@@ -43,56 +61,68 @@ type Failure struct {
 
 	description string
 	cause       error
+	// address is that of a gateway which could not be talked to; empty: it was not that.
+	address string
+	// damaged tells that an answer came. A gateway may say DATA_LOSS too, and means itself.
+	damaged bool
 }
 
-// Error says what went wrong and what to do. It holds nothing of what was presented.
-func (f *Failure) Error() string { return f.say("the call was cancelled") }
+// About gives the details themselves.
+func (d Details) About() Details { return d }
 
 // Unwrap gives context.Canceled, context.DeadlineExceeded or ErrClosed, where that is why.
-func (f *Failure) Unwrap() error { return f.cause }
+func (d Details) Unwrap() error { return d.cause }
 
-func (f *Failure) say(what string) string {
-	var out strings.Builder
-	out.WriteString("recognition: " + what)
-	if f.Reason != "" {
-		out.WriteString(" (" + f.Reason + ")")
+func (d Details) say(advice string) string {
+	var said []string
+	for _, each := range []string{d.description, d.Reason} {
+		if each != "" {
+			said = append(said, each)
+		}
 	}
-	if f.description != "" {
-		out.WriteString(": " + f.description)
+	text := "recognition: " + advice
+	if len(said) > 0 {
+		text += " [" + strings.Join(said, ": ") + "]"
 	}
-	if f.RequestID != "" {
-		out.WriteString(" [request " + f.RequestID + "]")
+	if d.RequestID != "" {
+		text += " request " + printable(d.RequestID)
 	}
-	return out.String()
+	return text
 }
 
 // InvalidRequest means that the request itself is wrong, most likely in Field. Mend the program; asking again is no use.
-type InvalidRequest struct{ Failure }
+// What cannot be sent at all is found before anything is sent.
+type InvalidRequest struct{ Details }
 
 // NotPermitted means that this service is not registered for this, or that its certificate is not accepted. Ask the
 // gateway's administrator.
-type NotPermitted struct{ Failure }
+type NotPermitted struct{ Details }
 
 // Overloaded means that the gateway takes no more for now, or that this service's rate is used up. Ask again after
 // RetryAfter; the client has already done so as far as the deadline let it.
-type Overloaded struct{ Failure }
+type Overloaded struct{ Details }
 
-// Unavailable means that the gateway cannot be reached or cannot record a decision. Ask again later; what was presented
-// is not used up.
-type Unavailable struct{ Failure }
+// Unavailable means that the gateway cannot be reached or cannot record a decision, or that the client was closed. Ask
+// again later, with the same request id.
+type Unavailable struct{ Details }
 
 // DeadlineExceeded means that no answer came in time. The gateway may have decided: ask again with the same request id.
-type DeadlineExceeded struct{ Failure }
+// errors.Is finds [context.DeadlineExceeded] in it.
+type DeadlineExceeded struct{ Details }
+
+// Cancelled means that the caller's own context was cancelled. The gateway may have decided: to hear what, ask again with
+// the same request id. errors.Is finds [context.Canceled] in it.
+type Cancelled struct{ Details }
 
 // Internal means that something is wrong in the gateway. Report the error, whose text has the gateway's reference.
-type Internal struct{ Failure }
+type Internal struct{ Details }
 
 // DamagedAnswer means that an answer came that is none: it says less than it must, or what this client does not know.
 // Ask again; if that does not help, see whether there is a newer client.
-type DamagedAnswer struct{ Failure }
+type DamagedAnswer struct{ Details }
 
 // Refused means that what was named is not held here, is in use, or is in a state that does not allow this.
-type Refused struct{ Failure }
+type Refused struct{ Details }
 
 func (e *InvalidRequest) Error() string {
 	return e.say("the request is not valid; mend the program")
@@ -110,11 +140,23 @@ func (e *Overloaded) Error() string {
 }
 
 func (e *Unavailable) Error() string {
-	return e.say("the gateway cannot be reached or cannot answer; ask again later")
+	switch {
+	case e.cause == ErrClosed:
+		return e.say("make another client")
+	case e.address != "":
+		return e.say("see that the gateway runs at " + printable(e.address) +
+			", and that each side trusts the other's certificate")
+	default:
+		return e.say("the gateway cannot answer now; ask again later")
+	}
 }
 
 func (e *DeadlineExceeded) Error() string {
 	return e.say("no answer in time; ask again with the same request id")
+}
+
+func (e *Cancelled) Error() string {
+	return e.say("the caller cancelled the call; ask again with the same request id to hear what was decided")
 }
 
 func (e *Internal) Error() string {
@@ -129,107 +171,136 @@ func (e *Refused) Error() string {
 	return e.say("refused: what was named is not held, is in use, or does not allow this now")
 }
 
-// Unwrap gives the Failure.
-func (e *InvalidRequest) Unwrap() error { return &e.Failure }
-
-// Unwrap gives the Failure.
-func (e *NotPermitted) Unwrap() error { return &e.Failure }
-
-// Unwrap gives the Failure.
-func (e *Overloaded) Unwrap() error { return &e.Failure }
-
-// Unwrap gives the Failure.
-func (e *Unavailable) Unwrap() error { return &e.Failure }
-
-// Unwrap gives the Failure.
-func (e *DeadlineExceeded) Unwrap() error { return &e.Failure }
-
-// Unwrap gives the Failure.
-func (e *Internal) Unwrap() error { return &e.Failure }
-
-// Unwrap gives the Failure.
-func (e *DamagedAnswer) Unwrap() error { return &e.Failure }
-
-// Unwrap gives the Failure.
-func (e *Refused) Unwrap() error { return &e.Failure }
-
-// kind gives a failure the type that its code asks for. The one place where codes become kinds.
-func (f Failure) kind() error {
-	switch f.Code {
+// kind gives an error the type that its code asks for. The one place where codes become kinds.
+func (d Details) kind() Error {
+	switch d.Code {
 	case codes.InvalidArgument, codes.OutOfRange:
-		return &InvalidRequest{f}
+		return &InvalidRequest{d}
 	case codes.PermissionDenied, codes.Unauthenticated:
-		return &NotPermitted{f}
+		return &NotPermitted{d}
 	case codes.ResourceExhausted:
-		return &Overloaded{f}
+		return &Overloaded{d}
 	case codes.Unavailable:
-		return &Unavailable{f}
+		return &Unavailable{d}
 	case codes.DeadlineExceeded:
-		f.cause = context.DeadlineExceeded
-		return &DeadlineExceeded{f}
+		d.cause = context.DeadlineExceeded
+		return &DeadlineExceeded{d}
 	case codes.NotFound, codes.AlreadyExists, codes.Aborted, codes.FailedPrecondition:
-		return &Refused{f}
-	case codes.DataLoss:
-		return &DamagedAnswer{f}
+		return &Refused{d}
 	case codes.Canceled:
-		f.cause = context.Canceled
-		return &f
+		d.cause = context.Canceled
+		return &Cancelled{d}
+	case codes.DataLoss:
+		if d.damaged {
+			return &DamagedAnswer{d}
+		}
+		return &Internal{d}
 	default:
-		return &Internal{f}
+		return &Internal{d}
 	}
 }
 
-// failureOf reads how a call ended: its status, and the details that gateways attach.
-func failureOf(ctx context.Context, err error, requestID string) error {
-	var failure *Failure
-	if errors.As(err, &failure) {
-		return err
-	}
-	if errors.Is(err, ErrClosed) {
-		return &Unavailable{Failure{Code: codes.Unavailable, RequestID: requestID, description: ErrClosed.Error(), cause: ErrClosed}}
-	}
+// errorOf reads how a call ended: its status, and the details that gateways attach.
+func (c *Client) errorOf(ctx context.Context, err error, requestID string) Error {
 	said := status.Convert(err)
-	failed := Failure{Code: said.Code(), RequestID: requestID, description: printable(said.Message())}
+	if cut := said.Code() == codes.Canceled || said.Code() == codes.Unavailable; errors.Is(err, ErrClosed) ||
+		cut && c.connections.isClosed() && ctx.Err() == nil {
+		return Details{
+			Code: codes.Unavailable, RequestID: requestID, description: ErrClosed.Error(), cause: ErrClosed,
+		}.kind()
+	}
+	if is, what := isDamaged(said); is {
+		return damaged(requestID, what)
+	}
+	details := Details{Code: said.Code(), RequestID: requestID, description: printable(said.Message())}
 	for _, detail := range said.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
 			if detail.GetDomain() == errorDomain {
-				failed.Reason = printable(detail.GetReason())
+				details.Reason = printable(detail.GetReason())
 			}
 		case *errdetails.BadRequest:
 			if violations := detail.GetFieldViolations(); len(violations) > 0 {
-				failed.Field = printable(violations[0].GetField())
+				details.Field = printable(violations[0].GetField())
 			}
 		case *errdetails.RetryInfo:
-			failed.RetryAfter = max(0, detail.GetRetryDelay().AsDuration())
+			details.RetryAfter = max(0, detail.GetRetryDelay().AsDuration())
 		}
 	}
-	if failed.Code == codes.Canceled && ctx.Err() == nil {
+	switch {
+	case details.Code == codes.Unavailable && details.Reason == "":
+		// Said by gRPC: a gateway's own words come with a reason.
+		details.address = c.connections.profile.Address
+		details.description = printable(innermost(said.Message()))
+	case details.Code == codes.Canceled && ctx.Err() == nil:
 		// Not by whoever asked: the other side gave the call up.
-		failed.Code = codes.Unavailable
+		details.Code = codes.Unavailable
+	case details.Code == codes.Canceled && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		details.Code = codes.DeadlineExceeded
 	}
-	return failed.kind()
+	return details.kind()
 }
 
-// itemFailure reads why there is no decision on one item of many.
-func itemFailure(said *pb.VerificationError, requestID string) error {
-	failed := Failure{
-		Code:        codes.Internal,
+// isDamaged tells whether gRPC got an answer that it could not read. It has no code of its own for that.
+func isDamaged(said *status.Status) (bool, string) {
+	switch message := said.Message(); {
+	case said.Code() == codes.Internal && strings.HasPrefix(message, "grpc: failed to unmarshal"):
+		return true, "it cannot be decoded"
+	case said.Code() == codes.ResourceExhausted && strings.HasPrefix(message, "grpc: received message larger than max"):
+		return true, "it is larger than this client takes"
+	default:
+		return false, ""
+	}
+}
+
+// itemError reads why there is no decision on one item of many.
+func itemError(said *pb.VerificationError, requestID string) Error {
+	details := Details{
+		Code:        codes.Code(said.GetCode()),
 		Reason:      printable(said.GetReason()),
 		Field:       printable(said.GetField()),
 		RetryAfter:  max(0, said.GetRetryDelay().AsDuration()),
 		RequestID:   requestID,
 		description: printable(said.GetDescription()),
 	}
-	switch code := codes.Code(said.GetCode()); code {
-	case codes.InvalidArgument, codes.PermissionDenied, codes.ResourceExhausted, codes.Unavailable:
-		failed.Code = code
+	switch code := said.GetCode(); {
+	case code <= int32(codes.OK) || code > int32(codes.Unauthenticated):
+		details.Code = codes.Internal
+	case details.Code == codes.Canceled:
+		details.Code = codes.Unavailable // as of a whole call: whoever asked did not cancel an item
 	}
-	return failed.kind()
+	return details.kind()
 }
 
-func damaged(requestID, what string) error {
-	return Failure{Code: codes.DataLoss, RequestID: requestID, description: what}.kind()
+func damaged(requestID, what string) Error {
+	return Details{
+		Code: codes.DataLoss, Reason: "DAMAGED_ANSWER", RequestID: requestID, description: what, damaged: true,
+	}.kind()
+}
+
+// around is what gRPC and net put before the cause of a connection's failure.
+var around = regexp.MustCompile(
+	`^(?:transport: |authentication handshake failed: |Error while dialing: |error reading server preface: |` +
+		`failed to write client preface: |failed to write initial settings frame: |error reading from server: |` +
+		`(?:dial|read|write) tcp \S+: |(?:connect|read|write): |tls: failed to verify certificate: )+`)
+
+// innermost gives the cause at the heart of what gRPC says of a connection.
+func innermost(text string) string {
+	const before = "connection error: desc = "
+	for {
+		_, quoted, found := strings.Cut(text, before)
+		if !found {
+			break
+		}
+		quoted, err := strconv.QuotedPrefix(quoted)
+		if err != nil {
+			break
+		}
+		if text, err = strconv.Unquote(quoted); err != nil {
+			break
+		}
+	}
+	return text[len(around.FindString(text)):]
 }
 
 // printable is what may stand in one line of a log of what somebody else wrote.

@@ -2,7 +2,6 @@ package recognition
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -16,8 +15,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// FuzzFailureOf feeds what stands in grpc-status-details-bin: whatever it is, a Failure comes of it that fits in a line.
-func FuzzFailureOf(f *testing.F) {
+// FuzzErrorOf feeds what stands in grpc-status-details-bin: whatever it is, an Error comes of it that fits in a line.
+func FuzzErrorOf(f *testing.F) {
 	for _, detail := range []proto.Message{
 		&errdetails.ErrorInfo{Domain: errorDomain, Reason: "OVERLOADED"},
 		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "nonce"}}},
@@ -43,15 +42,16 @@ func FuzzFailureOf(f *testing.F) {
 		if sent == nil {
 			return // OK is no error
 		}
-		err := failureOf(context.Background(), sent, "id")
-		var failure *Failure
-		if !errors.As(err, &failure) || failure.RequestID != "id" || failure.RetryAfter < 0 || failure.Code == codes.OK {
+		client := &Client{connections: &connections{profile: Profile{Address: "gateway:443"}, closed: make(chan struct{})}}
+		err := client.errorOf(context.Background(), sent, "id")
+		about := err.About()
+		if about.RequestID != "id" || about.RetryAfter < 0 || about.Code == codes.OK {
 			t.Errorf("got %#v", err)
 		}
 		if text := err.Error(); strings.ContainsAny(text, "\r\n\x00\x1b") || !utf8.ValidString(text) || len(text) > 5_000 {
 			t.Errorf("says %q", text)
 		}
-		if wait(expired(t), failure.RetryAfter) {
+		if client.wait(expired(t), about.RetryAfter) {
 			t.Error("would ask again after the deadline")
 		}
 	})
@@ -62,4 +62,42 @@ func expired(t *testing.T) context.Context {
 	ctx, cancel := context.WithDeadline(context.Background(), time.Unix(0, 0))
 	t.Cleanup(cancel)
 	return ctx
+}
+
+func TestAnErrorIsOneLineOfOneOrder(t *testing.T) {
+	details := Details{Reason: "OVERLOADED", description: "busy", RequestID: "case-7", Code: codes.ResourceExhausted}
+	const advice = "recognition: the gateway takes no more for now; ask again later, and less often"
+	for want, change := range map[string]func(*Details){
+		" [busy: OVERLOADED] request case-7": func(*Details) {},
+		" [OVERLOADED]":                      func(d *Details) { d.description, d.RequestID = "", "" },
+		" [busy] request two lines":          func(d *Details) { d.Reason, d.RequestID = "", "two\nlines" },
+		"":                                   func(d *Details) { *d = Details{Code: d.Code} },
+	} {
+		changed := details
+		change(&changed)
+		if got := changed.kind().Error(); got != advice+want {
+			t.Errorf("says %q", got)
+		}
+	}
+	if got := printable(strings.Repeat("字\n", 300)); utf8.RuneCountInString(got) != maxDescription+1 ||
+		strings.Contains(got, "\n") {
+		t.Errorf("says %q", got)
+	}
+}
+
+func TestTheInnermostCauseIsTold(t *testing.T) {
+	for said, want := range map[string]string{
+		`last connection error: connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: ` +
+			`connection refused"`: "connection refused",
+		`closing transport due to: connection error: desc = "error reading from server: EOF", received prior goaway`: "EOF",
+		`connection error: desc = "one: connection error: desc = \"error reading server preface: remote error: tls: ` +
+			`certificate required\""`: "remote error: tls: certificate required",
+		`connection error: desc = unquoted`: `connection error: desc = unquoted`,
+		`not now`:                           `not now`,
+		``:                                  ``,
+	} {
+		if got := innermost(said); got != want {
+			t.Errorf("%s: %s", said, got)
+		}
+	}
 }

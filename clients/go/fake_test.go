@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	recognition "recognition.example/client"
 	pb "recognition.example/client/recognitionv1"
@@ -91,6 +92,7 @@ func (a *authority) issue(name string) (certificate, privateKey []byte) {
 // answer for are UNIMPLEMENTED.
 type fake struct {
 	pb.UnimplementedVerificationServiceServer
+	pb.UnimplementedAuditServiceServer
 	t         *testing.T
 	authority *authority
 	folder    string
@@ -101,6 +103,9 @@ type fake struct {
 	batch  func(context.Context, *pb.BatchVerifyCredentialsRequest) (*pb.BatchVerifyCredentialsResponse, error)
 	stream func(pb.VerificationService_StreamVerifyCredentialsServer) error
 	record func(context.Context, *pb.RecordConsentRequest) (*pb.RecordConsentResponse, error)
+	// challenge and evidence are what these calls answer.
+	challenge *pb.CreateChallengeResponse
+	evidence  *pb.GetEvidenceResponse
 
 	mu sync.Mutex
 	// callers are the names in the certificates of the calls of Verify, in their order.
@@ -143,6 +148,7 @@ func (f *fake) serve(address string) {
 		})),
 	)
 	pb.RegisterVerificationServiceServer(f.server, f)
+	pb.RegisterAuditServiceServer(f.server, f)
 	listener, err := net.Listen("tcp", address)
 	must(f.t, err)
 	f.address = listener.Addr().String()
@@ -179,6 +185,14 @@ func (f *fake) VerifyCredential(
 	f.callers = append(f.callers, name)
 	f.mu.Unlock()
 	return f.verify(ctx, request)
+}
+
+func (f *fake) CreateChallenge(context.Context, *pb.CreateChallengeRequest) (*pb.CreateChallengeResponse, error) {
+	return f.challenge, nil
+}
+
+func (f *fake) GetEvidence(context.Context, *pb.GetEvidenceRequest) (*pb.GetEvidenceResponse, error) {
+	return f.evidence, nil
 }
 
 func (f *fake) BatchVerifyCredentials(
@@ -225,13 +239,16 @@ func accepted(id string) *pb.VerifyCredentialResponse {
 	return &pb.VerifyCredentialResponse{
 		Verdict:        &pb.VerifyCredentialResponse_Accepted{Accepted: &pb.Acceptance{Subject: "v1.pseudonym"}},
 		VerificationId: id,
+		VerifyTime:     timestamppb.Now(),
 		NextStep:       pb.NextStep_NEXT_STEP_PROCEED,
 	}
 }
 
 func rejected(reason pb.Reason) *pb.VerifyCredentialResponse {
 	return &pb.VerifyCredentialResponse{
-		Verdict: &pb.VerifyCredentialResponse_Rejected{Rejected: &pb.Rejection{Reason: reason}},
+		Verdict:        &pb.VerifyCredentialResponse_Rejected{Rejected: &pb.Rejection{Reason: reason}},
+		VerificationId: "id",
+		VerifyTime:     timestamppb.Now(),
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -100,26 +101,33 @@ func TestWhatIsWrongWithOneItemSpoilsNoOther(t *testing.T) {
 			failed(&pb.VerificationError{Code: 14}),
 			failed(&pb.VerificationError{Code: 0}),
 			failed(&pb.VerificationError{Code: 1}),
+			failed(&pb.VerificationError{Code: 4}),
+			failed(&pb.VerificationError{Code: 5}),
+			failed(&pb.VerificationError{Code: 15, Reason: "DAMAGED_ANSWER"}),
+			failed(&pb.VerificationError{Code: 17}),
+			failed(&pb.VerificationError{Code: -1}),
 			{},
 			{Result: &pb.VerificationResult_Response{Response: &pb.VerifyCredentialResponse{}}},
-			decide(batch.GetItems()[8]),
+			decide(batch.GetItems()[13]),
 		}}, nil
 	}
-	outcomes := gateway.client().VerifyAll(t.Context(), numbered(9))
+	outcomes := gateway.client().VerifyAll(t.Context(), numbered(14))
 	for number, target := range []any{
 		new(*recognition.InvalidRequest), new(*recognition.Overloaded), new(*recognition.NotPermitted),
-		new(*recognition.Unavailable), new(*recognition.Internal), new(*recognition.Internal),
+		new(*recognition.Unavailable), new(*recognition.Internal), new(*recognition.Unavailable),
+		new(*recognition.DeadlineExceeded), new(*recognition.Refused), new(*recognition.Internal),
+		new(*recognition.Internal), new(*recognition.Internal),
 		new(*recognition.DamagedAnswer), new(*recognition.DamagedAnswer),
 	} {
-		var failure *recognition.Failure
+		var failed recognition.Error
 		if !errors.As(outcomes[number].Err, target) || outcomes[number].Decision.Verdict != nil {
 			t.Errorf("%d has %v", number, outcomes[number])
-		} else if !errors.As(outcomes[number].Err, &failure) || failure.RequestID == "" {
+		} else if !errors.As(outcomes[number].Err, &failed) || failed.About().RequestID == "" {
 			t.Errorf("%d has no request id", number)
 		}
 	}
-	if outcomes[8].Err != nil || short(outcomes[8].Decision.Verdict) != "accepted" {
-		t.Errorf("8 has %v", outcomes[8])
+	if outcomes[13].Err != nil || short(outcomes[13].Decision.Verdict) != "accepted" {
+		t.Errorf("13 has %v", outcomes[13])
 	}
 }
 
@@ -318,36 +326,97 @@ func TestWhatHasNoAnswerIsSentOnAnotherStream(t *testing.T) {
 	}
 }
 
-func TestStreamsThatOnlyFailEndInFailures(t *testing.T) {
+func TestAStreamThatOnlyFailsIsNotDrained(t *testing.T) {
+	busy := func(delay time.Duration) error {
+		return statusError(codes.ResourceExhausted, "no", &errdetails.RetryInfo{RetryDelay: durationpb.New(delay)})
+	}
 	for name, each := range map[string]struct {
 		sent   error
 		target any
 	}{
-		"unavailable":     {statusError(codes.Unavailable, "no"), new(*recognition.Unavailable)},
-		"not permitted":   {statusError(codes.PermissionDenied, "no"), new(*recognition.NotPermitted)},
-		"without answers": {nil, new(*recognition.DamagedAnswer)},
-		"overloaded": {
-			statusError(codes.ResourceExhausted, "no", &errdetails.RetryInfo{RetryDelay: durationpb.New(time.Millisecond)}),
-			new(*recognition.Overloaded),
-		},
+		"unavailable":         {statusError(codes.Unavailable, "no"), new(*recognition.Unavailable)},
+		"not permitted":       {statusError(codes.PermissionDenied, "no"), new(*recognition.NotPermitted)},
+		"without answers":     {nil, new(*recognition.DamagedAnswer)},
+		"overloaded":          {busy(time.Millisecond), new(*recognition.Overloaded)},
+		"overloaded for ever": {busy(math.MaxInt64), new(*recognition.Overloaded)},
 	} {
-		t.Run(name, func(t *testing.T) {
-			gateway := newFake(t)
-			gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
-				_, _ = stream.Recv()
-				return each.sent
-			}
-			var taken atomic.Int32
-			for _, outcome := range gateway.client().Stream(t.Context(), source(20, &taken)) {
-				if !errors.As(outcome.Err, each.target) || outcome.Decision.Verdict != nil {
-					t.Errorf("got %v", outcome)
+		for _, count := range []int{20, 100_000} {
+			t.Run(fmt.Sprint(name, count), func(t *testing.T) {
+				gateway := newFake(t)
+				gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+					_, _ = stream.Recv()
+					return each.sent
 				}
-				taken.Add(-1)
+				var taken atomic.Int32
+				seen := map[int]bool{}
+				client := gateway.client(recognition.WithBatchDeadline(500 * time.Millisecond))
+				for number, outcome := range client.Stream(t.Context(), source(count, &taken)) {
+					if !errors.As(outcome.Err, each.target) || outcome.Decision.Verdict != nil || seen[number] {
+						t.Errorf("%d has %v", number, outcome)
+					}
+					seen[number] = true
+				}
+				for number := range len(seen) {
+					if !seen[number] {
+						t.Errorf("%d has no outcome", number)
+					}
+				}
+				if int(taken.Load()) != len(seen) || count <= 256 && len(seen) != count || len(seen) > 600 {
+					t.Errorf("%d taken, %d outcomes", taken.Load(), len(seen))
+				}
+			})
+		}
+	}
+}
+
+func TestAStreamOutlivesAGatewayThatIsAway(t *testing.T) {
+	gateway := newFake(t)
+	gateway.stream = answering
+	client := gateway.client()
+	var taken atomic.Int32
+	count := 0
+	for _, outcome := range client.Stream(t.Context(), source(1_000, &taken)) {
+		must(t, outcome.Err)
+		if count++; count == 100 {
+			gateway.server.Stop()
+			// Away long enough for several streams to be lost.
+			time.AfterFunc(time.Second, func() { gateway.serve(gateway.address) })
+		}
+	}
+	if count != 1_000 {
+		t.Errorf("%d accepted", count)
+	}
+}
+
+func TestALoopThatIsSlowLosesNoPatience(t *testing.T) {
+	gateway := newFake(t)
+	var streams atomic.Int32
+	gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+		message, err := stream.Recv()
+		if err != nil {
+			return nil
+		}
+		if streams.Add(1); stream.Send(answersTo(message)) != nil {
+			return nil
+		}
+		_, _ = stream.Recv()
+		return statusError(codes.Unavailable, "not now")
+	}
+	var taken atomic.Int32
+	client := gateway.client(recognition.WithBatchDeadline(2 * time.Second))
+	slow := true
+	if got := collect(t, 60, func(yield func(int, recognition.Outcome) bool) {
+		for number, outcome := range client.Stream(t.Context(), source(60, &taken)) {
+			if slow {
+				time.Sleep(2500 * time.Millisecond) // longer than the client waits for a gateway
+				slow = false
 			}
-			if taken.Load() != 0 {
-				t.Errorf("%d have no outcome", taken.Load())
+			if !yield(number, outcome) {
+				return
 			}
-		})
+		}
+	}); got != 60 {
+		t.Errorf("%d accepted", got)
 	}
 }
 
@@ -365,7 +434,7 @@ func TestAnItemThatTheGatewayHasNoRoomForIsSentAgain(t *testing.T) {
 			mu.Lock()
 			for number, item := range message.GetItems() {
 				id := item.GetRequest().GetPresentation()
-				if id == "3" || (id == "5" && refused[id] < 2) {
+				if id == "3" || (id == "5" && refused[id] < 7) {
 					refused[id]++
 					answer.Results[number].Result = &pb.StreamResult_Error{Error: &pb.VerificationError{
 						Code: 8, Reason: "CALLER_RATE_EXCEEDED", RetryDelay: durationpb.New(time.Millisecond),
@@ -380,11 +449,13 @@ func TestAnItemThatTheGatewayHasNoRoomForIsSentAgain(t *testing.T) {
 	}
 	var taken atomic.Int32
 	got := map[int]error{}
-	for number, outcome := range gateway.client().Stream(t.Context(), source(40, &taken)) {
+	client := gateway.client(recognition.WithBatchDeadline(time.Second))
+	for number, outcome := range client.Stream(t.Context(), source(40, &taken)) {
 		got[number] = outcome.Err
 	}
 	var overloaded *recognition.Overloaded
-	if !errors.As(got[3], &overloaded) || got[5] != nil || len(got) != 40 || refused["3"] != 3 {
+	if !errors.As(got[3], &overloaded) || overloaded.Reason != "CALLER_RATE_EXCEEDED" || len(got) != 40 ||
+		refused["3"] < 4 || got[5] != nil || refused["5"] != 7 {
 		t.Errorf("got %v, %v; refused %v", got[3], got[5], refused)
 	}
 }

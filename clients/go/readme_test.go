@@ -61,3 +61,17 @@ func TestStageRunsTheProgramOfTheReadme(t *testing.T) {
 		t.Errorf("then: %s", said)
 	}
 }
+
+func TestTheExampleSaysHowItIsRunAsTheReadmeDoes(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	must(t, err)
+	program, err := os.ReadFile("examples/courtdesk/main.go")
+	must(t, err)
+	comment := strings.ReplaceAll(string(program), "\n//\t", "\n")
+	for _, block := range codeBlock.FindAllStringSubmatch(string(readme), -1) {
+		if strings.Contains(block[2], "courtdesk") && strings.Contains(comment, "\n"+block[2]) {
+			return
+		}
+	}
+	t.Error("they differ")
+}

@@ -60,7 +60,7 @@ func (r Reason) Text(language Language) Text {
 		return known.in(language)
 	}
 	what := words[string]{
-		zh: "网关给出的原因，本程序尚不认识。",
+		zh: "网关给出的原因是本程序尚不认识的。",
 		en: "The gateway gave a reason that this program does not know yet.",
 	}
 	return Text{what.in(language), NextStepCallSupport.Text(language)}

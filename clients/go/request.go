@@ -22,7 +22,8 @@ const maxRequestBytes = 256 * 1024
 type VerifyRequest struct {
 	// Matter is the code of the matter that the answer is for.
 	Matter string
-	// Presentation is what the person handed over: an SD-JWT VC with key binding, or an identity assertion.
+	// Presentation is what the person handed over: an SD-JWT VC with key binding, or an identity assertion. At most 64 KiB:
+	// gateways reject a longer one as MALFORMED, and a request of more than 256 KiB is not sent at all.
 	Presentation string `json:"-"`
 	// Nonce is that of the challenge which a credential answers; empty for an assertion.
 	Nonce string `json:"-"`
@@ -70,8 +71,7 @@ type ClaimMatches struct {
 }
 
 func (p AgeAtLeast) predicate() *pb.Predicate {
-	years := int32(min(max(int(p), math.MinInt32), math.MaxInt32))
-	return &pb.Predicate{Question: &pb.Predicate_AgeAtLeast{AgeAtLeast: years}}
+	return &pb.Predicate{Question: &pb.Predicate_AgeAtLeast{AgeAtLeast: int32(p)}}
 }
 
 func (p HouseholdIn) predicate() *pb.Predicate {
@@ -91,8 +91,8 @@ func (p ClaimMatches) LogValue() slog.Value { return slog.StringValue(p.inShort(
 
 func (p ClaimMatches) inShort() string { return fmt.Sprintf("ClaimMatches{%s}", p.Claim) }
 
-// message writes the request, and gives it an id if it has none. What could not be sent at all is told by its field, so
-// that one request spoils no others that travel with it.
+// message writes the request, and gives it an id if it has none. What could not be sent at all, or would have a caller's
+// mistake put on record as a rejection, is told by its field, so that one request spoils no others that travel with it.
 func (r VerifyRequest) message() (*pb.VerifyCredentialRequest, error) {
 	if r.RequestID == "" {
 		r.RequestID = newRequestID()
@@ -106,21 +106,25 @@ func (r VerifyRequest) message() (*pb.VerifyCredentialRequest, error) {
 		Terminal:     r.Terminal,
 		WantReceipt:  r.WantReceipt,
 	}
-	for _, each := range []struct{ field, value string }{
-		{"request_id", r.RequestID}, {"matter", r.Matter}, {"presentation", r.Presentation}, {"nonce", r.Nonce},
-		{"consent_id", r.ConsentID}, {"terminal", r.Terminal},
-	} {
-		if !utf8.ValidString(each.value) {
-			if each.field == "request_id" {
-				r.RequestID = ""
-			}
-			return nil, invalid(r.RequestID, each.field, "is not UTF-8")
-		}
+	if err := checkTexts("", text{"request_id", r.RequestID, true}); err != nil {
+		return nil, err
+	}
+	if err := checkTexts(r.RequestID,
+		text{"matter", r.Matter, true}, text{"presentation", r.Presentation, true}, text{"nonce", r.Nonce, false},
+		text{"consent_id", r.ConsentID, false}, text{"terminal", r.Terminal, false},
+	); err != nil {
+		return nil, err
 	}
 	for number, each := range r.Predicates {
 		field := fmt.Sprintf("predicates[%d]", number)
-		if each == nil {
-			return nil, invalid(r.RequestID, field, "is nil")
+		switch each := each.(type) {
+		case AgeAtLeast:
+			if each < math.MinInt32 || each > math.MaxInt32 {
+				return nil, invalid(r.RequestID, field+".age_at_least", "is no age")
+			}
+		case HouseholdIn, ClaimMatches:
+		default: // none, a pointer, or something around one
+			return nil, invalid(r.RequestID, field, "is no AgeAtLeast, HouseholdIn or ClaimMatches")
 		}
 		predicate := each.predicate()
 		if _, err := proto.Marshal(predicate); err != nil {
@@ -129,13 +133,32 @@ func (r VerifyRequest) message() (*pb.VerifyCredentialRequest, error) {
 		message.Predicates = append(message.Predicates, predicate)
 	}
 	if proto.Size(message) > maxRequestBytes {
-		return nil, invalid(r.RequestID, "request", "is too large")
+		return nil, invalid(r.RequestID, "presentation", "makes a request of more than 256 KiB")
 	}
 	return message, nil
 }
 
+// text is what a field of a request says.
+type text struct {
+	field, value string
+	needed       bool
+}
+
+// checkTexts tells the first that cannot be sent.
+func checkTexts(requestID string, texts ...text) error {
+	for _, each := range texts {
+		switch {
+		case each.needed && each.value == "":
+			return invalid(requestID, each.field, "is missing")
+		case !utf8.ValidString(each.value):
+			return invalid(requestID, each.field, "is not UTF-8")
+		}
+	}
+	return nil
+}
+
 func invalid(requestID, field, what string) error {
-	return Failure{
+	return Details{
 		Code:        codes.InvalidArgument,
 		Reason:      "INVALID_REQUEST",
 		Field:       field,

@@ -137,7 +137,7 @@ func TestStageAccepts(t *testing.T) {
 	}
 	evidence, err := client.Evidence(t.Context(), decision.VerificationID)
 	must(t, err)
-	if !json.Valid(evidence.Bundle) {
+	if !json.Valid(evidence) {
 		t.Error("the evidence is no JSON")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	pb "recognition.example/client/recognitionv1"
@@ -23,8 +24,6 @@ const (
 	packBytes = 1024 * 1024
 	// packPause is how long a message waits for more items.
 	packPause = time.Millisecond
-	// maxLosses bounds on how many streams that end without any answer an item is sent.
-	maxLosses = 4
 	// firstPause and longestPause are waited before another stream where one failed without any answer.
 	firstPause   = 100 * time.Millisecond
 	longestPause = 2 * time.Second
@@ -38,13 +37,15 @@ var errSilent = errors.New("no answer on the stream")
 //
 //	for number, outcome := range client.Stream(ctx, requests) { ... }
 //
-// Every request that was taken from the source has exactly one outcome. At most 256 are under way: a loop that is slow
-// makes the source wait. The source runs in a goroutine of its own; it is asked for no more once the loop is left or the
-// context has ended. In the latter case what is under way fails, and the loop ends.
+// Every request that was taken from the source has exactly one outcome. At most 256 are taken ahead of the loop: one that
+// is slow makes the source wait. The source runs in a goroutine of its own; it is asked for no more once the loop is left
+// or the context has ended. In the latter case what is under way fails, and the loop ends.
 //
-// Where the gateway ends a stream, as it does from time to time, the client opens another and asks anew, with the same
-// request ids, what has no answer; likewise when the certificate was replaced. A stream on which no answer comes for the
-// batch deadline fails what is under way on it.
+// Where a stream is lost, be it that the gateway ends it, as it does from time to time, or is away, the client opens
+// another and asks anew, with the same request ids, what has no answer; likewise when the certificate was replaced. What
+// the gateway has no room for is sent again when it said. Where all that brings no outcome for the batch deadline, or the
+// gateway does not take streams of this service, what is under way fails with the error that was last heard, then the next
+// request of the source, if there is one, and the loop ends: a long source is not drained.
 func (c *Client) Stream(ctx context.Context, requests iter.Seq[VerifyRequest]) iter.Seq2[int, Outcome] {
 	return func(yield func(int, Outcome) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -55,6 +56,7 @@ func (c *Client) Stream(ctx context.Context, requests iter.Seq[VerifyRequest]) i
 			places: make(chan struct{}, maxUnderWay),
 			fresh:  make(chan *item, maxUnderWay),
 			wrong:  make(chan *item, maxUnderWay),
+			halted: make(chan struct{}),
 			open:   map[string]*item{},
 		}
 		go streaming.take(ctx, requests)
@@ -70,9 +72,8 @@ type item struct {
 	predicates int
 	// wrong is why it cannot be sent at all.
 	wrong error
-	// losses counts the streams that it was sent on and that ended without any answer; refusals, how often the gateway
-	// had no room for it.
-	losses, refusals int
+	// awaited tells that it is counted among those that wait for an outcome.
+	awaited bool
 }
 
 // streaming is one call of Stream.
@@ -82,21 +83,28 @@ type item struct {
 type streaming struct {
 	client *Client
 	yield  func(int, Outcome) bool
-	// left tells that the caller has left the loop; answered, that the present stream has brought an answer.
+	// left tells that the caller has left the loop; answered, that the present stream has brought an outcome.
 	left, answered bool
+	// heard is the error that was last heard since there was an outcome; nil: none.
+	heard Error
 
 	// places has one for each request under way.
 	places chan struct{}
 	// fresh are not sent yet; closed when the source has ended. It has room for all that can be under way, as has wrong.
 	fresh chan *item
 	wrong chan *item
+	// halted is closed when the source is to be asked for one more at most.
+	halted chan struct{}
 	// again is to be sent before what is fresh. While a stream is open, its sender's alone.
 	again []*item
 
 	mu sync.Mutex
-	// open waits for its answer on the present stream, by item id; since is when that was begun, or an answer came.
-	open  map[string]*item
-	since time.Time
+	// open waits for its answer on the present stream, by item id.
+	open map[string]*item
+	// awaited is how many wait for an outcome, on a stream or between two; since, when the first of them began to, or the
+	// last outcome came. What the caller's loop takes for itself is not counted.
+	awaited int
+	since   time.Time
 }
 
 // take takes requests from the source, as many as there are places for.
@@ -123,6 +131,11 @@ func (s *streaming) take(ctx context.Context, requests iter.Seq[VerifyRequest]) 
 			s.fresh <- taken
 		}
 		number++
+		select {
+		case <-s.halted:
+			return
+		default:
+		}
 		if !place() {
 			return
 		}
@@ -134,7 +147,7 @@ func (s *streaming) run(ctx context.Context) {
 	pause := firstPause
 	for !s.left {
 		if ctx.Err() != nil {
-			s.failAll(failureOf(ctx, status.FromContextError(ctx.Err()).Err(), ""))
+			s.failAll(s.client.errorOf(ctx, status.FromContextError(ctx.Err()).Err(), ""))
 			return
 		}
 		if len(s.again) == 0 && !s.await(ctx) {
@@ -143,16 +156,33 @@ func (s *streaming) run(ctx context.Context) {
 		if len(s.again) == 0 {
 			return
 		}
-		asked := s.stream(ctx)
-		switch {
-		case asked > 0:
-			wait(ctx, asked)
-		case s.answered:
+		asked, final := s.stream(ctx)
+		if s.left || ctx.Err() != nil {
+			continue
+		}
+		if final != nil {
+			s.end(ctx, final)
+			return
+		}
+		if s.answered {
 			pause = firstPause
-		case len(s.again) > 0:
-			wait(ctx, pause/2+rand.N(pause/2))
+		}
+		if len(s.again) == 0 || s.answered && asked == 0 {
+			continue
+		}
+		if asked == 0 {
+			asked = pause/2 + rand.N(pause/2)
 			pause = min(2*pause, longestPause)
 		}
+		left := s.patience()
+		if asked < left {
+			asked += rand.N(asked/5 + 1)
+		}
+		if asked >= left {
+			s.end(ctx, s.lastHeard())
+			return
+		}
+		s.client.sleep(ctx, asked)
 	}
 }
 
@@ -165,6 +195,9 @@ func (s *streaming) await(ctx context.Context) bool {
 		return false
 	case first, more := <-s.fresh:
 		if more {
+			s.mu.Lock()
+			s.begin(first)
+			s.mu.Unlock()
 			s.again = append(s.again, first)
 			return true
 		}
@@ -179,20 +212,20 @@ func (s *streaming) await(ctx context.Context) bool {
 }
 
 // stream opens one stream, and gives outcomes until it is over. Then again has what is to be sent on another. It gives how
-// long the gateway asked to wait before that; 0: not at all.
-func (s *streaming) stream(ctx context.Context) (asked time.Duration) {
+// long the gateway asked to wait before that, 0: not at all; or why there is no use in another.
+func (s *streaming) stream(ctx context.Context) (asked time.Duration, final Error) {
 	s.answered = false
 	streamCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	connections := s.client.connections
 	connection, err := connections.take()
 	if err != nil {
-		return s.over(ctx, err, s.drop())
+		return s.over(ctx, err, nil)
 	}
 	defer connections.giveBack(connection)
 	stream, err := pb.NewVerificationServiceClient(connection).StreamVerifyCredentials(streamCtx)
 	if err != nil {
-		return s.over(ctx, err, s.drop())
+		return s.over(ctx, err, nil)
 	}
 
 	halt, sent := make(chan struct{}), make(chan struct{})
@@ -219,7 +252,7 @@ func (s *streaming) stream(ctx context.Context) (asked time.Duration) {
 	}()
 
 	var later []*item
-	silence := time.NewTimer(s.client.batchDeadline)
+	silence := time.NewTimer(max(s.patience(), time.Millisecond))
 	defer silence.Stop()
 	for open := true; open; {
 		select {
@@ -261,9 +294,13 @@ func (s *streaming) stream(ctx context.Context) (asked time.Duration) {
 	s.mu.Unlock()
 	s.again = append(later, s.again...)
 	if context.Cause(streamCtx) == errSilent {
-		ended = status.FromContextError(context.DeadlineExceeded).Err()
+		if s.again = append(s.again, unanswered...); s.patience() > 0 {
+			return asked, nil // an outcome came at the last moment
+		}
+		return 0, s.lastHeard()
 	}
-	return max(asked, s.over(ctx, ended, unanswered))
+	longer, final := s.over(ctx, ended, unanswered)
+	return max(asked, longer), final
 }
 
 // pack takes the items of one message, and notes that they wait for their answers. None: the stream takes no more.
@@ -318,15 +355,24 @@ func (s *streaming) pack(ctx context.Context, halt <-chan struct{}, connection *
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) == 0 {
-		s.since = time.Now()
-	}
 	var pack []*pb.StreamItem
 	for _, each := range items {
+		s.begin(each)
 		s.open[each.id] = each
 		pack = append(pack, &pb.StreamItem{ItemId: each.id, Request: each.message})
 	}
 	return pack
+}
+
+// begin counts an item among those that wait for an outcome. mu must be held.
+func (s *streaming) begin(begun *item) {
+	if begun.awaited {
+		return
+	}
+	if begun.awaited = true; s.awaited == 0 {
+		s.since = time.Now()
+	}
+	s.awaited++
 }
 
 // answer handles one result. It gives the item, and how long to wait, where the gateway had no room for it and it is to
@@ -335,69 +381,64 @@ func (s *streaming) answer(result *pb.StreamResult) (refused *item, delay time.D
 	s.mu.Lock()
 	answered := s.open[result.GetItemId()]
 	delete(s.open, result.GetItemId())
-	s.since = time.Now()
 	s.mu.Unlock()
 	if answered == nil {
 		return nil, 0
 	}
-	s.answered = true
 	outcome := outcomeOf(result, answered.message.GetRequestId(), answered.predicates)
-	if overloaded, ok := outcome.Err.(*Overloaded); ok && overloaded.RetryAfter > 0 {
-		if answered.refusals++; answered.refusals < maxTries {
-			return answered, overloaded.RetryAfter
-		}
+	if overloaded, ok := outcome.Err.(*Overloaded); ok {
+		s.heard = overloaded
+		return answered, pauseOf(overloaded.RetryAfter)
 	}
+	s.answered, s.heard = true, nil
+	s.mu.Lock()
+	s.since = time.Now()
+	s.mu.Unlock()
 	s.finish(answered, outcome)
 	return nil, 0
 }
 
-// over decides what becomes of what has no answer when a stream has ended. It gives how long the gateway asked to wait.
-func (s *streaming) over(ctx context.Context, ended error, unanswered []*item) time.Duration {
-	if ctx.Err() != nil {
-		s.again = append(s.again, unanswered...)
-		return 0 // run sees to it
+// over decides what becomes of what has no answer when a stream has ended. It gives how long the gateway asked to wait, or
+// why there is no use in another stream.
+func (s *streaming) over(ctx context.Context, ended error, unanswered []*item) (asked time.Duration, final Error) {
+	s.again = append(s.again, unanswered...)
+	switch {
+	case ctx.Err() != nil || s.left:
+		return 0, nil // run sees to it
+	case !errors.Is(ended, io.EOF):
+		s.heard = s.client.errorOf(ctx, ended, "")
+	case len(unanswered) > 0:
+		s.heard = damaged("", "a stream that ended without an answer to it")
+	default:
+		return 0, nil
 	}
-	err := damaged("", "a stream that ended without an answer to it")
-	if !errors.Is(ended, io.EOF) {
-		err = failureOf(ctx, ended, "")
+	switch err := s.heard.(type) {
+	case *Unavailable:
+		if errors.Is(err, ErrClosed) {
+			return 0, err
+		}
+	case *DamagedAnswer:
+	case *Overloaded:
+		return pauseOf(err.RetryAfter), nil
+	default:
+		return 0, err
 	}
-	var asked time.Duration
-	for _, each := range unanswered {
-		if !s.answered {
-			each.losses++
-		}
-		again := false
-		switch err := err.(type) {
-		case *Unavailable:
-			again = each.losses < maxLosses && !errors.Is(err, ErrClosed)
-		case *DamagedAnswer:
-			again = each.losses < maxLosses
-		case *Overloaded:
-			each.refusals++
-			again = each.refusals < maxTries && err.RetryAfter > 0
-			asked = err.RetryAfter
-		}
-		if again {
-			s.again = append(s.again, each)
-		} else {
-			s.finish(each, Outcome{Err: withRequestID(err, each.message.GetRequestId())})
-		}
-	}
-	return asked
+	return 0, nil
 }
 
-// drop gives all that a stream that could not be opened would have sent.
-func (s *streaming) drop() []*item {
-	dropped := s.again
-	s.again = nil
-	return dropped
+// lastHeard is why there is no outcome.
+func (s *streaming) lastHeard() Error {
+	if s.heard != nil {
+		return s.heard
+	}
+	return Details{Code: codes.DeadlineExceeded, description: errSilent.Error()}.kind()
 }
 
-// patience is how much longer an answer may be waited for.
+// patience is how much longer an outcome may be waited for.
 func (s *streaming) patience() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) == 0 {
+	if s.awaited == 0 {
 		return s.client.batchDeadline
 	}
 	return s.client.batchDeadline - time.Since(s.since)
@@ -408,9 +449,41 @@ func (s *streaming) finish(done *item, outcome Outcome) {
 	if s.left {
 		return
 	}
-	if s.left = !s.yield(done.number, outcome); !s.left {
+	begun := time.Now()
+	s.left = !s.yield(done.number, outcome)
+	s.mu.Lock()
+	if s.since = s.since.Add(time.Since(begun)); done.awaited {
+		s.awaited--
+	}
+	s.mu.Unlock()
+	if !s.left {
 		<-s.places
 	}
+}
+
+// end fails what is under way, and the next request of the source.
+func (s *streaming) end(ctx context.Context, err error) {
+	close(s.halted)
+	fail := func(failed *item) {
+		s.finish(failed, Outcome{Err: withRequestID(err, failed.message.GetRequestId())})
+	}
+	for _, each := range s.again {
+		fail(each)
+	}
+	s.again = nil
+	for more := true; more && !s.left && ctx.Err() == nil; {
+		var next *item
+		select {
+		case wrong := <-s.wrong:
+			s.finish(wrong, Outcome{Err: wrong.wrong})
+		case next, more = <-s.fresh:
+			if more {
+				fail(next)
+			}
+		case <-ctx.Done():
+		}
+	}
+	s.failAll(err)
 }
 
 // failAll ends what is under way while no stream is open.

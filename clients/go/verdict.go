@@ -17,7 +17,7 @@ type Decision struct {
 	Verdict Verdict
 	// VerificationID names the decision in the gateway's log. Keep it with the case.
 	VerificationID string
-	// DecidedAt is when.
+	// DecidedAt is when. It is always there, as is VerificationID.
 	DecidedAt time.Time
 	// NextStep is what to do now, whatever the verdict.
 	NextStep NextStep
@@ -32,7 +32,8 @@ type Decision struct {
 }
 
 // Verdict is one of [Accepted], [Rejected] and [Indeterminate]. [Match] takes it apart; so does a type switch, whose
-// default must be an error.
+// default must be an error. The three are values, never pointers: `case *recognition.Rejected:` compiles and never
+// matches, `case recognition.Rejected:` does.
 type Verdict interface {
 	verdict()
 }
@@ -62,7 +63,7 @@ type Accepted struct {
 	Attributes map[string]any `json:"-"`
 	// PredicateAnswers are the answers to the request's predicates, in their order: whether each holds.
 	PredicateAnswers []bool `json:"-"`
-	// IssuedAt is when the issuer signed it.
+	// IssuedAt is when the issuer signed it; as with all times and spans here, zero: not said.
 	IssuedAt time.Time
 	// AuthenticatedAt is when the issuer last authenticated the person.
 	AuthenticatedAt time.Time
@@ -90,7 +91,7 @@ type Rejected struct {
 type Indeterminate struct {
 	// Reason is the one reason; it has words for clerks and citizens.
 	Reason Reason
-	// RetryAfter is when asking again may help.
+	// RetryAfter is when asking again may help; 0: not said.
 	RetryAfter time.Duration
 }
 
@@ -208,6 +209,9 @@ func decisionOf(answer *pb.VerifyCredentialResponse, requestID string, predicate
 	if basis := answer.GetStatusBasis(); basis != nil {
 		decision.StatusBasis = &StatusBasis{basis.GetList(), timeOf(basis.GetIssueTime()), basis.GetAge().AsDuration()}
 	}
+	if decision.VerificationID == "" || decision.DecidedAt.IsZero() {
+		return Decision{}, damaged(requestID, "a decision without its number or its time")
+	}
 	switch verdict := answer.GetVerdict().(type) {
 	case *pb.VerifyCredentialResponse_Accepted:
 		accepted, err := acceptedOf(verdict.Accepted, requestID, predicates)
@@ -279,9 +283,9 @@ func acceptedOf(message *pb.Acceptance, requestID string, predicates int) (Accep
 	return accepted, nil
 }
 
-// timeOf gives the zero time for one that was not said.
+// timeOf gives the zero time for one that was not said, or is none.
 func timeOf(message *timestamppb.Timestamp) time.Time {
-	if message == nil {
+	if !message.IsValid() {
 		return time.Time{}
 	}
 	return message.AsTime()

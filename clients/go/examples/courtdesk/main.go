@@ -1,7 +1,9 @@
 // Command courtdesk is the desk where cases are filed: it asks who stands there before a case is opened.
 //
-//	courtdesk --profile .lab/ah/clients/court.toml --matter KY-LA [--lang zh] < filings
+//	echo "case-1 $(cat .lab/try/qian.assertion)" |
+//	  go run -C clients/go ./examples/courtdesk --profile ../../.lab/js/clients/court.toml --matter KY-LA --lang en
 //
+// That is at the root of the repository, with make run in another terminal; README.md tells how the assertion is issued.
 // Each line of its input is one filing: the reference of the case, a space, and the assertion with which the person
 // signed on. Each gets a line of output. A filing is opened on an acceptance alone. One that was rejected is closed with
 // the reason in plain words; one that cannot be decided now, or could not be asked about, stays open, and the person is
