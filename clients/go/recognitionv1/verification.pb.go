@@ -435,8 +435,10 @@ type VerifyCredentialRequest struct {
 	// say anything about the person.
 	//
 	// Set it, and a call whose answer was lost can be made again. Whoever asks the same within a minute of the decision,
-	// every field as it was, is answered with the first acceptance: the same verification_id and verify_time, a receipt of
-	// that entry where one is wanted, and no second entry in the log. Everything is checked once more; trust_basis and
+	// every field as it was, is answered with the first acceptance: the same verification_id and verify_time, repeated, a
+	// receipt of that entry where one is wanted, and no second entry in the log. So make a random one for each question,
+	// and keep it for its tries: one that comes from whoever presents, or that several questions share, such as the number
+	// of a case, would let them have that answer as well. Act once on a verification_id. Everything is checked once more; trust_basis and
 	// status_basis tell by what. Whatever would not be accepted now, or not with the same words, is not accepted. In all
 	// other cases a presentation that was accepted is REPLAYED: it works once.
 	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -767,7 +769,9 @@ type VerifyCredentialResponse struct {
 	// What to do next, whatever the verdict.
 	NextStep NextStep `protobuf:"varint,8,opt,name=next_step,json=nextStep,proto3,enum=recognition.v1.NextStep" json:"next_step,omitempty"`
 	// The signed receipt, when one was asked for: compact JWS, typ verification-receipt+jwt. Whatever the verdict.
-	Receipt       string `protobuf:"bytes,9,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Receipt string `protobuf:"bytes,9,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// This acceptance was given before, to the same question: its answer may have been lost, or acted on. See request_id.
+	Repeated      bool `protobuf:"varint,10,opt,name=repeated,proto3" json:"repeated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -876,6 +880,13 @@ func (x *VerifyCredentialResponse) GetReceipt() string {
 		return x.Receipt
 	}
 	return ""
+}
+
+func (x *VerifyCredentialResponse) GetRepeated() bool {
+	if x != nil {
+		return x.Repeated
+	}
+	return false
 }
 
 type isVerifyCredentialResponse_Verdict interface {
@@ -2564,7 +2575,7 @@ const file_recognition_v1_verification_proto_rawDesc = "" +
 	"\n" +
 	"ClaimMatch\x12\x14\n" +
 	"\x05claim\x18\x01 \x01(\tR\x05claim\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\x93\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xaf\x04\n" +
 	"\x18VerifyCredentialResponse\x128\n" +
 	"\baccepted\x18\x01 \x01(\v2\x1a.recognition.v1.AcceptanceH\x00R\baccepted\x127\n" +
 	"\brejected\x18\x02 \x01(\v2\x19.recognition.v1.RejectionH\x00R\brejected\x12E\n" +
@@ -2576,7 +2587,9 @@ const file_recognition_v1_verification_proto_rawDesc = "" +
 	"trustBasis\x12>\n" +
 	"\fstatus_basis\x18\a \x01(\v2\x1b.recognition.v1.StatusBasisR\vstatusBasis\x125\n" +
 	"\tnext_step\x18\b \x01(\x0e2\x18.recognition.v1.NextStepR\bnextStep\x12\x18\n" +
-	"\areceipt\x18\t \x01(\tR\areceiptB\t\n" +
+	"\areceipt\x18\t \x01(\tR\areceipt\x12\x1a\n" +
+	"\brepeated\x18\n" +
+	" \x01(\bR\brepeatedB\t\n" +
 	"\averdict\"^\n" +
 	"\x1dBatchVerifyCredentialsRequest\x12=\n" +
 	"\x05items\x18\x01 \x03(\v2'.recognition.v1.VerifyCredentialRequestR\x05items\"^\n" +
