@@ -21,7 +21,7 @@ BASELINE := proto/baseline.binpb
 .PHONY: help setup run demo test test-long lint fmt proto proto-go proto-typescript proto-baseline docs lock bench bench-full bench-clients clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.dev $(PROTO_VENV)/.ready $(OLDEST_VENV)/.ready ## Install everything for working on the project
 
@@ -70,7 +70,7 @@ proto-typescript: $(VENV)/.dev $(PROTO_VENV)/.ready ## Generate the TypeScript s
 proto-baseline: $(VENV)/.dev ## Release the contract: from now on, make lint refuses changes that break it
 	$(VENV)/bin/buf build proto --exclude-source-info --output $(BASELINE)
 
-docs: $(VENV)/.dev ## Write the pages of the API and of the reasons, and the words of the clients, from their sources
+docs: $(VENV)/.dev ## Write the pages of the API and of the reasons, and the words of the Python and Java clients
 	$(VENV)/bin/python -m reference
 	$(VENV)/bin/python $(CLIENT)/generate_reasons.py
 	$(VENV)/bin/python clients/java/generate_reasons.py

@@ -188,7 +188,7 @@ _INDEX: Final = {
 # API
 
 [中文](README.zh-CN.md) · [README](../../README.md) · [Verdicts](../verdicts.md) · [Reasons](../reasons.md) ·
-[Python client](../../clients/python/README.md)
+[Clients](../../clients/README.md)
 
 The contract is [`proto/recognition/v1`](../../proto/recognition/v1); a page for each of its services says what each RPC
 does, who may call it, what its messages hold, and has a line to try it with. These pages are written by
@@ -203,7 +203,7 @@ the caller's certificate says who calls, and `gateway.toml` what that caller may
 # API
 
 [English](README.md) · [README](../../README.zh-CN.md) · [核验判定](../verdicts.zh-CN.md) ·
-[原因](../reasons.zh-CN.md) · [Python 客户端](../../clients/python/README.md)
+[原因](../reasons.zh-CN.md) · [客户端](../../clients/README.zh-CN.md)
 
 契约在 [`proto/recognition/v1`](../../proto/recognition/v1)；每个服务一页（英文），说明各 RPC 做什么、谁可以调用、
 消息里有什么，并附一行可以直接试的命令。这些页由 `make docs` 根据契约自己的注释写成；要改，请改那里。
