@@ -235,7 +235,7 @@ class RealFederation:
             token = self.federation(at).GetStatusList(request, timeout=CALL_SECONDS).status_list
         except grpc.RpcError:
             return False
-        return self.now.timestamp() - claims_of(token)["iat"] < LISTED.total_seconds()
+        return bool(self.now.timestamp() - claims_of(token)["iat"] < LISTED.total_seconds())
 
     def settle(self, gateways: Iterable[Province] | None = None, within: float = 60.0) -> None:
         """Wait until each of these gateways has a recent word of each other's anchor, and its status lists."""
