@@ -148,8 +148,13 @@ def accepted(request_id: str = "") -> verification_pb2.VerifyCredentialResponse:
     answer = verification_pb2.VerifyCredentialResponse(
         verification_id=f"v-{request_id}", next_step=verification_pb2.NEXT_STEP_PROCEED
     )
-    answer.accepted.subject = "v1.subject"
     answer.verify_time.FromDatetime(NOW)
+    answer.accepted.subject = "v1.subject"
+    answer.accepted.issuer = "https://issuer.sh.mrg.example"
+    answer.accepted.credential_type = "urn:yrd:credential:resident-id:1"
+    assurance = answer.accepted.assurance
+    assurance.identity = assurance.authenticator = assurance.federation = 2
+    answer.accepted.erase_time.FromDatetime(NOW + DAY)
     return answer
 
 

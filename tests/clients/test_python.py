@@ -250,6 +250,7 @@ def test_a_gateway_that_cannot_tell_says_so(federation: Stage, form: Form) -> No
             request, _ = federation.presented(asker)
             decision = asker.ask("verify", request)
         assert isinstance(decision.verdict, Indeterminate), decision
+        assert decision.verdict.retry_after is not None
         assert decision.verdict.retry_after > timedelta(0)
         assert decision.next_step is NextStep.RETRY_LATER
     finally:

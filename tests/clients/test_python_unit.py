@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import copy
 import json
@@ -12,18 +13,21 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import FrozenInstanceError, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, assert_never, cast
 
 import grpc
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.rpc import error_details_pb2
-from recognition import _rules, _wire, client, errors
+from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2, status_pb2
+from recognition import _rules, _wire, aio, client, errors
 from recognition.client import (
     Accepted,
     AgeAtLeast,
@@ -96,6 +100,13 @@ def form(request: pytest.FixtureRequest) -> Form:
 
 def asking(presentation: str = "p", **fields: Any) -> VerifyRequest:
     return VerifyRequest(matter="HK-QY", presentation=presentation, **fields)
+
+
+def dated(answer: Answer) -> Answer:
+    """Give an answer what every decision has."""
+    answer.verification_id = "v"
+    answer.verify_time.FromDatetime(NOW)
+    return answer
 
 
 def decided(answer: Answer, *, questions: int = 0) -> Decision:
@@ -192,10 +203,10 @@ def test_all_of_an_acceptance_is_read() -> None:
 def test_a_decision_can_be_made_from_its_fields() -> None:
     verdict = Accepted(
         subject="PSEUDONYM",
-        issuer="",
+        issuer="https://issuer.sh.mrg.example",
         issuing_province="",
-        credential_type="",
-        assurance=Assurance(identity=0, authenticator=0, federation=0, acr="", level=0),
+        credential_type="urn:yrd:credential:resident-id:1",
+        assurance=Assurance(identity=2, authenticator=2, federation=2, acr="", level=0),
         attributes={"name": "赵某"},
         issued_at=None,
         authenticated_at=None,
@@ -205,8 +216,8 @@ def test_a_decision_can_be_made_from_its_fields() -> None:
         subject_type=SubjectType.UNRECOGNISED,
         actor=None,
         household_province="",
-        credential_age=timedelta(0),
-        authentication_age=timedelta(0),
+        credential_age=None,
+        authentication_age=None,
         erase_at=NOW,
         previous_subject="",
         legal_basis="",
@@ -251,8 +262,8 @@ def test_what_was_answered_cannot_be_changed() -> None:
 
 def test_a_verdict_is_neither_true_nor_false() -> None:
     decision = decided(accepted())
-    rejected = Rejected(reason=Reason.EXPIRED, number=21)
-    undecided = Indeterminate(reason=Reason.TRUST_STALE, number=60, retry_after=timedelta(seconds=1))
+    rejected = Rejected(reason=Reason.EXPIRED, reason_number=21)
+    undecided = Indeterminate(reason=Reason.TRUST_STALE, reason_number=60, retry_after=timedelta(seconds=1))
     for value in (decision, decision.verdict, rejected, undecided, Failure(DamagedAnswer("x"))):
         with pytest.raises(TypeError, match="use match"):
             bool(value)
@@ -266,17 +277,17 @@ def test_match_knows_all_cases() -> None:
             case Rejected(reason=reason):
                 return reason.name
             case Indeterminate(retry_after=retry_after):
-                return f"in {retry_after.total_seconds():g} s"
+                return "later" if retry_after is None else f"in {retry_after.total_seconds():g} s"
             case never:
                 assert_never(never)
 
-    answer = Answer()
+    answer = dated(Answer())
     answer.indeterminate.reason = reason_pb2.REASON_TRUST_STALE
+    assert act(decided(answer).verdict) == "later"
     answer.indeterminate.retry_after.FromSeconds(3)
     assert act(decided(answer).verdict) == "in 3 s"
-    assert (
-        act(decided(Answer(rejected=verification_pb2.Rejection(reason=reason_pb2.REASON_EXPIRED))).verdict) == "EXPIRED"
-    )
+    rejected = dated(Answer(rejected=verification_pb2.Rejection(reason=reason_pb2.REASON_EXPIRED)))
+    assert act(decided(rejected).verdict) == "EXPIRED"
     assert act(decided(accepted()).verdict) == "go on"
 
 
@@ -330,8 +341,8 @@ print(*made, flush=True)
 
 
 def unknown_verdict() -> Answer:
-    # Field 10 of the message, of a kind that today's contract does not have.
-    return Answer.FromString(b"\x52\x02\x08\x01" + Answer(verification_id="v").SerializeToString())
+    # Field 11 of the message, of a kind that today's contract does not have.
+    return Answer.FromString(b"\x5a\x02\x08\x01" + dated(Answer()).SerializeToString())
 
 
 def with_answers(*numbers: int) -> Answer:
@@ -344,7 +355,7 @@ def with_answers(*numbers: int) -> Answer:
 @pytest.mark.parametrize(
     ("answer", "questions"),
     [
-        pytest.param(Answer(verification_id="v"), 0, id="no verdict"),
+        pytest.param(dated(Answer()), 0, id="no verdict"),
         pytest.param(unknown_verdict(), 0, id="a kind of verdict that is not known"),
         pytest.param(with_answers(0), 1, id="a question answered by nothing"),
         pytest.param(with_answers(3), 1, id="a question answered by neither yes nor no"),
@@ -363,34 +374,115 @@ def test_a_damaged_answer_is_no_verdict(answer: Answer, questions: int) -> None:
     assert isinstance(outcome.error, DamagedAnswer)
 
 
-def test_a_time_out_of_range_is_no_time() -> None:
+DAMAGE: Mapping[str, Callable[[Any], object]] = {
+    "no id": lambda answer: answer.ClearField("verification_id"),
+    "no time": lambda answer: answer.ClearField("verify_time"),
+    "a time out of range": lambda answer: setattr(answer.verify_time, "seconds", 1 << 60),
+    "a time before all others": lambda answer: setattr(answer.verify_time, "seconds", -62_135_596_801),
+    "a time with too many nanoseconds": lambda answer: setattr(answer.verify_time, "nanos", 1_000_000_000),
+    "a time with less than no nanoseconds": lambda answer: setattr(answer.verify_time, "nanos", -1),
+    "a status of no time": lambda answer: setattr(answer.status_basis.issue_time, "seconds", 1 << 60),
+    "no subject": lambda answer: answer.accepted.ClearField("subject"),
+    "no issuer": lambda answer: answer.accepted.ClearField("issuer"),
+    "no type": lambda answer: answer.accepted.ClearField("credential_type"),
+    "no assurance": lambda answer: answer.accepted.ClearField("assurance"),
+    "no identity level": lambda answer: setattr(answer.accepted.assurance, "identity", 0),
+    "an authenticator level below all": lambda answer: setattr(answer.accepted.assurance, "authenticator", -1),
+    "no federation level": lambda answer: setattr(answer.accepted.assurance, "federation", 0),
+    "no time to erase it": lambda answer: answer.accepted.ClearField("erase_time"),
+    "a time to erase it out of range": lambda answer: setattr(answer.accepted.erase_time, "seconds", 1 << 60),
+    "issued at no time": lambda answer: setattr(answer.accepted.issue_time, "seconds", 1 << 60),
+    "authenticated at no time": lambda answer: setattr(answer.accepted.authentication_time, "nanos", -1),
+    "expiring at no time": lambda answer: setattr(answer.accepted.expire_time, "seconds", 1 << 60),
+    "an actor who is nobody": lambda answer: answer.accepted.actor.ClearField("subject"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_an_acceptance_that_lacks_something_is_none(damage: Callable[[Any], object]) -> None:
     answer = whole_answer()
-    answer.verify_time.seconds = answer.accepted.erase_time.seconds = 1 << 60
-    decision = decided(answer, questions=2)
-    accepted = decision.verdict
-    assert isinstance(accepted, Accepted)
-    for read in (
-        lambda: decision.decided_at,
-        lambda: decision.decided_at,
-        lambda: accepted.erase_at,
-        lambda: decision == decided(answer, questions=2),
-        lambda: copy.copy(decision),
-        lambda: pickle.dumps(accepted),
-    ):
-        with pytest.raises(DamagedAnswer, match="_at: a time out of range") as caught:
-            read()
-        assert caught.value.request_id == "case-1"
-    assert "decided_at=<damaged>" in repr(decision)
-    assert "erase_at=<damaged>" in repr(decision)
-    assert accepted.attributes["name"] == "赵某"
+    assert isinstance(decided(answer, questions=2).verdict, Accepted)
+    damage(answer)
+    with pytest.raises(DamagedAnswer) as caught:
+        decided(answer, questions=2)
+    assert caught.value.request_id == "case-1"
+    assert not [secret for secret in SECRETS if secret in f"{caught.value!r} {caught.value}"]
+
+
+def test_an_empty_acceptance_is_no_yes() -> None:
+    answer = dated(Answer())
+    answer.accepted.SetInParent()
+    with pytest.raises(DamagedAnswer):
+        decided(answer)
+    with pytest.raises(DamagedAnswer):
+        decided(Answer(verification_id="v", rejected=verification_pb2.Rejection(reason=reason_pb2.REASON_EXPIRED)))
+
+
+def test_what_was_not_said_is_not_zero() -> None:
+    answer = accepted("case-1")
+    answer.status_basis.list = "https://issuer.example/status"
+    decision = decided(answer)
+    verdict = decision.verdict
+    assert isinstance(verdict, Accepted)
+    assert (verdict.issued_at, verdict.authenticated_at, verdict.expires_at) == (None, None, None)
+    assert (verdict.credential_age, verdict.authentication_age) == (None, None)
+    assert decision.status_basis is not None
+    assert (decision.status_basis.issued_at, decision.status_basis.age, decision.trust_basis.age) == (None, None, None)
+    assert not decision.repeated
+    answer.repeated = True
+    assert decided(answer).repeated
+    assert _wire.explanation(verification_pb2.ExplainVerificationResponse(verification_id="v")).decided_at is None
+
+
+@pytest.mark.parametrize(
+    ("read", "answer", "missing"),
+    [
+        pytest.param(read, answer, missing, id=f"{type(answer).__name__} without {missing}")
+        for read, answer, names in (
+            (
+                _wire.challenge,
+                verification_pb2.CreateChallengeResponse(nonce="n", audience="a", expire_time=Timestamp(seconds=1)),
+                ("nonce", "audience", "expire_time"),
+            ),
+            (
+                _wire.consent,
+                verification_pb2.RecordConsentResponse(consent_id="c", expire_time=Timestamp(seconds=1)),
+                ("consent_id", "expire_time"),
+            ),
+            (
+                _wire.withdrawal,
+                verification_pb2.WithdrawConsentResponse(withdraw_time=Timestamp(seconds=1)),
+                ("withdraw_time",),
+            ),
+            (_wire.evidence, audit_pb2.GetEvidenceResponse(evidence="{}"), ("evidence",)),
+        )
+        for missing in names
+    ],
+)
+def test_an_answer_that_lacks_something_is_damaged(read: Any, answer: Any, missing: str) -> None:
+    read(answer)
+    without = type(answer)()
+    without.CopyFrom(answer)
+    without.ClearField(missing)
+    with pytest.raises(DamagedAnswer):
+        read(without)
+    if missing.endswith("_time"):
+        getattr(without, missing).seconds = 1 << 60
+        with pytest.raises(DamagedAnswer, match="out of range"):
+            read(without)
+
+
+def test_durations_of_any_length_can_be_read() -> None:
     assert errors.read_duration(_wire.duration(timedelta(days=1))) == timedelta(days=1)
+    assert errors.read_duration(Duration(seconds=1 << 62)) == timedelta.max
+    assert errors.read_duration(Duration(seconds=-(1 << 62))) == timedelta.min
 
 
 def test_a_reason_that_is_not_known_is_still_a_rejection() -> None:
-    answer = Answer.FromString(b"\x12\x03\x08\xe7\x07")  # rejected, 999
+    answer = dated(Answer.FromString(b"\x12\x03\x08\xe7\x07"))  # rejected, 999
     answer.MergeFromString(b"\x40\x4d")  # next step 77
     decision = decided(answer)
-    assert decision.verdict == Rejected(reason=Reason.UNRECOGNISED, number=999)
+    assert decision.verdict == Rejected(reason=Reason.UNRECOGNISED, reason_number=999)
     assert decision.next_step is NextStep.CALL_SUPPORT
 
 
@@ -434,11 +526,18 @@ def later_contract() -> Callable[[str], Any]:
 
 def test_a_gateway_of_a_later_contract_is_understood(authority: Authority, tmp_path: Path, form: Form) -> None:
     message = later_contract()
+    whole = accepted().SerializeToString()
     answers = {
         "new-reason": message("VerifyCredentialResponse")(rejected={"reason": 999, "added": "x"}, added="y"),
         "new-kind": message("VerifyCredentialResponse")(deferred={"reason": 60}, added="y"),
         "new-fields": message("VerifyCredentialResponse")(accepted={"subject": "s", "added": "x"}, added="y"),
     }
+    for kind, answer in answers.items():
+        told = message("VerifyCredentialResponse").FromString(whole)
+        if kind != "new-fields":
+            told.ClearField("accepted")
+        told.MergeFrom(answer)
+        answers[kind] = told
 
     def verify(request: Any, _context: grpc.ServicerContext) -> Any:
         return answers[request.presentation]
@@ -454,7 +553,7 @@ def test_a_gateway_of_a_later_contract_is_understood(authority: Authority, tmp_p
         closing(form(authority.profile(tmp_path, gateway.address), SOON)) as asker,
     ):
         rejected = asker.ask("verify", asking("new-reason")).verdict
-        assert rejected == Rejected(reason=Reason.UNRECOGNISED, number=999)
+        assert rejected == Rejected(reason=Reason.UNRECOGNISED, reason_number=999)
         with pytest.raises(DamagedAnswer):
             asker.ask("verify", asking("new-kind"))
         assert asker.ask("verify", asking("new-fields")).verdict.subject == "s"
@@ -494,6 +593,280 @@ def test_an_error_says_what_kind_it_is(
     assert not [secret for secret in SECRETS if secret in f"{error!r} {error}"]
 
 
+def test_the_text_of_an_error_is_one_line_and_says_first_what_to_do() -> None:
+    told = "no such\nmatter\x1b[2J\u2028" + "x" * 1_000
+    error = NotPermitted(grpc.StatusCode.PERMISSION_DENIED, told, reason="NOT_PERMITTED", request_id="r-1")
+    text = str(error)
+    assert text.startswith(f"{NotPermitted.advice} [no such matter [2J x")
+    assert text.endswith("x: NOT_PERMITTED] request r-1")
+    assert text.isprintable()
+    assert len(error.detail) <= 400
+    assert "may help after 2 s" in str(Overloaded(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after=timedelta(seconds=2)))
+    assert str(Internal(grpc.StatusCode.INTERNAL)) == f"{Internal.advice} [INTERNAL]"
+
+
+@pytest.mark.parametrize("copied", [copy.copy, lambda value: pickle.loads(pickle.dumps(value))])  # noqa: S301 - our own
+def test_every_error_can_be_kept(copied: Callable[[RecognitionError], RecognitionError]) -> None:
+    kinds = [InvalidRequest, NotPermitted, Refused, Overloaded, Unavailable, DeadlineExceeded, Internal]
+    made: list[RecognitionError] = [
+        kind(grpc.StatusCode.ABORTED, "why", reason="R", field="f", retry_after=timedelta(seconds=1), request_id="r")
+        for kind in kinds
+    ]
+    for error in (*made, DamagedAnswer("why", request_id="r"), errors.closed("r"), errors.invalid("f", "why", "r")):
+        kept = copied(error)
+        assert type(kept) is type(error)
+        assert vars(kept) == vars(error)
+        assert str(kept) == str(error)
+        assert errors.for_request(error, "other").request_id == "other"
+        assert error.request_id == "r"
+
+
+def test_what_is_damaged_stays_so_for_each_request() -> None:
+    made = errors.for_request(DamagedAnswer("why"), "r")
+    assert (type(made), made.code, made.reason) == (DamagedAnswer, grpc.StatusCode.DATA_LOSS, "DAMAGED_ANSWER")
+    came = errors.from_code(grpc.StatusCode.DATA_LOSS, "", reason="", field="", retry_after=None, request_id="r")
+    assert type(came) is Internal
+    assert errors.status_code(77) is errors.status_code(0) is grpc.StatusCode.INTERNAL
+
+
+def malformed(url: str) -> Any:
+    return any_pb2.Any(type_url=url, value=b"\xff\xff\xff")
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        pytest.param(status_pb2.Status(details=[malformed(f"type.googleapis.com/google.rpc.{name}")]), id=name)
+        for name in ("ErrorInfo", "BadRequest", "RetryInfo")
+    ],
+)
+def test_a_malformed_detail_leaves_the_status(gateway: FakeGateway, profile: Profile, form: Form, details: Any) -> None:
+    def behaviour(_request: Any, context: grpc.ServicerContext) -> Any:
+        context.set_trailing_metadata((("grpc-status-details-bin", details.SerializeToString()),))
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, "no")
+
+    def streamed(requests: Any, context: grpc.ServicerContext) -> Any:
+        next(requests)
+        behaviour(None, context)
+        yield
+
+    gateway.behaviours |= {"VerifyCredential": behaviour, "StreamVerifyCredentials": streamed}
+    with closing(form(profile, SOON)) as asker:
+        with pytest.raises(NotPermitted, match="no: PERMISSION_DENIED"):
+            asker.ask("verify", asking())
+        outcomes = list(asker.stream(numbered(3)))
+    assert [type(outcome.error) for _, outcome in outcomes] == [NotPermitted] * 3
+
+
+def test_a_status_that_cannot_be_read_leaves_the_status(gateway: FakeGateway, profile: Profile, form: Form) -> None:
+    def behaviour(_request: Any, context: grpc.ServicerContext) -> Any:
+        context.set_trailing_metadata((("grpc-status-details-bin", b"\xff\xff\xff"),))
+        context.abort(grpc.StatusCode.NOT_FOUND, "no")
+
+    gateway.behaviours["VerifyCredential"] = behaviour
+    with closing(form(profile, SOON)) as asker, pytest.raises(Refused):
+        asker.ask("verify", asking())
+
+
+def test_an_answer_that_is_no_message_is_an_error(authority: Authority, tmp_path: Path, form: Form) -> None:
+    def streamed(requests: Any, _context: Any) -> Any:
+        next(requests)
+        yield b"\xff\xff\xff"
+        yield from requests
+
+    unary: Any = grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"\xff\xff\xff")
+    stream: Any = grpc.stream_stream_rpc_method_handler(streamed)
+    handlers = [
+        grpc.method_handlers_generic_handler(
+            "recognition.v1.VerificationService", {"VerifyCredential": unary, "StreamVerifyCredentials": stream}
+        )
+    ]
+    with (
+        serving(authority, handlers=handlers) as gateway,
+        closing(form(authority.profile(tmp_path, gateway.address), SOON)) as asker,
+    ):
+        with pytest.raises((DamagedAnswer, Internal)):
+            asker.ask("verify", asking())
+        outcomes = list(asker.stream(numbered(3)))
+    assert all(isinstance(outcome.error, DamagedAnswer | Internal) for _, outcome in outcomes)
+    assert len(outcomes) == 3
+
+
+@pytest.mark.parametrize(
+    ("authority_of", "cause"),
+    [("gateway", "unable to get local issuer certificate"), ("client", ""), ("nobody", "Connection refused")],
+)
+def test_who_cannot_connect_is_told_where_and_why(
+    authority: Authority, profile: Profile, gateway: FakeGateway, form: Form, authority_of: str, cause: str
+) -> None:
+    stranger = Authority("strangers")
+    if authority_of == "gateway":
+        profile.ca.write_bytes(stranger.certificate)
+    elif authority_of == "client":
+        stranger.profile(profile.ca.parent, gateway.address)
+        profile.ca.write_bytes(authority.certificate)
+    else:
+        gateway.stop()
+    with closing(form(profile, SOON)) as asker, pytest.raises(Unavailable) as caught:
+        asker.ask("verify", asking(request_id="r-1"))
+    text = str(caught.value)
+    advice = f"See that the gateway runs at {gateway.address}, and that each side trusts the other's certificate. ["
+    assert text.startswith(advice)
+    assert f"{cause}: UNAVAILABLE]" in text
+    assert text.endswith("] request r-1")
+
+
+def test_closing_ends_calls_under_way(gateway: FakeGateway, profile: Profile) -> None:
+    came, over = threading.Event(), threading.Event()
+
+    def silent(*_: Any) -> Any:
+        came.set()
+        over.wait(20)
+        return accepted()
+
+    def silent_stream(*_: Any) -> Any:
+        silent()
+        yield from ()
+
+    gateway.behaviours |= {"VerifyCredential": silent, "StreamVerifyCredentials": silent_stream}
+
+    async def awaited(method: str) -> Any:
+        asker = aio.RecognitionClient(profile)
+        asked: Any = asker.verify(asking()) if method == "verify" else _all(asker.stream(numbered(2)))
+        running = asyncio.create_task(asked)
+        await asyncio.to_thread(came.wait, 5)
+        await asker.close()
+        return await asyncio.wait_for(running, 5)
+
+    def blocking(method: str) -> Any:
+        asker = client.RecognitionClient(profile)
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(
+                lambda: asker.verify(asking()) if method == "verify" else list(asker.stream(numbered(2)))
+            )
+            came.wait(5)
+            asker.close()
+            return running.result(5)
+
+    try:
+        for ask in (blocking, lambda method: asyncio.run(awaited(method))):
+            came.clear()
+            with pytest.raises(Unavailable, match="this client was closed"):
+                ask("verify")
+            came.clear()
+            outcomes = ask("stream")
+            assert [(index, type(outcome.error)) for index, outcome in outcomes] == [(0, Unavailable), (1, Unavailable)]
+            assert all("this client was closed" in str(outcome.error) for _, outcome in outcomes)
+    finally:
+        over.set()
+
+
+async def _all(outcomes: Any) -> list[Any]:
+    return [outcome async for outcome in outcomes]
+
+
+# -- what cannot be sent ----------------------------------------------------------------------------------------------
+
+UNFIT: Sequence[tuple[Any, str]] = [
+    (asking(predicates=[AgeAtLeast(2**40)]), "predicates[0].age_at_least"),
+    (asking(predicates=[AgeAtLeast(18), AgeAtLeast(18.0)]), "predicates[1].age_at_least"),  # type: ignore[arg-type]
+    (asking(predicates=[AgeAtLeast(None)]), "predicates[0].age_at_least"),  # type: ignore[arg-type]
+    (asking(predicates=[HouseholdIn("sh")]), "predicates[0].household_in"),
+    (asking(predicates=[HouseholdIn([1])]), "predicates[0].household_in"),  # type: ignore[list-item]
+    (asking(predicates=[ClaimMatches("name", "\ud800")]), "predicates[0].claim_matches"),
+    (asking(predicates=[ClaimMatches("name", None)]), "predicates[0].claim_matches"),  # type: ignore[arg-type]
+    (asking(predicates=["age"]), "predicates[0]"),
+    (asking(predicates=AgeAtLeast(18)), "predicates"),
+    (asking(predicates=None), "predicates"),
+    (asking(""), "presentation"),
+    (asking("\ud800"), "presentation"),
+    (asking(None), "presentation"),  # type: ignore[arg-type]
+    (asking(b"p"), "presentation"),  # type: ignore[arg-type]
+    (asking("x" * 262_144), "presentation"),
+    (asking(nonce=5), "nonce"),
+    (asking(nonce=b"n"), "nonce"),
+    (asking(terminal="\udfff"), "terminal"),
+    (asking(consent_id=None), "consent_id"),
+    (asking(request_id="\ud800"), "request_id"),
+    (asking(want_receipt="yes"), "want_receipt"),
+    (replace(asking(), matter=""), "matter"),
+    ({"matter": "HK-QY"}, "request"),
+    (None, "request"),
+]
+
+
+def one_line_of(field: str) -> str:
+    """Name a predicate as the error does, without what is in it."""
+    return field.split(".", maxsplit=1)[0]
+
+
+@pytest.mark.parametrize(("request_", "field"), UNFIT, ids=[f"{n} {field}" for n, (_, field) in enumerate(UNFIT)])
+def test_what_cannot_be_sent_is_an_invalid_request(request_: Any, field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        _wire.question(request_)
+    error = caught.value
+    assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert error.field in {field, one_line_of(field)}
+    assert str(error).isprintable()
+
+
+def test_what_cannot_be_sent_spoils_no_other(gateway: FakeGateway, profile: Profile, form: Form) -> None:
+    seen: Counter[str] = Counter()
+    gateway.behaviours |= {
+        "BatchVerifyCredentials": answer_batch([]),
+        "StreamVerifyCredentials": answer_stream(seen),
+    }
+    requests = [asking(), *(each for each, _ in UNFIT), asking()]
+    kinds = [Decision, *[Failure] * len(UNFIT), Decision]
+    with closing(form(profile, SOON)) as asker:
+        outcomes = asker.ask("verify_all", requests)
+        assert [type(each) for each in outcomes] == kinds
+        assert all(isinstance(each.error, InvalidRequest) for each in outcomes[1:-1])
+        streamed = dict(asker.stream(requests))
+        assert [type(streamed[number]) for number in range(len(requests))] == kinds
+        with pytest.raises(InvalidRequest):
+            asker.ask("verify", UNFIT[0][0])
+    assert seen.total() == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "field"),
+    [
+        ("challenge", [""], "matter"),
+        ("challenge", [None], "matter"),
+        ("challenge", ["\ud800"], "matter"),
+        ("record_consent", ["", ["name"], timedelta(1)], "matter"),
+        ("record_consent", ["XS-RH", "name", timedelta(1)], "claims"),
+        ("record_consent", ["XS-RH", [], timedelta(1)], "claims"),
+        ("record_consent", ["XS-RH", [1], timedelta(1)], "claims"),
+        ("record_consent", ["XS-RH", ["name"], 5], "lifetime"),
+        ("withdraw_consent", [""], "consent_id"),
+        ("explain", [7], "verification_id"),
+        ("evidence", [b"v"], "verification_id"),
+    ],
+)
+def test_other_questions_that_cannot_be_sent(
+    profile: Profile, form: Form, method: str, arguments: Sequence[Any], field: str
+) -> None:
+    with closing(form(profile, SOON)) as asker, pytest.raises(InvalidRequest) as caught:
+        asker.ask(method, *arguments)
+    assert caught.value.field == field
+
+
+# -- reaching it ------------------------------------------------------------------------------------------------------
+
+
+def test_proxies_of_the_environment_are_not_used(
+    gateway: FakeGateway, profile: Profile, form: Form, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://localhost:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    gateway.behaviours["VerifyCredential"] = lambda request, _: accepted(request.request_id)
+    with closing(form(profile, SOON)) as asker:
+        asker.ask("verify", asking())
+
+
 def test_nobody_listening_is_unavailable_soon(authority: Authority, tmp_path: Path, form: Form) -> None:
     with serving(authority) as gateway:
         profile = authority.profile(tmp_path, gateway.address)
@@ -521,8 +894,14 @@ def test_a_gateway_of_another_name_is_not_asked(authority: Authority, tmp_path: 
 def test_a_closed_client_answers_nothing(profile: Profile, form: Form) -> None:
     asker = form(profile)
     asker.ask("close")
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(Unavailable, match="this client was closed"):
         asker.ask("challenge", "HK-QY")
+    with pytest.raises(Unavailable, match="this client was closed") as caught:
+        asker.ask("verify", asking(request_id="r-1"))
+    assert caught.value.request_id == "r-1"
+    (failed,) = asker.ask("verify_all", [asking(request_id="r-1")])
+    assert (type(failed.error), failed.error.request_id) == (Unavailable, "r-1")
+    assert [type(outcome) for _, outcome in asker.stream(numbered(3))] == [Failure] * 3
     asker.close()
 
 
@@ -568,8 +947,31 @@ def test_who_is_told_to_wait_waits(gateway: FakeGateway, profile: Profile, form:
     assert len(seen) == 3
 
 
+def test_a_consent_is_asked_once_where_there_is_no_room(gateway: FakeGateway, profile: Profile, form: Form) -> None:
+    seen: list[Any] = []
+    gateway.behaviours["RecordConsent"] = failing(1, grpc.StatusCode.RESOURCE_EXHAUSTED, retry_info(0.01), seen=seen)
+    with closing(form(profile, SOON)) as asker, pytest.raises(Overloaded) as caught:
+        asker.ask("record_consent", "XS-RH", ["name"], timedelta(days=1))
+    assert caught.value.retry_after == timedelta(seconds=0.01)
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("details", [(), (retry_info(0),), (retry_info(-5),)], ids=["absent", "zero", "negative"])
+def test_who_is_not_told_how_long_waits_a_little(
+    gateway: FakeGateway, profile: Profile, form: Form, details: Sequence[Any]
+) -> None:
+    seen: list[Any] = []
+    gateway.behaviours["VerifyCredential"] = failing(2, grpc.StatusCode.RESOURCE_EXHAUSTED, *details, seen=seen)
+    began = time.monotonic()
+    with closing(form(profile, SOON)) as asker:
+        asker.ask("verify", asking())
+    assert 0.2 <= time.monotonic() - began < 3
+
+
 @pytest.mark.parametrize(
-    ("wait", "tries"), [(0.01, 3), (60.0, 1)], ids=["no more than three times", "never beyond the deadline"]
+    ("wait", "tries"),
+    [(0.01, 3), (60.0, 1), (9e9, 1)],
+    ids=["no more than three times", "never beyond the deadline", "however long"],
 )
 def test_it_is_not_tried_for_ever(gateway: FakeGateway, profile: Profile, form: Form, wait: float, tries: int) -> None:
     seen: list[Any] = []
@@ -822,8 +1224,201 @@ def test_an_error_of_the_source_is_the_caller_s(gateway: FakeGateway, profile: P
         yield from numbered(40)
         raise KeyError("register")
 
+    outcomes: list[Any] = []
     with closing(form(profile, SOON)) as asker, pytest.raises(KeyError, match="register"):
-        list(asker.stream(broken()))
+        outcomes.extend(asker.stream(broken()))
+    # What was taken has its outcome first.
+    assert sorted(index for index, _ in outcomes) == list(range(40))
+    assert {type(outcome) for _, outcome in outcomes} == {Decision}
+
+
+def test_a_gateway_that_stays_away_is_named_as_the_reason(gateway: FakeGateway, profile: Profile, form: Form) -> None:
+    calls: list[int] = []
+
+    def away(requests: Any, context: grpc.ServicerContext) -> Any:
+        calls.append(1)
+        next(requests)
+        fail(context, grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+        yield
+
+    gateway.behaviours["StreamVerifyCredentials"] = away
+    taken: list[int] = []
+    failed: list[tuple[int, Any]] = []
+    options = Options(batch_deadline=timedelta(seconds=1), under_way=8)
+    with closing(form(profile, options)) as asker:
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="SHUTTING_DOWN"):
+            failed.extend(asker.stream(numbered(1_000, taken)))
+        assert 1 <= time.monotonic() - began < 4
+        # A source of which there is no more ends as it should.
+        assert [type(outcome.error) for _, outcome in asker.stream(numbered(3))] == [Unavailable] * 3
+    assert [(index, type(outcome.error), outcome.error.request_id) for index, outcome in failed] == [
+        (number, Unavailable, f"r-{number}") for number in taken
+    ]
+    assert {outcome.error.reason for _, outcome in failed} == {"SHUTTING_DOWN"}
+    assert len(taken) <= 9  # not the whole source
+    assert len(calls) > 4
+
+
+@pytest.mark.parametrize("seconds", [60.0, 9e9, 1e18], ids=["a minute", "285 years", "as long as can be"])
+def test_who_would_have_to_wait_too_long_is_told_at_once(
+    gateway: FakeGateway, profile: Profile, form: Form, seconds: float
+) -> None:
+    def refuse(requests: Any, _context: Any) -> Any:
+        for request in requests:
+            answer = verification_pb2.StreamVerifyCredentialsResponse()
+            for item in request.items:
+                result = answer.results.add(item_id=item.item_id)
+                result.error.code, result.error.reason = 8, "OVERLOADED"
+                result.error.retry_delay.seconds = int(seconds)
+            yield answer
+
+    gateway.behaviours["StreamVerifyCredentials"] = refuse
+    began = time.monotonic()
+    with closing(form(profile, SOON)) as asker:
+        outcomes = list(asker.stream(numbered(3)))
+    assert time.monotonic() - began < 4
+    assert [type(outcome.error) for _, outcome in outcomes] == [Overloaded] * 3
+    assert all(outcome.error.retry_after >= timedelta(seconds=60) for _, outcome in outcomes)
+
+
+@pytest.mark.parametrize("delay", [None, 0, -3], ids=["absent", "zero", "negative"])
+def test_what_is_refused_without_a_time_is_sent_again_soon(
+    gateway: FakeGateway, profile: Profile, form: Form, delay: int | None
+) -> None:
+    refused: Counter[str] = Counter()
+
+    def behaviour(requests: Any, _context: Any) -> Any:
+        for request in requests:
+            answer = verification_pb2.StreamVerifyCredentialsResponse()
+            for item in request.items:
+                result = answer.results.add(item_id=item.item_id)
+                if refused[item.item_id] == 5:  # more often than a single call would be
+                    result.response.CopyFrom(accepted(item.request.request_id))
+                    continue
+                refused[item.item_id] += 1
+                result.error.code, result.error.reason = 8, "OVERLOADED"
+                if delay is not None:
+                    result.error.retry_delay.seconds = delay
+            yield answer
+
+    gateway.behaviours["StreamVerifyCredentials"] = behaviour
+    began = time.monotonic()
+    with closing(form(profile, SOON)) as asker:
+        outcomes = list(asker.stream(numbered(3)))
+    assert {type(outcome) for _, outcome in outcomes} == {Decision}
+    assert 0.5 <= time.monotonic() - began < 4
+
+
+def strays(item_id: str, *, each: int = 1) -> verification_pb2.StreamVerifyCredentialsResponse:
+    answer = verification_pb2.StreamVerifyCredentialsResponse()
+    for _ in range(each):
+        answer.results.add(item_id=item_id).response.CopyFrom(accepted())
+    return answer
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        pytest.param(lambda _: verification_pb2.StreamVerifyCredentialsResponse(), id="nothing"),
+        pytest.param(lambda _: strays("another"), id="answers to others"),
+        pytest.param(lambda name: strays(f"0{name}"), id="a number written otherwise"),
+        pytest.param(lambda name: strays(chr(0xFF10 + int(name))), id="full-width digits"),
+        pytest.param(lambda _: strays("9" * 5_000), id="a very long number"),
+        pytest.param(lambda _: strays(""), id="no name"),
+    ],
+)
+def test_what_answers_no_item_does_not_prolong_the_wait(
+    gateway: FakeGateway, profile: Profile, form: Form, noise: Callable[[str], Any]
+) -> None:
+    over = threading.Event()
+
+    def behaviour(requests: Any, _context: Any) -> Any:
+        name = next(requests).items[0].item_id
+        for _ in range(200):
+            yield noise(name)
+            if over.wait(0.05):
+                return
+
+    gateway.behaviours["StreamVerifyCredentials"] = behaviour
+    began = time.monotonic()
+    try:
+        with closing(form(profile, Options(batch_deadline=timedelta(seconds=1)))) as asker:
+            ((_, outcome),) = asker.stream(numbered(1))
+    finally:
+        over.set()
+    assert isinstance(outcome.error, DeadlineExceeded)
+    assert 1 <= time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("each", [0, 1, 2_000], ids=["empty ones", "one by one", "all at once"])
+def test_a_stream_of_nothing_but_strays_is_damaged(
+    gateway: FakeGateway, profile: Profile, form: Form, each: int
+) -> None:
+    def behaviour(requests: Any, _context: Any) -> Any:
+        next(requests)
+        for _ in range(5_000):
+            yield strays("another", each=each)
+
+    gateway.behaviours["StreamVerifyCredentials"] = behaviour
+    with closing(form(profile, SOON)) as asker:
+        outcomes = list(asker.stream(numbered(3)))
+    assert [type(outcome.error) for _, outcome in outcomes] == [DamagedAnswer] * 3
+
+
+def test_a_slow_reader_does_not_gather_what_a_gateway_floods_it_with(
+    gateway: FakeGateway, profile: Profile, form: Form
+) -> None:
+    sent, still = [0], threading.Event()
+    flood = strays("another")
+    flood.results[0].response.receipt = "x" * 200_000
+
+    def behaviour(requests: Any, _context: Any) -> Any:
+        for request in requests:
+            yield strays(request.items[0].item_id)
+            for _ in range(900):
+                sent[0] += 1
+                yield flood
+
+    gateway.behaviours["StreamVerifyCredentials"] = behaviour
+    options = Options(batch_deadline=timedelta(seconds=5), under_way=8)
+    with closing(form(profile, options)) as asker, closing(cast("Any", asker.stream(numbered(2)))) as outcomes:
+        next(outcomes)
+        before = -1
+        while sent[0] != before:  # until the gateway cannot send any more
+            before = sent[0]
+            still.wait(0.3)
+        assert sent[0] < 500  # what fits into the windows of HTTP/2 is with gRPC
+
+
+def test_refused_requests_do_not_prolong_the_wait(gateway: FakeGateway, profile: Profile, form: Form) -> None:
+    over = threading.Event()
+
+    def silent(requests: Any, _context: Any) -> Any:
+        over.wait(20)
+        yield from ()
+
+    def source() -> Iterator[VerifyRequest]:
+        yield asking()
+        for _ in range(400):
+            over.wait(0.02)
+            yield asking("")
+
+    async def awaited_source() -> AsyncIterator[VerifyRequest]:
+        yield asking()
+        for _ in range(400):
+            await asyncio.sleep(0.02)
+            yield asking("")
+
+    gateway.behaviours["StreamVerifyCredentials"] = silent
+    options = Options(batch_deadline=timedelta(seconds=0.5), under_way=8)
+    try:
+        began = time.monotonic()
+        with closing(form(profile, options)) as asker, pytest.raises(DeadlineExceeded):
+            list(asker.stream(source() if form is FORMS[0] else cast("Any", awaited_source())))
+        assert time.monotonic() - began < 6
+    finally:
+        over.set()
 
 
 def test_a_stream_that_is_left_ends(gateway: FakeGateway, profile: Profile, form: Form) -> None:
@@ -860,8 +1455,16 @@ def test_a_profile_is_read_from_its_file(tmp_path: Path) -> None:
     assert read == Profile(
         address="g:1", ca=tmp_path / "../ca.pem", certificate=tmp_path / "c.pem", private_key=Path("/k.pem")
     )
-    file.write_text('address = "g:1"\n', "utf-8")
-    with pytest.raises(ValueError, match="ca is missing"):
+    for content, why in (
+        ('address = "g:1"\n', "ca is missing"),
+        ('address = ""\nca = "c"\ncertificate = "c"\nprivate_key = "k"\n', "address is missing, empty"),
+        ("address = \n", "service.toml"),
+    ):
+        file.write_text(content, "utf-8")
+        with pytest.raises(ValueError, match=why):
+            Profile.read(file)
+    file.write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"service\.toml"):
         Profile.read(file)
 
 
@@ -902,13 +1505,24 @@ def test_new_certificates_are_taken_up_and_calls_under_way_end_in_peace(
 ) -> None:
     monkeypatch.setattr("recognition.profile.LOOK_SECONDS", 0.0)
     seen: list[bytes] = []
+    streamed: list[bytes] = []
+
+    def certificate(context: grpc.ServicerContext) -> bytes:
+        auth: Any = context.auth_context()
+        pem: bytes = auth["x509_pem_cert"][0]
+        return pem.strip()
 
     def verify(request: Any, context: grpc.ServicerContext) -> Any:
-        auth: Any = context.auth_context()
-        seen.append(auth["x509_pem_cert"][0])
+        seen.append(certificate(context))
         return accepted(request.request_id)
 
-    gateway.behaviours |= {"VerifyCredential": verify, "StreamVerifyCredentials": answer_stream(Counter())}
+    answered: Counter[str] = Counter()
+
+    def stream(requests: Any, context: grpc.ServicerContext) -> Any:
+        streamed.append(certificate(context))
+        yield from answer_stream(answered)(requests, context)
+
+    gateway.behaviours |= {"VerifyCredential": verify, "StreamVerifyCredentials": stream}
     with closing(form(profile, SOON)) as asker:
         outcomes = asker.stream(numbered(100))
         next(outcomes)
@@ -916,9 +1530,12 @@ def test_new_certificates_are_taken_up_and_calls_under_way_end_in_peace(
         renewed = authority.renew(profile)
         asker.ask("verify", asking())
         asker.ask("verify", asking())
-        assert seen[0].strip() != renewed.strip()
-        assert [each.strip() for each in seen[1:]] == [renewed.strip()] * 2
-        assert len(list(outcomes)) == 99  # on the old connection
+        assert seen[0] != renewed.strip()
+        assert seen[1:] == [renewed.strip()] * 2
+        assert len(list(outcomes)) == 99
+    # What was sent on the old connection was answered there, and the rest went over the new one.
+    assert streamed == [seen[0], renewed.strip()]
+    assert set(answered.values()) == {1}
 
 
 # -- the holder -------------------------------------------------------------------------------------------------------

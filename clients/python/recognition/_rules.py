@@ -11,12 +11,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import resources
+from operator import itemgetter
 from typing import Any, Final
 
 import grpc
 
 from recognition import _wire
-from recognition.errors import InvalidRequest, Overloaded, RecognitionError, Unavailable, for_request
+from recognition.errors import (
+    DamagedAnswer,
+    DeadlineExceeded,
+    Overloaded,
+    RecognitionError,
+    Unavailable,
+    for_request,
+)
 from recognition.profile import Material
 from recognition.v1 import verification_pb2
 from recognition.verdicts import Failure, Outcome, VerifyRequest
@@ -26,10 +34,14 @@ MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 PACK_ITEMS: Final = 16
 """In one message of a stream."""
 MAX_PACK_BYTES: Final = 1024 * 1024
-MAX_ITEM_BYTES: Final = MAX_PACK_BYTES - 128
-"""What cannot be sent on a stream is sent nowhere. 128 is for what stands around the item."""
-ITEM_OVERHEAD: Final = 8
-"""Bytes in front of an item of a batch, at most."""
+ITEM_OVERHEAD: Final = 128
+"""Bytes that stand around an item of a batch or a stream, at most."""
+MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
+"""Room for the answer to a full batch, with receipts and attributes."""
+MAX_STRAYS: Final = 1_000
+"""Answers on one stream to what does not wait for any. So many are not a slip."""
+MAX_WAIT_SECONDS: Final = 3_600.0
+"""A clock of the platform may not take more at once."""
 MAX_TRIES: Final = 3
 """Of a call that the gateway has no room for."""
 JITTER: Final = 0.2
@@ -44,7 +56,7 @@ class Options:
     deadline: timedelta = timedelta(seconds=10)
     """Of every call but batches, all tries of it together."""
     batch_deadline: timedelta = timedelta(seconds=60)
-    """Of every batch; and how long a stream may bring no answer while one is waited for."""
+    """Of every batch; and how long a stream may bring no answer while one is waited for, whatever it tries."""
     under_way: int = 256
     """How many requests a stream takes from its source and has not yet given the outcome of, at most."""
 
@@ -72,8 +84,9 @@ def channel_options() -> Sequence[tuple[str, Any]]:
         # A gateway that was away is found again in two seconds, and not in gRPC's two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
-        # The answer to a full batch, with receipts and attributes.
-        ("grpc.max_receive_message_length", 4 * MAX_BATCH_BYTES),
+        # A gateway is in the same house; what the environment says of proxies is for the way out of it.
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
     )
 
 
@@ -87,39 +100,29 @@ def pause(error: RecognitionError, tries: int, remaining: float) -> float | None
         tries: how many there were.
         remaining: seconds until the deadline.
     """
-    if not isinstance(error, Overloaded) or error.retry_after is None or tries >= MAX_TRIES:
+    if not isinstance(error, Overloaded) or tries >= MAX_TRIES:
         return None
-    seconds = error.retry_after.total_seconds() * (1 + random.uniform(0, JITTER))  # noqa: S311 - to spread, not to hide
+    seconds = _spread(_delay(error))
     return seconds if seconds < remaining else None
 
 
-def too_large(asked: verification_pb2.VerifyCredentialRequest) -> Failure | None:
-    """Refuse what would spoil the message that it stands in for all others."""
-    if asked.ByteSize() <= MAX_ITEM_BYTES:
-        return None
-    error = InvalidRequest(
-        grpc.StatusCode.INVALID_ARGUMENT,
-        "presentation is too large to be sent",
-        reason="INVALID_REQUEST",
-        field="presentation",
-        request_id=asked.request_id,
-    )
-    return Failure(error)
-
-
-def in_order(refused: Sequence[Failure | None], answered: Iterable[Outcome]) -> list[Outcome]:
-    """Put the outcomes of what was asked between those of what was not."""
+def in_order(
+    asked: Sequence[verification_pb2.VerifyCredentialRequest | Failure], answered: Iterable[Outcome]
+) -> list[Outcome]:
+    """Put the outcomes of what was asked between those of what could not be."""
     answers = iter(answered)
-    return [next(answers) if each is None else each for each in refused]
+    return [each if isinstance(each, Failure) else next(answers) for each in asked]
 
 
 def batches(
-    asked: Iterable[verification_pb2.VerifyCredentialRequest],
+    asked: Iterable[verification_pb2.VerifyCredentialRequest | Failure],
 ) -> Iterator[Sequence[verification_pb2.VerifyCredentialRequest]]:
-    """Cut requests into batches that a gateway takes."""
+    """Cut what can be asked into batches that a gateway takes."""
     batch: list[verification_pb2.VerifyCredentialRequest] = []
     size = 0
     for each in asked:
+        if isinstance(each, Failure):
+            continue
         needed = each.ByteSize() + ITEM_OVERHEAD
         if batch and (len(batch) == MAX_BATCH_ITEMS or size + needed > MAX_BATCH_BYTES):
             yield batch
@@ -148,16 +151,22 @@ def all_failed(batch: Sequence[verification_pb2.VerifyCredentialRequest], error:
 class Flow:
     """The requests of one stream: those that wait to be sent, and those that wait for their answer."""
 
-    def __init__(self, limit: int) -> None:
-        """Begin with none; ``limit`` is how many there may be."""
-        self._limit = limit
-        self._window = limit
+    def __init__(self, options: Options) -> None:
+        """Begin with none."""
+        self._limit = options.under_way
+        self._patience = options.batch_deadline.total_seconds()
+        self._window = self._limit
         """How many may wait for their answer: fewer for a while after the gateway had no room, or the stream broke."""
-        self._waiting: deque[tuple[int, verification_pb2.VerifyCredentialRequest]] = deque()
-        self._sent: dict[int, verification_pb2.VerifyCredentialRequest] = {}
+        self._waiting: deque[_Item] = deque()
+        self._sent: dict[str, _Item] = {}
+        """By the name that an item has on the stream."""
         self._taken = 0
         self._not_before = 0.0
         self._failures = 0
+        self._strays = 0
+        self._waited = 0.0
+        self._heard: RecognitionError | None = None
+        """What was heard last in place of an answer."""
 
     @property
     def has_room(self) -> bool:
@@ -169,61 +178,100 @@ class Flow:
         """Whether all that was taken has its outcome."""
         return not self._waiting and not self._sent
 
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether something was sent that has no answer."""
+        return bool(self._sent)
+
     def take(self, request: VerifyRequest) -> Sequence[tuple[int, Outcome]]:
         """Take one more; gives its outcome if that is known already."""
         index, self._taken = self._taken, self._taken + 1
-        asked = _wire.question(request)
-        refused = too_large(asked)
-        if refused is not None:
-            return ((index, refused),)
+        asked = _wire.question_or_failure(request)
+        if isinstance(asked, Failure):
+            return ((index, asked),)
         self._waiting.append((index, asked))
         return ()
 
     def next_message(self, now: float) -> verification_pb2.StreamVerifyCredentialsRequest | None:
         """Give what is to be sent now; None: nothing."""
-        if now < self._not_before or not self._waiting or len(self._sent) >= self._window:
+        if not self.may_send(now):
             return None
         message = verification_pb2.StreamVerifyCredentialsRequest()
         size = 0
         while self._waiting and len(message.items) < PACK_ITEMS:
             index, asked = self._waiting[0]
-            size += asked.ByteSize() + MAX_PACK_BYTES - MAX_ITEM_BYTES
+            size += asked.ByteSize() + ITEM_OVERHEAD
             if message.items and size > MAX_PACK_BYTES:
                 break
-            self._waiting.popleft()
-            self._sent[index] = asked
-            message.items.add(item_id=str(index), request=asked)
+            name = str(index)
+            self._sent[name] = self._waiting.popleft()
+            message.items.add(item_id=name, request=asked)
         return message
 
-    def held_for(self, now: float) -> float | None:
-        """Say for how many seconds nothing may be sent; None: what waits is not held."""
-        return self._not_before - now if self._waiting and now < self._not_before else None
+    def may_send(self, now: float) -> bool:
+        """Say whether something is to be sent now."""
+        return bool(self._waiting) and now >= self._not_before and len(self._sent) < self._window
+
+    def may_wait(self, now: float) -> float:
+        """Say for how many seconds nothing needs to be done but to wait for an answer."""
+        left = max(0.0, self._patience - self._waited)
+        if self._waiting and now < self._not_before:
+            left = min(left, self._not_before - now)
+        return min(left, MAX_WAIT_SECONDS)
+
+    def waited(self, seconds: float) -> RecognitionError | None:
+        """Take in that there was nothing to do for so long; gives why to give up, where that was too long."""
+        # While nothing is under way, it is the source that takes its time.
+        self._waited = 0.0 if self.is_idle else self._waited + seconds
+        if self._waited < self._patience:
+            return None
+        silent = DeadlineExceeded(grpc.StatusCode.DEADLINE_EXCEEDED, "the stream brought no answer in time")
+        return self._heard or silent
 
     def settle(
         self, answer: verification_pb2.StreamVerifyCredentialsResponse, now: float
-    ) -> Sequence[tuple[int, Outcome]]:
-        """Take in answers; gives the outcomes. What the gateway has no room for now is to be sent again later."""
+    ) -> tuple[Sequence[tuple[int, Outcome]], RecognitionError | None]:
+        """Take in answers; gives the outcomes, and why to give up, if there is a reason to.
+
+        What the gateway has no room for now is to be sent again later.
+        """
         outcomes: list[tuple[int, Outcome]] = []
-        refused: list[tuple[int, verification_pb2.VerifyCredentialRequest]] = []
+        refused: list[tuple[_Item, Failure, Overloaded]] = []
         for result in answer.results:
-            index = int(result.item_id) if result.item_id.isdecimal() else -1
-            asked = self._sent.pop(index, None)
-            if asked is None:
-                continue  # nothing that waits for an answer, so nothing that this could be one to
-            outcome = _wire.outcome(result, asked)
-            if isinstance(outcome, Failure) and isinstance(outcome.error, Overloaded) and outcome.error.retry_after:
-                refused.append((index, asked))
-                self._hold(outcome.error.retry_after.total_seconds(), now)
-            else:
-                outcomes.append((index, outcome))
-        if refused:
-            self._waiting.extendleft(reversed(refused))
-            self._window = PACK_ITEMS
+            item = self._sent.pop(result.item_id, None)
+            if item is None:
+                self._strays += 1
+                continue
+            match outcome := _wire.outcome(result, item[1]):
+                case Failure(error=Overloaded() as error):
+                    refused.append((item, outcome, error))
+                case _:
+                    outcomes.append((item[0], outcome))
         if outcomes:
-            self._failures = 0
-            if not refused:
-                self._window = min(self._limit, self._window + len(outcomes))
-        return outcomes
+            self._failures, self._waited, self._heard = 0, 0.0, None
+        if refused:
+            self._window = PACK_ITEMS
+            outcomes += self._put_off(refused, now)
+        elif outcomes:
+            self._window = min(self._limit, self._window + len(outcomes))
+        if not answer.results:
+            self._strays += 1
+        if self._strays > MAX_STRAYS:
+            return outcomes, DamagedAnswer("a stream of answers to what was not asked")
+        return outcomes, None
+
+    def _put_off(
+        self, refused: Sequence[tuple[_Item, Failure, Overloaded]], now: float
+    ) -> Iterator[tuple[int, Outcome]]:
+        again: list[_Item] = []
+        for item, outcome, error in refused:
+            self._heard = error
+            if _delay(error) > self._patience - self._waited:
+                yield item[0], outcome
+            else:
+                again.append(item)
+                self._hold(_delay(error), now)
+        self._waiting.extendleft(reversed(again))
 
     def broke(self, error: RecognitionError | None, now: float) -> RecognitionError | None:
         """Take in that the stream ended; what has no answer is to be sent on another one.
@@ -235,11 +283,13 @@ class Flow:
         Returns:
             Why no other may be opened; None: one may.
         """
-        self._waiting.extendleft(sorted(self._sent.items(), reverse=True))
-        self._sent.clear()
+        self._put_back()
+        self._heard = error or self._heard
         seconds = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self._failures)
-        if isinstance(error, Overloaded) and error.retry_after is not None:
-            seconds = error.retry_after.total_seconds()
+        if isinstance(error, Overloaded):
+            seconds = max(seconds, _delay(error))
+            if seconds > self._patience - self._waited:
+                return error
         elif error is not None and not isinstance(error, Unavailable):
             return error
         self._window = PACK_ITEMS
@@ -247,13 +297,34 @@ class Flow:
         self._hold(seconds, now)
         return None
 
+    def moved(self) -> None:
+        """Take in that the stream ended because it was left for another one."""
+        self._put_back()
+
     def give_up(self, error: RecognitionError) -> Sequence[tuple[int, Outcome]]:
         """Give what was taken and has no answer as failed."""
-        left = sorted((*self._waiting, *self._sent.items()))
+        self._put_back()
+        left = list(self._waiting)
         self._waiting.clear()
-        self._sent.clear()
         return [(index, Failure(for_request(error, asked.request_id))) for index, asked in left]
 
+    def _put_back(self) -> None:
+        self._waiting.extendleft(sorted(self._sent.values(), key=itemgetter(0), reverse=True))
+        self._sent.clear()
+        self._strays = 0
+
     def _hold(self, seconds: float, now: float) -> None:
-        spread = 1 + random.uniform(0, JITTER)  # noqa: S311 - as above
-        self._not_before = max(self._not_before, now + seconds * spread)
+        self._not_before = max(self._not_before, now + _spread(seconds))
+
+
+_Item = tuple[int, verification_pb2.VerifyCredentialRequest]
+
+
+def _delay(error: Overloaded) -> float:
+    """Say after how many seconds there may be room."""
+    seconds = 0.0 if error.retry_after is None else error.retry_after.total_seconds()
+    return seconds if seconds > 0 else _FIRST_PAUSE
+
+
+def _spread(seconds: float) -> float:
+    return seconds * (1 + random.uniform(0, JITTER))  # noqa: S311 - to spread, not to hide

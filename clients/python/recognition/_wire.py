@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import os
 from binascii import b2a_base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from recognition.errors import DamagedAnswer, RecognitionError, from_code, read_duration, status_code
+from recognition.errors import (
+    DamagedAnswer,
+    InvalidRequest,
+    RecognitionError,
+    from_code,
+    invalid,
+    read_duration,
+    status_code,
+)
 from recognition.reasons import NextStep, Reason
-from recognition.v1 import verification_pb2
+from recognition.v1 import audit_pb2, verification_pb2
 from recognition.verdicts import (
     Accepted,
     Actor,
@@ -49,6 +58,14 @@ _ANSWERS: Final[Mapping[int, bool]] = {
 }
 _SUBJECT_TYPES: Final = {each.value: each for each in SubjectType}
 _STEP_OUTCOMES: Final = {each.value: each for each in StepOutcome}
+MAX_REQUEST_BYTES: Final = 256 * 1024
+"""Of one request. More than a gateway takes, and little enough to go into any message with others."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_SECOND: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
+_LAST_SECOND: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
+_NANOS_PER_SECOND: Final = 1_000_000_000
+_UNFIT: Final = (TypeError, ValueError, AttributeError, OverflowError)
+"""What protobuf raises at a value that does not fit its field; a lone surrogate is a ValueError."""
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _ID_CHARS: Final = 22
 _unused_ids: Final[list[str]] = []
@@ -73,20 +90,82 @@ def new_request_id() -> str:
         return first
 
 
-def question(request: VerifyRequest, request_id: str = "") -> verification_pb2.VerifyCredentialRequest:
-    """Write a request, with the reference that all tries then share: ``request_id`` if given, its own, or a new one."""
-    message = verification_pb2.VerifyCredentialRequest(
-        matter=request.matter,
-        presentation=request.presentation,
-        nonce=request.nonce,
-        request_id=request_id or request.request_id or new_request_id(),
-        consent_id=request.consent_id,
-        terminal=request.terminal,
-        want_receipt=request.want_receipt,
-    )
-    if request.predicates:
-        message.predicates.extend(map(_predicate, request.predicates))
+def question(request: VerifyRequest) -> verification_pb2.VerifyCredentialRequest:
+    """Write a request, with the reference that all tries then share: its own, or a new one.
+
+    Raises:
+        InvalidRequest: it cannot be sent.
+    """
+    try:
+        message = verification_pb2.VerifyCredentialRequest(
+            matter=request.matter,
+            presentation=request.presentation,
+            nonce=request.nonce,
+            request_id=request.request_id or new_request_id(),
+            consent_id=request.consent_id,
+            terminal=request.terminal,
+            want_receipt=request.want_receipt,
+        )
+        # To protobuf, None is a field that is not set, and bytes are a text.
+        for name in _TEXTS:
+            if not isinstance(getattr(request, name), str):
+                raise invalid(name, _CANNOT_BE_SENT)
+        if request.predicates != ():
+            message.predicates.extend(_predicates(request.predicates))
+    except InvalidRequest as error:
+        error.request_id = _reference_of(request)
+        raise
+    except _UNFIT as error:
+        raise invalid(_unfit_field(request), _CANNOT_BE_SENT, _reference_of(request)) from error
+    if not request.matter:
+        raise invalid("matter", "is missing", message.request_id)
+    if not request.presentation:
+        raise invalid("presentation", "is missing", message.request_id)
+    if message.ByteSize() > MAX_REQUEST_BYTES:
+        raise invalid("presentation", "is too large to be sent", message.request_id)
     return message
+
+
+def question_or_failure(request: VerifyRequest) -> verification_pb2.VerifyCredentialRequest | Failure:
+    """Write one of many requests; what cannot be sent is the failure of that one alone."""
+    try:
+        return question(request)
+    except InvalidRequest as error:
+        return Failure(error)
+
+
+def challenge_request(matter: str) -> verification_pb2.CreateChallengeRequest:
+    """Write what asks for a challenge; this and the next raise ``InvalidRequest`` where it cannot be sent."""
+    return _filled(verification_pb2.CreateChallengeRequest, matter=matter)
+
+
+def consent_request(matter: str, claims: Sequence[str], lifetime: timedelta) -> verification_pb2.RecordConsentRequest:
+    """Write a consent."""
+    if isinstance(claims, str):  # a sequence, but of letters
+        raise invalid("claims", _CANNOT_BE_SENT)
+    try:
+        lasts = duration(lifetime)
+    except _UNFIT as error:
+        raise invalid("lifetime", _CANNOT_BE_SENT) from error
+    request = _filled(verification_pb2.RecordConsentRequest, matter=matter)
+    request.MergeFrom(_filled(verification_pb2.RecordConsentRequest, claims=claims))
+    request.lifetime.CopyFrom(lasts)
+    return request
+
+
+def withdrawal_request(consent_id: str) -> verification_pb2.WithdrawConsentRequest:
+    """Write that a consent is withdrawn."""
+    return _filled(verification_pb2.WithdrawConsentRequest, consent_id=consent_id)
+
+
+def explanation_request(verification_id: str) -> verification_pb2.ExplainVerificationRequest:
+    """Write what asks for an explanation."""
+    return _filled(verification_pb2.ExplainVerificationRequest, verification_id=verification_id)
+
+
+def evidence_request(verification_id: str) -> audit_pb2.GetEvidenceRequest:
+    """Write what asks for evidence."""
+    return _filled(audit_pb2.GetEvidenceRequest, verification_id=verification_id)
 
 
 def duration(span: timedelta) -> Duration:
@@ -96,32 +175,90 @@ def duration(span: timedelta) -> Duration:
     return message
 
 
-def _predicate(predicate: Predicate) -> verification_pb2.Predicate:
-    match predicate:
-        case AgeAtLeast(years=years):
-            return verification_pb2.Predicate(age_at_least=years)
-        case HouseholdIn(provinces=provinces):
-            return verification_pb2.Predicate(household_in=verification_pb2.HouseholdIn(provinces=provinces))
-        case ClaimMatches(claim=claim, value=value):
-            return verification_pb2.Predicate(claim_matches=verification_pb2.ClaimMatch(claim=claim, value=value))
+_Message = TypeVar("_Message", bound=Message)
+_TEXTS: Final = ("matter", "presentation", "nonce", "request_id", "consent_id", "terminal")
+_CANNOT_BE_SENT: Final = "is of a wrong type, or out of range"
+
+
+def _filled(kind: type[_Message], **only: Any) -> _Message:
+    ((name, value),) = only.items()
+    if isinstance(value, bytes) or value is None:
+        raise invalid(name, _CANNOT_BE_SENT)
+    if not value:
+        raise invalid(name, "is missing")
+    try:
+        return kind(**only)
+    except _UNFIT as error:
+        raise invalid(name, _CANNOT_BE_SENT) from error
+
+
+def _reference_of(request: object) -> str:
+    given = getattr(request, "request_id", "")
+    return given if isinstance(given, str) and given.isascii() else ""
+
+
+def _unfit_field(request: Any) -> str:
+    """Find out which it was that protobuf did not take."""
+    if not isinstance(request, VerifyRequest):
+        return "request"
+    for name in (*_TEXTS, "want_receipt"):
+        fields: Mapping[str, Any] = {name: getattr(request, name)}
+        try:
+            verification_pb2.VerifyCredentialRequest(**fields)
+        except _UNFIT:
+            return name
+    return "predicates"
+
+
+def _predicates(predicates: Sequence[Predicate]) -> Iterator[verification_pb2.Predicate]:
+    for number, predicate in enumerate(predicates):
+        field = f"predicates[{number}]"
+        try:
+            match predicate:
+                case AgeAtLeast(years=int() as years):
+                    field += ".age_at_least"
+                    yield verification_pb2.Predicate(age_at_least=years)
+                case HouseholdIn(provinces=provinces) if not isinstance(provinces, str):
+                    field += ".household_in"
+                    yield verification_pb2.Predicate(household_in=verification_pb2.HouseholdIn(provinces=provinces))
+                case ClaimMatches(claim=str() as claim, value=str() as value):
+                    field += ".claim_matches"
+                    yield verification_pb2.Predicate(
+                        claim_matches=verification_pb2.ClaimMatch(claim=claim, value=value)
+                    )
+                case _:
+                    raise invalid(field, "is no question, or holds a value of a wrong type")
+        except _UNFIT as error:
+            raise invalid(field, _CANNOT_BE_SENT) from error
 
 
 # -- from the gateway -------------------------------------------------------------------------------------------------
 
 
 def challenge(answer: verification_pb2.CreateChallengeResponse) -> Challenge:
-    """Read a challenge."""
-    return Challenge(nonce=answer.nonce, audience=answer.audience, expires_at=_time(answer.expire_time))
+    """Read a challenge; what is read here and below raises ``DamagedAnswer`` where it lacks what it must have."""
+    if not answer.nonce or not answer.audience:
+        raise DamagedAnswer("a challenge without a nonce or an audience")
+    return Challenge(nonce=answer.nonce, audience=answer.audience, expires_at=_needed_time(answer, "expire_time"))
 
 
 def consent(answer: verification_pb2.RecordConsentResponse) -> Consent:
     """Read a consent."""
-    return Consent(consent_id=answer.consent_id, expires_at=_time(answer.expire_time))
+    if not answer.consent_id:
+        raise DamagedAnswer("a consent without an id")
+    return Consent(consent_id=answer.consent_id, expires_at=_needed_time(answer, "expire_time"))
 
 
 def withdrawal(answer: verification_pb2.WithdrawConsentResponse) -> datetime:
     """Read since when a consent is withdrawn."""
-    return _time(answer.withdraw_time)
+    return _needed_time(answer, "withdraw_time")
+
+
+def evidence(answer: audit_pb2.GetEvidenceResponse) -> bytes:
+    """Read evidence."""
+    if not answer.evidence:
+        raise DamagedAnswer("no evidence")
+    return answer.evidence.encode("utf-8")
 
 
 def decision(answer: verification_pb2.VerifyCredentialResponse, request_id: str, questions: int) -> Decision:
@@ -133,14 +270,18 @@ def decision(answer: verification_pb2.VerifyCredentialResponse, request_id: str,
         questions: how many predicates it had.
 
     Raises:
-        DamagedAnswer: it holds no verdict, or one of a kind that is not known, or does not answer the questions.
+        DamagedAnswer: it holds no verdict, or one of a kind that is not known, lacks what a decision has, holds a time
+            that is none, or does not answer the questions.
     """
     kind = answer.WhichOneof("verdict")
     verdict: Verdict
     if kind == "accepted":
         accepted = answer.accepted
+        damage = _damage_of(accepted)
+        if damage:
+            raise DamagedAnswer(damage, request_id=request_id)
         verdict = _new(Accepted)
-        _set(verdict, "_answer", (_ACCEPTED, accepted, request_id))
+        _set(verdict, "_answer", (_ACCEPTED, accepted))
         # What everybody asks for is read at once, for two thirds of what it costs later.
         _set(verdict, "subject", accepted.subject)
         _set(verdict, "attributes", _attributes(accepted.attributes))
@@ -148,17 +289,24 @@ def decision(answer: verification_pb2.VerifyCredentialResponse, request_id: str,
             _set(verdict, "predicate_answers", _answers(accepted.predicate_answers, questions, request_id))
     elif kind == "rejected":
         number = answer.rejected.reason
-        verdict = Rejected(reason=Reason.of(number), number=number)
+        verdict = Rejected(reason=Reason.of(number), reason_number=number)
     elif kind == "indeterminate":
         number = answer.indeterminate.reason
-        retry_after = read_duration(answer.indeterminate.retry_after)
-        verdict = Indeterminate(reason=Reason.of(number), number=number, retry_after=retry_after)
+        retry_after = _optional_duration(answer.indeterminate, "retry_after")
+        verdict = Indeterminate(reason=Reason.of(number), reason_number=number, retry_after=retry_after)
     else:
         raise DamagedAnswer("no verdict, or one of a kind that is not known", request_id=request_id)
+    verification_id = answer.verification_id
+    if not verification_id:
+        raise DamagedAnswer("a decision without an id", request_id=request_id)
+    if not answer.HasField("verify_time") or not _is_time(answer.verify_time):
+        raise DamagedAnswer("a decision without its time", request_id=request_id)
+    if answer.HasField("status_basis") and not _are_times(answer.status_basis, _STATUS_TIMES):
+        raise DamagedAnswer("a status list of no time", request_id=request_id)
     made = _new(Decision)
-    _set(made, "_answer", (_DECISION, answer, request_id))
+    _set(made, "_answer", (_DECISION, answer))
     _set(made, "verdict", verdict)
-    _set(made, "verification_id", answer.verification_id)
+    _set(made, "verification_id", verification_id)
     _set(made, "request_id", request_id)
     return made
 
@@ -184,13 +332,27 @@ def explanation(answer: verification_pb2.ExplainVerificationResponse) -> Explana
     """Read how a decision came about."""
     return Explanation(
         verification_id=answer.verification_id,
-        decided_at=_time(answer.verify_time),
+        decided_at=_optional_time(answer, "verify_time"),
         service=answer.service,
         matter=answer.matter,
         verdict=answer.verdict,
         reason=Reason.of(answer.reason) if answer.reason else None,
         steps=tuple(map(_step, answer.steps)),
     )
+
+
+def _damage_of(accepted: verification_pb2.Acceptance) -> str:
+    """Say what it lacks for being relied on; empty: nothing."""
+    assurance = accepted.assurance  # reads as zeros where there is none
+    if not (accepted.subject and accepted.issuer and accepted.credential_type):
+        return "an acceptance without a subject, an issuer or a type"
+    if assurance.identity < 1 or assurance.authenticator < 1 or assurance.federation < 1 or assurance.level < 0:
+        return "an acceptance without its assurance"
+    if not accepted.HasField("erase_time") or not _are_times(accepted, _ACCEPTED_TIMES):
+        return "an acceptance without its times"
+    if accepted.HasField("actor") and not accepted.actor.subject:
+        return "an actor without a pseudonym"
+    return ""
 
 
 def _answers(numbers: Sequence[int], questions: int, request_id: str) -> tuple[bool, ...]:
@@ -204,7 +366,7 @@ def _trust_basis(answer: verification_pb2.VerifyCredentialResponse) -> TrustBasi
     return TrustBasis(
         charter_version=basis.charter_version,
         view_id=basis.view_id,
-        age=read_duration(basis.age) if basis.HasField("age") else None,
+        age=_optional_duration(basis, "age"),
         stale=basis.stale,
     )
 
@@ -236,7 +398,9 @@ def _status_basis(answer: verification_pb2.VerifyCredentialResponse) -> StatusBa
     if not answer.HasField("status_basis"):
         return None
     basis = answer.status_basis
-    return StatusBasis(list=basis.list, issued_at=_optional_time(basis, "issue_time"), age=read_duration(basis.age))
+    return StatusBasis(
+        list=basis.list, issued_at=_optional_time(basis, "issue_time"), age=_optional_duration(basis, "age")
+    )
 
 
 def _step(step: verification_pb2.ExplainedStep) -> ExplainedStep:
@@ -261,22 +425,42 @@ def _item_error(error: verification_pb2.VerificationError, request_id: str) -> R
         f"{error.field} {error.description}".lstrip(),
         reason=error.reason,
         field=error.field,
-        retry_after=read_duration(error.retry_delay) if error.HasField("retry_delay") else None,
+        retry_after=_optional_duration(error, "retry_delay"),
         request_id=request_id,
     )
 
 
+_ACCEPTED_TIMES: Final = ("erase_time", "issue_time", "authentication_time", "expire_time")
+_STATUS_TIMES: Final = ("issue_time",)
+
+
+def _is_time(stamp: Timestamp) -> bool:
+    return _FIRST_SECOND <= stamp.seconds <= _LAST_SECOND and 0 <= stamp.nanos < _NANOS_PER_SECOND
+
+
+def _are_times(message: Message, names: Sequence[str]) -> bool:
+    """Say whether what is there of these times is a time."""
+    return all(_is_time(getattr(message, name)) for name in names if message.HasField(name))
+
+
 def _time(stamp: Timestamp) -> datetime:
-    nanos = stamp.nanos
-    try:
-        time = datetime.fromtimestamp(stamp.seconds, UTC)
-        return time + timedelta(microseconds=nanos // 1_000) if nanos else time
-    except (OverflowError, ValueError, OSError) as error:
-        raise DamagedAnswer("a time out of range") from error
+    if not _is_time(stamp):
+        raise DamagedAnswer("a time out of range")
+    return _EPOCH + timedelta(0, stamp.seconds, stamp.nanos // 1_000)
+
+
+def _needed_time(message: Any, name: str) -> datetime:
+    if not message.HasField(name):
+        raise DamagedAnswer(f"no {name}")
+    return _time(getattr(message, name))
 
 
 def _optional_time(message: Any, name: str) -> datetime | None:
     return _time(getattr(message, name)) if message.HasField(name) else None
+
+
+def _optional_duration(message: Any, name: str) -> timedelta | None:
+    return read_duration(getattr(message, name)) if message.HasField(name) else None
 
 
 def _attributes(struct: Struct) -> Mapping[str, Any]:
@@ -314,6 +498,7 @@ _DECISION: Final[Readers] = {
     "receipt": attrgetter("receipt"),
     "trust_basis": _trust_basis,
     "status_basis": _status_basis,
+    "repeated": attrgetter("repeated"),
 }
 _ACCEPTED: Final[Readers] = {
     "issuer": attrgetter("issuer"),
@@ -328,9 +513,9 @@ _ACCEPTED: Final[Readers] = {
     "subject_type": lambda accepted: _SUBJECT_TYPES.get(accepted.subject_type, SubjectType.UNRECOGNISED),
     "actor": _actor,
     "household_province": attrgetter("household_province"),
-    "credential_age": lambda accepted: read_duration(accepted.credential_age),
-    "authentication_age": lambda accepted: read_duration(accepted.authentication_age),
-    "erase_at": lambda accepted: _optional_time(accepted, "erase_time"),
+    "credential_age": lambda accepted: _optional_duration(accepted, "credential_age"),
+    "authentication_age": lambda accepted: _optional_duration(accepted, "authentication_age"),
+    "erase_at": lambda accepted: _time(accepted.erase_time),
     "previous_subject": attrgetter("previous_subject"),
     "legal_basis": attrgetter("legal_basis"),
 }

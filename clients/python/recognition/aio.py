@@ -23,9 +23,9 @@ import grpc
 
 from recognition import _rules, _wire
 from recognition._rules import Options
-from recognition.errors import DeadlineExceeded, RecognitionError, Unavailable, from_rpc
+from recognition.errors import DamagedAnswer, RecognitionError, Unavailable, closed, from_rpc
 from recognition.profile import Files, Material, Profile
-from recognition.v1 import audit_pb2, audit_pb2_grpc, verification_pb2, verification_pb2_grpc
+from recognition.v1 import audit_pb2_grpc, verification_pb2, verification_pb2_grpc
 from recognition.verdicts import Challenge, Consent, Decision, Explanation, Outcome, VerifyRequest
 
 __all__ = ["Options", "Profile", "RecognitionClient"]
@@ -81,7 +81,7 @@ class RecognitionClient:
 
     async def challenge(self, matter: str) -> Challenge:
         """Have a nonce made for one presentation."""
-        request = verification_pb2.CreateChallengeRequest(matter=matter)
+        request = _wire.challenge_request(matter)
         return _wire.challenge(await self._call(lambda link: link.verification.CreateChallenge, request))
 
     async def verify(self, request: VerifyRequest) -> Decision:
@@ -90,23 +90,21 @@ class RecognitionClient:
         Raises:
             RecognitionError: there is none.
         """
-        request_id = request.request_id or _wire.new_request_id()
-        questions = len(request.predicates)
-        asked = _wire.question(request, request_id)
+        asked = _wire.question(request)
+        request_id = asked.request_id
         answer = await self._call(lambda link: link.verification.VerifyCredential, asked, request_id=request_id)
-        return _wire.decision(answer, request_id, questions)
+        return _wire.decision(answer, request_id, len(asked.predicates))
 
     async def verify_all(self, requests: Iterable[VerifyRequest]) -> list[Outcome]:
         """Ask for the verdicts on many, in batches, one after another.
 
         Returns:
-            What became of each, in their order. Where a batch fails as a whole, each of its requests has failed.
+            What became of each, in their order. Where a batch fails as a whole, each of its requests has failed: what
+            had no answer may have been decided, and is asked again under the request id that the failure names.
         """
-        asked = list(map(_wire.question, requests))
-        refused = list(map(_rules.too_large, asked))
-        fit = (each for each, failure in zip(asked, refused, strict=True) if failure is None)
-        answered = [outcome for batch in _rules.batches(fit) for outcome in await self._verify_batch(batch)]
-        return _rules.in_order(refused, answered)
+        asked = list(map(_wire.question_or_failure, requests))
+        answered = [outcome for batch in _rules.batches(asked) for outcome in await self._verify_batch(batch)]
+        return _rules.in_order(asked, answered)
 
     async def stream(
         self, requests: Iterable[VerifyRequest] | AsyncIterable[VerifyRequest]
@@ -126,9 +124,11 @@ class RecognitionClient:
 
         Raises:
             RecognitionError: no answer came for ``Options.batch_deadline``, or the gateway refuses streams to this
-                service. What was under way has been given as failed before.
+                service, and the source has more. What was under way has been given as failed before: it may have been
+                decided, and is asked again under the request id that the failure names. What the source raises is
+                raised after the outcomes of what was taken from it.
         """
-        stream = _Stream(self._take_link, self._give_back, self._options, requests)
+        stream = _Stream(self._take_link, self._give_back, self._options, requests, self._address)
         try:
             async for outcome in stream.run():
                 yield outcome
@@ -143,23 +143,23 @@ class RecognitionClient:
             claims: names of the claims that may be released on its strength.
             lifetime: 1 second to 366 days.
         """
-        request = verification_pb2.RecordConsentRequest(matter=matter, claims=claims, lifetime=_wire.duration(lifetime))
-        return _wire.consent(await self._call(lambda link: link.verification.RecordConsent, request))
+        request = _wire.consent_request(matter, claims, lifetime)
+        return _wire.consent(await self._call(lambda link: link.verification.RecordConsent, request, once=True))
 
     async def withdraw_consent(self, consent_id: str) -> datetime:
         """Put on record that the person withdrew it; gives since when."""
-        request = verification_pb2.WithdrawConsentRequest(consent_id=consent_id)
+        request = _wire.withdrawal_request(consent_id)
         return _wire.withdrawal(await self._call(lambda link: link.verification.WithdrawConsent, request))
 
     async def explain(self, verification_id: str) -> Explanation:
         """Ask how an earlier decision came about."""
-        request = verification_pb2.ExplainVerificationRequest(verification_id=verification_id)
+        request = _wire.explanation_request(verification_id)
         return _wire.explanation(await self._call(lambda link: link.verification.ExplainVerification, request))
 
     async def evidence(self, verification_id: str) -> bytes:
         """Fetch the evidence of an earlier decision: a file to keep, which ``recognition.evidence`` checks offline."""
-        request = audit_pb2.GetEvidenceRequest(verification_id=verification_id)
-        return (await self._call(lambda link: link.audit.GetEvidence, request)).evidence.encode("utf-8")
+        request = _wire.evidence_request(verification_id)
+        return _wire.evidence(await self._call(lambda link: link.audit.GetEvidence, request))
 
     @asynccontextmanager
     async def stub(self) -> AsyncIterator[verification_pb2_grpc.VerificationServiceAsyncStub]:
@@ -179,6 +179,7 @@ class RecognitionClient:
         *,
         deadline: timedelta | None = None,
         request_id: str = "",
+        once: bool = False,
     ) -> _Answer:
         now = time.monotonic()
         ends = now + (self._seconds if deadline is None else deadline.total_seconds())
@@ -187,16 +188,22 @@ class RecognitionClient:
             tries += 1
             link = self._link
             if link is None or now >= self._files.look_at:
-                link = await self._take_link(now)
+                link = await self._take_link(now, request_id)
             else:  # as nearly always; what the two coroutines do is cheaper here than in them
                 link.users += 1
             try:
-                return await method(link)(request, timeout=ends - now)
-            except grpc.RpcError as error:
-                failed = from_rpc(error, request_id)
-                seconds = _rules.pause(failed, tries, ends - time.monotonic())
+                answer = await method(link)(request, timeout=ends - now)
+            except (grpc.RpcError, grpc.aio.UsageError, asyncio.CancelledError) as error:
+                failed = self._failed(error, request_id)
+                if failed is None:
+                    raise
+                seconds = None if once else _rules.pause(failed, tries, ends - time.monotonic())
                 if seconds is None:
                     raise failed from error
+            else:
+                if answer is None:  # which is grpc.aio's way to say that it could not be read
+                    raise DamagedAnswer("not a message of this contract", request_id=request_id)
+                return answer
             finally:
                 link.users -= 1
                 if link is not self._link:
@@ -204,6 +211,17 @@ class RecognitionClient:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), seconds)
             now = time.monotonic()
+
+    def _failed(
+        self, error: grpc.RpcError | grpc.aio.UsageError | asyncio.CancelledError, request_id: str
+    ) -> RecognitionError | None:
+        """Make the error of a call that failed; None: it is not the call that was ended, but who waits for it."""
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and (not self._closed.is_set() or (task and task.cancelling())):
+            return None
+        if self._closed.is_set() or not isinstance(error, grpc.RpcError):
+            return closed(request_id)
+        return from_rpc(error, request_id, address=self._address)
 
     async def _verify_batch(self, batch: Sequence[verification_pb2.VerifyCredentialRequest]) -> Iterator[Outcome]:
         request = verification_pb2.BatchVerifyCredentialsRequest(items=batch)
@@ -218,7 +236,7 @@ class RecognitionClient:
     def _connect(self, material: Material) -> _Link:
         return _Link(grpc.aio.secure_channel(self._address, _rules.credentials(material), self._settings))
 
-    async def _take_link(self, now: float) -> _Link:
+    async def _take_link(self, now: float, request_id: str = "") -> _Link:
         if not self._closed.is_set():
             old, has_changed = self._link, self._files.have_changed(now)
             if old is None or has_changed:
@@ -227,7 +245,7 @@ class RecognitionClient:
                     await self._leave(old)
         link = self._link
         if link is None:
-            raise RuntimeError("the client is closed")
+            raise closed(request_id)
         link.users += 1
         return link
 
@@ -256,12 +274,18 @@ class _Link:
 
 
 class _OpenStream:
-    """One call of a stream: writes what it is given, and has a task that reads what comes."""
+    """One call of a stream: writes what it is given, and has a task that reads what comes.
 
-    def __init__(self, link: _Link, events: asyncio.Queue[_Event]) -> None:
+    It reads on only while fewer answers than may be under way have not been taken in.
+    """
+
+    def __init__(self, link: _Link, events: asyncio.Queue[_Event], most: int, address: str) -> None:
         self._outbox: asyncio.Queue[verification_pb2.StreamVerifyCredentialsRequest | None] = asyncio.Queue()
         self._call = link.verification.StreamVerifyCredentials(self._messages())
         self._events = events
+        self._most = most
+        self._room = asyncio.Semaphore(most)
+        self._address = address
         self.link = link
         self.reading = asyncio.create_task(self._read())
 
@@ -274,6 +298,16 @@ class _OpenStream:
 
     def cancel(self) -> None:
         self._call.cancel()
+        for _ in range(self._most):
+            self._room.release()
+
+    def took(self, answer: verification_pb2.StreamVerifyCredentialsResponse) -> None:
+        """Make room for more answers."""
+        for _ in range(self._weight(answer)):
+            self._room.release()
+
+    def _weight(self, answer: verification_pb2.StreamVerifyCredentialsResponse) -> int:
+        return min(max(1, len(answer.results)), self._most)
 
     async def _messages(self) -> AsyncIterator[verification_pb2.StreamVerifyCredentialsRequest]:
         while (message := await self._outbox.get()) is not None:
@@ -283,16 +317,32 @@ class _OpenStream:
         end: RecognitionError | None = None
         try:
             async for answer in self._call:
-                self._events.put_nowait(answer)
+                weight = self._weight(answer)
+                self._events.put_nowait(_Came(self, answer))
+                for _ in range(weight):
+                    await self._room.acquire()
         except grpc.aio.AioRpcError as error:
-            end = from_rpc(error)
-            if end.code is grpc.StatusCode.INTERNAL and end.detail == _NOT_SENT:
+            end = from_rpc(error, address=self._address)
+            if end.code is grpc.StatusCode.INTERNAL and _NOT_SENT in end.detail:
                 end = Unavailable(grpc.StatusCode.UNAVAILABLE, "the stream broke while something was sent")
         except asyncio.CancelledError:
             if not self._call.cancelled():
                 raise
-        self.finish()
-        self._events.put_nowait(_Ended(self, end))
+        except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits for answers must hear of it
+            # grpc.aio gives None in place of what it could not read.
+            end = DamagedAnswer(f"{type(error).__name__} where an answer was read")
+            self._call.cancel()
+        finally:
+            self.finish()
+            self._events.put_nowait(_Ended(self, end))
+
+
+@dataclass(frozen=True, slots=True)
+class _Came:
+    """Answers have come."""
+
+    call: _OpenStream
+    answer: verification_pb2.StreamVerifyCredentialsResponse
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,13 +354,20 @@ class _Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class _Taken:
+    """The source gave something, which should be a request."""
+
+    request: VerifyRequest
+
+
+@dataclass(frozen=True, slots=True)
 class _Exhausted:
     """The source is, or it failed."""
 
     error: Exception | None
 
 
-_Event = VerifyRequest | verification_pb2.StreamVerifyCredentialsResponse | _Ended | _Exhausted
+_Event = _Taken | _Came | _Ended | _Exhausted
 
 
 class _Stream:
@@ -322,17 +379,22 @@ class _Stream:
         give_back: Callable[[_Link], Awaitable[None]],
         options: Options,
         source: Iterable[VerifyRequest] | AsyncIterable[VerifyRequest],
+        address: str,
     ) -> None:
         self._take_link = take_link
         self._give_back = give_back
-        self._patience = options.batch_deadline.total_seconds()
+        self._most = options.under_way
+        self._address = address
         self._is_exhausted = False
+        self._source_error: Exception | None = None
         self._is_answered = False
-        self._flow = _rules.Flow(options.under_way)
+        self._flow = _rules.Flow(options)
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._room = asyncio.Semaphore(options.under_way)
         self._taking = asyncio.create_task(self._take(source))
         self._call: _OpenStream | None = None
+        self._is_moving = False
+        """Whether the call is only there for its last answers: there are other certificates."""
 
     async def close(self) -> None:
         """End what is under way."""
@@ -346,78 +408,124 @@ class _Stream:
             await self._is_over(self._call)
 
     async def run(self) -> AsyncIterator[tuple[int, Outcome]]:
-        waited = 0.0
-        while not (self._flow.is_idle and self._is_exhausted):
-            began = time.monotonic()
-            outcomes, error = await self._next(self._patience - waited)
-            # While nothing is under way, it is the source that takes its time.
-            waited = 0.0 if self._flow.is_idle else waited + time.monotonic() - began
+        error: RecognitionError | None = None
+        while error is None and not (self._flow.is_idle and self._is_exhausted):
+            outcomes, error = await self._next()
             for outcome in outcomes:
                 yield outcome
                 self._room.release()
-                waited = 0.0
-            if error is None and waited >= self._patience:
-                error = DeadlineExceeded(grpc.StatusCode.DEADLINE_EXCEEDED, "the stream brought no answer in time")
-            if error is not None:
-                for outcome in self._flow.give_up(error):
-                    yield outcome
-                if not self._is_exhausted:
-                    raise error
-                return
-            await self._send()
-        self._is_answered = True
+            if error is None:
+                error = await self._send()
+        if error is None:
+            self._is_answered = True
+        else:
+            self._taking.cancel()
+            for outcome in (*self._taken_late(), *self._flow.give_up(error)):
+                yield outcome
+        if self._source_error is not None:
+            raise self._source_error
+        if error is not None and not self._is_exhausted:
+            raise error
 
     async def _take(self, source: Iterable[VerifyRequest] | AsyncIterable[VerifyRequest]) -> None:
-        requests = aiter(source) if isinstance(source, AsyncIterable) else aiter(_each(source))
         error: Exception | None = None
         try:
+            requests = aiter(source) if isinstance(source, AsyncIterable) else aiter(_each(source))
             while True:
                 await self._room.acquire()
-                self._events.put_nowait(await anext(requests))
+                self._events.put_nowait(_Taken(await anext(requests)))
         except StopAsyncIteration:
             pass
         except Exception as failed:  # noqa: BLE001 - whoever reads the outcomes is told of it
             error = failed
         self._events.put_nowait(_Exhausted(error))
 
-    async def _send(self) -> None:
-        while (message := self._flow.next_message(time.monotonic())) is not None:
-            if self._call is None:
-                self._call = _OpenStream(await self._take_link(time.monotonic()), self._events)
-            self._call.send(message)
+    def _taken_late(self) -> Iterator[tuple[int, Outcome]]:
+        """Take in what had been taken from the source when it was given up; gives what could not be sent of it."""
+        while not self._events.empty():
+            match self._events.get_nowait():
+                case _Taken(request=request):
+                    yield from self._flow.take(request)
+                case _Exhausted(error=error):
+                    self._is_exhausted, self._source_error = True, error
+                case _:
+                    pass
 
-    async def _next(self, patience: float) -> tuple[Sequence[tuple[int, Outcome]], RecognitionError | None]:
+    async def _send(self) -> RecognitionError | None:
+        """Send what may be sent; gives why nothing can be any more."""
+        try:
+            while not self._is_moving and self._flow.may_send(now := time.monotonic()):
+                if self._call is None:
+                    self._call = await self._open(now)
+                elif await self._are_others(self._call, now):
+                    self._call.finish()
+                    self._is_moving = True
+                    break
+                message = self._flow.next_message(now)
+                if message is not None:
+                    self._call.send(message)
+        except RecognitionError as error:
+            return error
+        return None
+
+    async def _open(self, now: float) -> _OpenStream:
+        link = await self._take_link(now)
+        try:
+            return _OpenStream(link, self._events, self._most, self._address)
+        except grpc.aio.UsageError as error:  # the connection was closed in this moment
+            await self._give_back(link)
+            raise closed() from error
+
+    async def _are_others(self, call: _OpenStream, now: float) -> bool:
+        """Look whether new calls go over another connection, as they do when there are new certificates."""
+        link = await self._take_link(now)
+        await self._give_back(link)
+        return link is not call.link
+
+    async def _next(self) -> tuple[Sequence[tuple[int, Outcome]], RecognitionError | None]:
         """Take in all that has come, or wait for something; gives outcomes, or why to give up."""
-        held = self._flow.held_for(time.monotonic())
-        timeout = None if self._flow.is_idle else max(0.0, patience if held is None else min(patience, held))
+        began = time.monotonic()
         outcomes: list[tuple[int, Outcome]] = []
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(None if self._flow.is_idle else self._flow.may_wait(began)):
                 event = await self._events.get()
         except TimeoutError:
-            return (), None
+            return (), self._flow.waited(time.monotonic() - began)
+        tired = self._flow.waited(time.monotonic() - began)
+        is_settled = False
         while True:
+            error: RecognitionError | None = None
             match event:
-                case VerifyRequest():
-                    outcomes += self._flow.take(event)
+                case _Taken():
+                    outcomes += self._flow.take(event.request)
                 case _Exhausted():
-                    self._is_exhausted = True
-                    if event.error is not None:
-                        raise event.error
+                    self._is_exhausted, self._source_error = True, event.error
                 case _Ended():
-                    await self._is_over(event.call)
-                    self._call = None
-                    given_up = self._flow.broke(event.error, time.monotonic())
-                    if given_up is not None:
-                        return outcomes, given_up
-                case verification_pb2.StreamVerifyCredentialsResponse():
-                    outcomes += self._flow.settle(event, time.monotonic())
+                    error = await self._has_ended(event)
+                case _Came():
+                    event.call.took(event.answer)
+                    settled, error = self._flow.settle(event.answer, time.monotonic())
+                    is_settled = is_settled or bool(settled)
+                    outcomes += settled
+            if error is not None:
+                return outcomes, error
             if self._events.empty():
-                return outcomes, None
+                return outcomes, None if is_settled else tired
             event = self._events.get_nowait()
 
+    async def _has_ended(self, event: _Ended) -> RecognitionError | None:
+        """Take in that the call is over; gives why there can be no other."""
+        await self._is_over(event.call)
+        self._call = None
+        if self._is_moving:
+            self._is_moving = False
+            if event.error is None:
+                self._flow.moved()
+                return None
+        return self._flow.broke(event.error, time.monotonic())
+
     async def _is_over(self, call: _OpenStream) -> None:
-        await call.reading
+        await asyncio.wait([call.reading])
         await self._give_back(call.link)
 
 

@@ -13,7 +13,8 @@ Every call has a deadline, which all its tries share. Calls that change nothing,
 time as the first, are tried again where the gateway was not reached; where it has no room, the client waits for as long
 as it is told to. What remains is raised as a ``RecognitionError``, which is never a verdict.
 
-Certificates that are replaced on disk are taken up by the next call, and calls under way end on the old connection.
+Certificates that are replaced on disk are taken up by the next call, and calls under way end on the old connection; a
+stream moves to the new one. A gateway is reached directly: proxies that the environment names are not used.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from functools import partial
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -42,11 +42,12 @@ from recognition.errors import (
     RecognitionError,
     Refused,
     Unavailable,
+    closed,
     from_rpc,
 )
 from recognition.profile import Files, Material, Profile
 from recognition.reasons import Language, NextStep, Reason, ReasonText
-from recognition.v1 import audit_pb2, audit_pb2_grpc, verification_pb2, verification_pb2_grpc
+from recognition.v1 import audit_pb2_grpc, verification_pb2, verification_pb2_grpc
 from recognition.verdicts import (
     Accepted,
     Actor,
@@ -111,6 +112,8 @@ __all__ = [
 
 _TAKING_SECONDS: Final = 0.02
 """How long a pack is filled from a source that is slow, before it is sent as it is."""
+_SOURCE_SECONDS: Final = 1.0
+"""How much of the time that a source takes for one pack is counted as waiting for the gateway."""
 
 _Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer")
@@ -159,7 +162,7 @@ class RecognitionClient:
 
     def challenge(self, matter: str) -> Challenge:
         """Have a nonce made for one presentation."""
-        request = verification_pb2.CreateChallengeRequest(matter=matter)
+        request = _wire.challenge_request(matter)
         return _wire.challenge(self._call(lambda link: link.verification.CreateChallenge, request))
 
     def verify(self, request: VerifyRequest) -> Decision:
@@ -168,23 +171,21 @@ class RecognitionClient:
         Raises:
             RecognitionError: there is none.
         """
-        request_id = request.request_id or _wire.new_request_id()
-        questions = len(request.predicates)
-        asked = _wire.question(request, request_id)
+        asked = _wire.question(request)
+        request_id = asked.request_id
         answer = self._call(lambda link: link.verification.VerifyCredential, asked, request_id=request_id)
-        return _wire.decision(answer, request_id, questions)
+        return _wire.decision(answer, request_id, len(asked.predicates))
 
     def verify_all(self, requests: Iterable[VerifyRequest]) -> list[Outcome]:
         """Ask for the verdicts on many, in batches, one after another.
 
         Returns:
-            What became of each, in their order. Where a batch fails as a whole, each of its requests has failed.
+            What became of each, in their order. Where a batch fails as a whole, each of its requests has failed: what
+            had no answer may have been decided, and is asked again under the request id that the failure names.
         """
-        asked = list(map(_wire.question, requests))
-        refused = list(map(_rules.too_large, asked))
-        fit = (each for each, failure in zip(asked, refused, strict=True) if failure is None)
-        answered = [outcome for batch in _rules.batches(fit) for outcome in self._verify_batch(batch)]
-        return _rules.in_order(refused, answered)
+        asked = list(map(_wire.question_or_failure, requests))
+        answered = [outcome for batch in _rules.batches(asked) for outcome in self._verify_batch(batch)]
+        return _rules.in_order(asked, answered)
 
     def stream(self, requests: Iterable[VerifyRequest]) -> Iterator[tuple[int, Outcome]]:
         """Ask for the verdicts on any number, as they come.
@@ -201,9 +202,11 @@ class RecognitionClient:
 
         Raises:
             RecognitionError: no answer came for ``Options.batch_deadline``, or the gateway refuses streams to this
-                service. What was under way has been given as failed before.
+                service, and the source has more. What was under way has been given as failed before: it may have been
+                decided, and is asked again under the request id that the failure names. What the source raises is
+                raised after the outcomes of what was taken from it.
         """
-        return _Stream(self._take_link, self._give_back, self._options, iter(requests)).run()
+        return _Stream(self._take_link, self._give_back, self._options, iter(requests), self._address).run()
 
     def record_consent(self, matter: str, claims: Sequence[str], lifetime: timedelta) -> Consent:
         """Put on record that a person consented; never tried again by itself.
@@ -213,23 +216,23 @@ class RecognitionClient:
             claims: names of the claims that may be released on its strength.
             lifetime: 1 second to 366 days.
         """
-        request = verification_pb2.RecordConsentRequest(matter=matter, claims=claims, lifetime=_wire.duration(lifetime))
-        return _wire.consent(self._call(lambda link: link.verification.RecordConsent, request))
+        request = _wire.consent_request(matter, claims, lifetime)
+        return _wire.consent(self._call(lambda link: link.verification.RecordConsent, request, once=True))
 
     def withdraw_consent(self, consent_id: str) -> datetime:
         """Put on record that the person withdrew it; gives since when."""
-        request = verification_pb2.WithdrawConsentRequest(consent_id=consent_id)
+        request = _wire.withdrawal_request(consent_id)
         return _wire.withdrawal(self._call(lambda link: link.verification.WithdrawConsent, request))
 
     def explain(self, verification_id: str) -> Explanation:
         """Ask how an earlier decision came about."""
-        request = verification_pb2.ExplainVerificationRequest(verification_id=verification_id)
+        request = _wire.explanation_request(verification_id)
         return _wire.explanation(self._call(lambda link: link.verification.ExplainVerification, request))
 
     def evidence(self, verification_id: str) -> bytes:
         """Fetch the evidence of an earlier decision: a file to keep, which ``recognition.evidence`` checks offline."""
-        request = audit_pb2.GetEvidenceRequest(verification_id=verification_id)
-        return self._call(lambda link: link.audit.GetEvidence, request).evidence.encode("utf-8")
+        request = _wire.evidence_request(verification_id)
+        return _wire.evidence(self._call(lambda link: link.audit.GetEvidence, request))
 
     @contextmanager
     def stub(self) -> Iterator[verification_pb2_grpc.VerificationServiceStub]:
@@ -249,20 +252,27 @@ class RecognitionClient:
         *,
         deadline: timedelta | None = None,
         request_id: str = "",
+        once: bool = False,
     ) -> _Answer:
         now = time.monotonic()
         ends = now + (self._seconds if deadline is None else deadline.total_seconds())
         tries = 0
         while True:
             tries += 1
-            link = self._take_link(now)
+            link = self._take_link(now, request_id)
             try:
                 return method(link)(request, ends - now)
             except grpc.RpcError as error:
-                failed = from_rpc(error, request_id)
-                seconds = _rules.pause(failed, tries, ends - time.monotonic())
+                if self._closed.is_set():
+                    raise closed(request_id) from error
+                failed = from_rpc(error, request_id, address=self._address)
+                seconds = None if once else _rules.pause(failed, tries, ends - time.monotonic())
                 if seconds is None:
                     raise failed from error
+            except ValueError as error:
+                if self._closed.is_set():  # between the two lines above, which gRPC calls a wrong value
+                    raise closed(request_id) from error
+                raise
             finally:
                 self._give_back(link)
             self._closed.wait(seconds)
@@ -281,11 +291,11 @@ class RecognitionClient:
     def _connect(self, material: Material) -> _Link:
         return _Link(grpc.secure_channel(self._address, _rules.credentials(material), self._settings))
 
-    def _take_link(self, now: float) -> _Link:
+    def _take_link(self, now: float, request_id: str = "") -> _Link:
         with self._lock:
             link = self._link
             if link is None:
-                raise RuntimeError("the client is closed")
+                raise closed(request_id)
             if now >= self._files.look_at and self._files.have_changed(now):
                 old, link = link, self._connect(self._files.material)
                 self._link = link
@@ -315,13 +325,22 @@ class _Link:
 
 
 class _OpenStream:
-    """One call of a stream: writes what it is given, and has a thread that reads what comes."""
+    """One call of a stream: writes what it is given, and has a thread that reads what comes.
 
-    def __init__(self, link: _Link, give_back: Callable[[_Link], None], events: SimpleQueue[_Event]) -> None:
+    It reads on only while fewer answers than may be under way have not been taken in.
+    """
+
+    def __init__(
+        self, link: _Link, give_back: Callable[[_Link], None], events: SimpleQueue[_Event], most: int, address: str
+    ) -> None:
+        self.link = link
         self._outbox: SimpleQueue[verification_pb2.StreamVerifyCredentialsRequest | None] = SimpleQueue()
         self._call = link.verification.StreamVerifyCredentials(iter(self._outbox.get, None))
         self._events = events
-        self._over = partial(give_back, link)
+        self._give_back = give_back
+        self._most = most
+        self._room = threading.Semaphore(most)
+        self._address = address
         threading.Thread(target=self._read, name="recognition-stream", daemon=True).start()
 
     def send(self, message: verification_pb2.StreamVerifyCredentialsRequest) -> None:
@@ -333,17 +352,31 @@ class _OpenStream:
 
     def cancel(self) -> None:
         self._call.cancel()
+        self._room.release(self._most)
+
+    def took(self, answer: verification_pb2.StreamVerifyCredentialsResponse) -> None:
+        """Make room for more answers."""
+        self._room.release(self._weight(answer))
+
+    def _weight(self, answer: verification_pb2.StreamVerifyCredentialsResponse) -> int:
+        return min(max(1, len(answer.results)), self._most)
 
     def _read(self) -> None:
         end: RecognitionError | None = None
         try:
             for answer in self._call:
                 self._events.put((self, answer))
+                for _ in range(self._weight(answer)):
+                    self._room.acquire()
         except grpc.RpcError as error:
-            end = from_rpc(error)
-        self.finish()  # else the thread in which gRPC takes what is to be sent would wait for ever
-        self._over()
-        self._events.put((self, end))
+            end = from_rpc(error, address=self._address)
+        except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits for answers must hear of it
+            end = DamagedAnswer(f"{type(error).__name__} where an answer was read")
+            self._call.cancel()
+        finally:
+            self.finish()  # else the thread in which gRPC takes what is to be sent would wait for ever
+            self._give_back(self.link)
+            self._events.put((self, end))
 
 
 _Event = tuple[_OpenStream, "verification_pb2.StreamVerifyCredentialsResponse | RecognitionError | None"]
@@ -358,43 +391,44 @@ class _Stream:
         give_back: Callable[[_Link], None],
         options: Options,
         source: Iterator[VerifyRequest],
+        address: str,
     ) -> None:
         self._take_link = take_link
         self._give_back = give_back
-        self._patience = options.batch_deadline.total_seconds()
+        self._most = options.under_way
         self._source = source
+        self._address = address
         self._is_exhausted = False
-        self._flow = _rules.Flow(options.under_way)
+        self._source_error: Exception | None = None
+        self._flow = _rules.Flow(options)
         self._events: SimpleQueue[_Event] = SimpleQueue()
         self._call: _OpenStream | None = None
+        self._is_moving = False
+        """Whether the call is only there for its last answers: there are other certificates."""
 
     def run(self) -> Iterator[tuple[int, Outcome]]:
-        waited = 0.0
+        error: RecognitionError | None = None
         try:
-            while True:
+            while error is None:
                 yield from self._take()
-                self._send()
-                if self._flow.is_idle and self._is_exhausted:
+                error = self._send()
+                if error is None and self._flow.is_idle and self._is_exhausted:
                     if self._call is not None:
                         self._call.finish()
                         self._call = None
-                    return
-                began = time.monotonic()
-                outcomes, error = self._next(self._patience - waited)
-                waited += time.monotonic() - began
-                if outcomes:
+                    break
+                if error is None:
+                    outcomes, error = self._next()
                     yield from outcomes
-                    waited = 0.0
-                if error is None and waited >= self._patience:
-                    error = DeadlineExceeded(grpc.StatusCode.DEADLINE_EXCEEDED, "the stream brought no answer in time")
-                if error is not None:
-                    yield from self._flow.give_up(error)
-                    if not self._is_exhausted:
-                        raise error
-                    return
+            if error is not None:
+                yield from self._flow.give_up(error)
         finally:
             if self._call is not None:
                 self._call.cancel()
+        if self._source_error is not None:
+            raise self._source_error
+        if error is not None and not self._is_exhausted:
+            raise error
 
     def _take(self) -> Iterator[tuple[int, Outcome]]:
         began = time.monotonic()
@@ -406,28 +440,68 @@ class _Stream:
             except StopIteration:
                 self._is_exhausted = True
                 return
-            yield from self._flow.take(request)
-            if time.monotonic() - began > _TAKING_SECONDS:
+            except Exception as error:  # noqa: BLE001 - it is the caller's, and raised when all that was taken is given
+                self._is_exhausted, self._source_error = True, error
+                return
+            known = self._flow.take(request)
+            spent = time.monotonic() - began
+            if known or spent > _TAKING_SECONDS:
+                # The gateway could have answered meanwhile; but whoever kept us from hearing it is not the gateway.
+                self._flow.waited(min(spent, _SOURCE_SECONDS))
+                yield from known
                 return
 
-    def _send(self) -> None:
-        while (message := self._flow.next_message(time.monotonic())) is not None:
-            if self._call is None:
-                self._call = _OpenStream(self._take_link(time.monotonic()), self._give_back, self._events)
-            self._call.send(message)
+    def _send(self) -> RecognitionError | None:
+        """Send what may be sent; gives why nothing can be any more."""
+        try:
+            while not self._is_moving and self._flow.may_send(now := time.monotonic()):
+                if self._call is None:
+                    self._call = self._open(now)
+                elif self._are_others(self._call, now):
+                    self._call.finish()
+                    self._is_moving = True
+                    break
+                message = self._flow.next_message(now)
+                if message is not None:
+                    self._call.send(message)
+        except RecognitionError as error:
+            return error
+        return None
 
-    def _next(self, patience: float) -> tuple[Sequence[tuple[int, Outcome]], RecognitionError | None]:
+    def _open(self, now: float) -> _OpenStream:
+        link = self._take_link(now)
+        try:
+            return _OpenStream(link, self._give_back, self._events, self._most, self._address)
+        except ValueError as error:  # gRPC's word for a connection that was closed in this moment
+            self._give_back(link)
+            raise closed() from error
+
+    def _are_others(self, call: _OpenStream, now: float) -> bool:
+        """Look whether new calls go over another connection, as they do when there are new certificates."""
+        link = self._take_link(now)
+        self._give_back(link)
+        return link is not call.link
+
+    def _next(self) -> tuple[Sequence[tuple[int, Outcome]], RecognitionError | None]:
         """Take in what comes next, or nothing if there is something else to do; gives outcomes, or why to give up."""
-        held = self._flow.held_for(time.monotonic())
-        timeout = max(0.0, patience if held is None else min(patience, held))
+        began = time.monotonic()
         may_take = self._flow.has_room and not self._is_exhausted
         try:
+            timeout = self._flow.may_wait(began)
             call, event = self._events.get_nowait() if may_take else self._events.get(timeout=timeout)
         except Empty:
-            return (), None
+            return (), self._flow.waited(time.monotonic() - began)
+        tired = self._flow.waited(time.monotonic() - began)
         if call is not self._call:
-            return (), None
+            return (), tired
         if isinstance(event, verification_pb2.StreamVerifyCredentialsResponse):
-            return self._flow.settle(event, time.monotonic()), None
+            call.took(event)
+            outcomes, error = self._flow.settle(event, time.monotonic())
+            return outcomes, error or (None if outcomes else tired)
         self._call = None
-        return (), self._flow.broke(event, time.monotonic())
+        if self._is_moving:
+            self._is_moving = False
+            if event is None:
+                self._flow.moved()
+                return (), tired
+        return (), self._flow.broke(event, time.monotonic()) or tired

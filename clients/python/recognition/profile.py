@@ -34,11 +34,14 @@ class Profile:
             ValueError: it is no such file.
         """
         file = Path(file)
-        content = tomllib.loads(file.read_text("utf-8"))
+        try:
+            content = tomllib.loads(file.read_text("utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
         values = {name: content.get(name) for name in ("address", "ca", "certificate", "private_key")}
         for name, value in values.items():
-            if not isinstance(value, str):
-                raise ValueError(f"{file}: {name} is missing, or not a string")  # noqa: TRY004 - a file's, not a program's
+            if not isinstance(value, str) or not value:
+                raise ValueError(f"{file}: {name} is missing, empty, or not a string")
         return cls(
             address=str(values["address"]),
             ca=file.parent / str(values["ca"]),

@@ -15,15 +15,14 @@ A verdict is one of three, and a program has to say what it does about each::
 No value here is true or false: ``if decision`` raises, and so no forgotten case becomes a yes. What ``repr`` shows of a
 value is safe to log: no attribute, pseudonym, presentation, nonce or answer to a question stands in it.
 
-When a decision comes, it is checked that it has a verdict, and an answer to every question. Most else of a ``Decision``
-and of an ``Accepted``, which keep the answer that they came in, is read when it is first asked for. A time that is out
-of range raises ``DamagedAnswer`` then: where it is named, and where all is asked for, by ``==``, ``copy`` and
-``pickle``. ``repr`` does not raise.
+When a decision comes, it is checked that nothing is missing in it that a decision has, and that every time is one.
+Most of a ``Decision`` and of an ``Accepted``, which keep the answer that they came in, is read when it is first asked
+for.
 
 For tests of one's own, every value is made from its fields, and equals one that came with the same::
 
     Decision(
-        verdict=Rejected(reason=Reason.EXPIRED, number=Reason.EXPIRED.value),
+        verdict=Rejected(reason=Reason.EXPIRED, reason_number=Reason.EXPIRED.value),
         verification_id="v-1",
         decided_at=datetime(2026, 3, 2, tzinfo=UTC),
         next_step=NextStep.RENEW_CREDENTIAL,
@@ -42,7 +41,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
 
-from recognition.errors import DamagedAnswer, RecognitionError
+from recognition.errors import RecognitionError
 from recognition.reasons import NextStep, Reason
 
 
@@ -66,31 +65,22 @@ class _ReadLate(_NeitherTrueNorFalse):
     __slots__ = ("_answer",)
 
     __dataclass_fields__: ClassVar[Mapping[str, Field[Any]]]
-    _answer: tuple[Readers, object, str]
-    """How to read, what from, and the reference of the request; unset in what is made from its fields."""
+    _answer: tuple[Readers, object]
+    """How to read, and what from; unset in what is made from its fields."""
 
     if not TYPE_CHECKING:  # else a type checker would take every name for a field
 
         def __getattr__(self, name: str) -> object:
             if name not in type(self).__dataclass_fields__:
                 raise AttributeError(f"{type(self).__name__} has no {name}", name=name, obj=self)
-            readers, message, request_id = self._answer
-            try:
-                value = readers[name](message)
-            except DamagedAnswer as error:
-                raise DamagedAnswer(f"{name}: {error.detail}", request_id=request_id) from error
+            readers, message = self._answer
+            value = readers[name](message)
             object.__setattr__(self, name, value)
             return value
 
     def __repr__(self) -> str:
-        shown = [f"{name}={self._shown(name)}" for name, each in self.__dataclass_fields__.items() if each.repr]
+        shown = [f"{name}={getattr(self, name)!r}" for name, each in self.__dataclass_fields__.items() if each.repr]
         return f"{type(self).__name__}({', '.join(shown)})"
-
-    def _shown(self, name: str) -> str:
-        try:
-            return repr(getattr(self, name))
-        except DamagedAnswer:
-            return "<damaged>"
 
 
 # -- questions --------------------------------------------------------------------------------------------------------
@@ -133,12 +123,16 @@ class VerifyRequest:
     matter: str
     """Code of the matter. The service must be registered for it."""
     presentation: str = field(repr=False)
-    """What the person handed over: an SD-JWT VC with key binding, or an identity assertion. At most 64 KiB."""
+    """What the person handed over: an SD-JWT VC with key binding, or an identity assertion. At most 64 KiB; the client
+    sends no request of more than 256 KiB."""
     nonce: str = field(default="", repr=False)
     """The nonce of the challenge that it answers. Required for a credential; empty for an assertion."""
     request_id: str = ""
-    """Your own reference, at most 64 characters of A-Z a-z 0-9 . _ - ; it is written to the audit log, and must not say
-    anything about the person. The client makes one where it is empty."""
+    """The reference of this question, at most 64 characters of A-Z a-z 0-9 . _ - ; it is written to the audit log.
+
+    Where it is empty, the client makes one, which is best. One of your own is random, made for this question and kept
+    for all its tries: never the number of a case, nor anything that whoever presents can guess or bring, because who
+    asks the same under the same reference has the same acceptance. It must not say anything about the person."""
     consent_id: str = field(default="", repr=False)
     """The consent that this rests on, as ``record_consent`` named it."""
     predicates: Sequence[Predicate] = field(default=(), repr=False)
@@ -241,11 +235,11 @@ class Accepted(_ReadLate):
     """Who presented this on the subject's behalf; None: the subject itself."""
     household_province: str = field(repr=False)
     """Where the household is registered at present, if the matter may know; else empty."""
-    credential_age: timedelta
-    """Time since the issuer signed it."""
-    authentication_age: timedelta
-    """Time since the person was last authenticated."""
-    erase_at: datetime | None
+    credential_age: timedelta | None
+    """Time since the issuer signed it; None: not said."""
+    authentication_age: timedelta | None
+    """Time since the person was last authenticated; None: not said."""
+    erase_at: datetime
     """Until when the attributes may be kept."""
     previous_subject: str = field(repr=False)
     """The pseudonym by the key version before, while records are moved from one to the next; else empty."""
@@ -258,7 +252,7 @@ class Rejected(_NeitherTrueNorFalse):
     """Not accepted; the same presentation will not be accepted later either."""
 
     reason: Reason
-    number: int
+    reason_number: int
     """The reason's number in the contract, which ``UNRECOGNISED`` does not tell."""
 
 
@@ -267,10 +261,10 @@ class Indeterminate(_NeitherTrueNorFalse):
     """The gateway cannot tell now. Never to be treated as accepted, nor held against the person."""
 
     reason: Reason
-    number: int
+    reason_number: int
     """The reason's number in the contract, which ``UNRECOGNISED`` does not tell."""
-    retry_after: timedelta
-    """When asking again may help."""
+    retry_after: timedelta | None
+    """When asking again may help; None: not said."""
 
 
 Verdict: TypeAlias = Accepted | Rejected | Indeterminate
@@ -295,7 +289,7 @@ class StatusBasis:
 
     list: str
     issued_at: datetime | None
-    age: timedelta
+    age: timedelta | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -304,7 +298,7 @@ class Decision(_ReadLate):
 
     verdict: Verdict
     verification_id: str
-    """Names the decision in the audit log. Keep it with the case."""
+    """Names the decision in the audit log. Keep it with the case, and act once on it."""
     decided_at: datetime
     next_step: NextStep
     """What to do next, whatever the verdict."""
@@ -315,6 +309,8 @@ class Decision(_ReadLate):
     """None: no status was looked at."""
     request_id: str
     """The request's, or the one that the client made."""
+    repeated: bool = False
+    """This acceptance was given before, to the same question: its answer may have been lost, or acted on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +367,8 @@ class Explanation:
     """How a decision came about."""
 
     verification_id: str
-    decided_at: datetime
+    decided_at: datetime | None
+    """None: not said."""
     service: str
     matter: str
     verdict: str
