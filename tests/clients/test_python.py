@@ -590,8 +590,14 @@ def test_a_register_is_checked_anew_and_taken_up_where_it_was_left(
     assert again.returncode == 1, again.stderr
     assert "50/60" in again.stderr or "60/60" in again.stderr
     assert len(results.read_text("utf-8").splitlines()) == 60
-    replayed = [json.loads(line)["reason"] for line in results.read_text("utf-8").splitlines()[50:]]
-    assert replayed == ["REPLAYED"] * 10
+    # Asked under the same references, the gateway gives the same decisions.
+    assert list(map(json.loads, results.read_text("utf-8").splitlines())) == found
+    # Whoever does not know any more what was asked is told that it was used.
+    results.with_name("results.jsonl.asked").unlink()
+    results.write_text("".join(lines[:50]), "utf-8")
+    assert recheck(federation, register, results).returncode == 1
+    replayed = [json.loads(line) for line in results.read_text("utf-8").splitlines()[50:]]
+    assert [(each["verdict"], each["reason"]) for each in replayed] == [("rejected", "REPLAYED")] * 10
 
 
 def test_a_register_that_cannot_be_asked_about_is_not_called_rejected(federation: Stage, tmp_path: Path) -> None:
@@ -600,7 +606,8 @@ def test_a_register_that_cannot_be_asked_about_is_not_called_rejected(federation
     run = recheck(federation, register, results, "--matter", "HK-QY")
     assert run.returncode == 4
     assert "NOT_PERMITTED" in run.stderr
-    assert results.read_text("utf-8") == ""
+    (found,) = map(json.loads, results.read_text("utf-8").splitlines())
+    assert (found["verdict"], found["reason"]) == ("undecided", "NOT_PERMITTED")
     assert recheck(federation, tmp_path / "nothing.jsonl", results).returncode == 2
 
 

@@ -1445,6 +1445,131 @@ def test_what_cannot_be_sent_spoils_no_stream(gateway: FakeGateway, profile: Pro
     assert [type(outcomes[number]) for number in range(3)] == [Decision, Failure, Decision]
 
 
+# -- the register that is checked anew ---------------------------------------------------------------------------------
+
+
+class Register:
+    """A register, the program that checks it anew, and a gateway that accepts each presentation once."""
+
+    def __init__(self, folder: Path, profile: Profile, presentations: Sequence[object]) -> None:
+        self.accepted: dict[str, str] = {}
+        """By presentation, under which reference."""
+        self.asked: list[list[str]] = []
+        self.forgets = False
+        """As a gateway does after a minute."""
+        self.before_answering: Callable[[], object] = lambda: None
+        self._register, self._results = folder / "register.jsonl", folder / "results.jsonl"
+        rows = [{"id": f"row-{number}", "presentation": each} for number, each in enumerate(presentations)]
+        self._register.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        names = ("address", "ca", "certificate", "private_key")
+        content = "".join(f'{name} = "{getattr(profile, name)}"\n' for name in names)
+        (folder / "service.toml").write_text(content, "utf-8")
+        self._command = [sys.executable, str(PACKAGE / "examples" / "recheck_register.py")]
+        self._command += ["--profile", str(folder / "service.toml"), "--matter", "KY-LA", "--batch", "5"]
+        self._command += [str(self._register), str(self._results)]
+        self.running: subprocess.Popen[str] | None = None
+
+    def answer(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.asked.append([item.request_id for item in request.items])
+        answer = verification_pb2.BatchVerifyCredentialsResponse()
+        for item in request.items:
+            result = answer.results.add()
+            before = self.accepted.get(item.presentation)
+            if item.presentation == "not permitted":
+                result.error.code, result.error.reason = 7, "NOT_PERMITTED"
+            elif item.presentation == "lost":
+                result.error.code, result.error.reason = 14, "UNAVAILABLE"
+            elif item.presentation == "damaged":
+                result.response.CopyFrom(accepted(item.request_id))
+                result.response.accepted.ClearField("subject")
+            elif before is not None and (self.forgets or before != item.request_id):
+                dated(result.response).rejected.reason = reason_pb2.REASON_REPLAYED
+            else:
+                self.accepted[item.presentation] = item.request_id
+                result.response.CopyFrom(accepted(item.request_id))
+                result.response.repeated = before is not None
+        self.before_answering()
+        return answer
+
+    def check(self) -> tuple[int, str]:
+        environment = {**os.environ, "PYTHONPATH": str(PACKAGE)}
+        with subprocess.Popen(
+            self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        ) as running:
+            self.running = running
+            out, _ = running.communicate(timeout=60)
+        return running.returncode, out
+
+    def found(self) -> dict[str, tuple[str, str]]:
+        rows = map(json.loads, self._results.read_text("utf-8").splitlines())
+        return {row["id"]: (row["verdict"], row["reason"]) for row in rows}
+
+
+def test_one_bad_entry_costs_the_register_no_other(gateway: FakeGateway, profile: Profile, tmp_path: Path) -> None:
+    presentations = ["a", "", "b", "not permitted", "damaged", "c", None, "\ud800", "d"]
+    register = Register(tmp_path, profile, presentations)
+    gateway.behaviours["BatchVerifyCredentials"] = register.answer
+    code, out = register.check()
+    assert code == 3, out
+    bad = {1: "INVALID_REQUEST", 3: "NOT_PERMITTED", 4: "DAMAGED_ANSWER", 6: "INVALID_REQUEST", 7: "INVALID_REQUEST"}
+    assert register.found() == {
+        f"row-{number}": ("undecided", bad[number]) if number in bad else ("accepted", "") for number in range(9)
+    }
+    # What was accepted is not asked about again, and the others under their own references.
+    first = [reference for batch in register.asked for reference in batch]
+    register.asked.clear()
+    assert register.check()[0] == 3
+    assert [reference for batch in register.asked for reference in batch] == [first[2], first[3]]
+
+
+def test_what_a_batch_decided_is_kept_where_the_rest_of_it_failed(
+    gateway: FakeGateway, profile: Profile, tmp_path: Path
+) -> None:
+    register = Register(tmp_path, profile, ["lost", "a", "b", "c", "lost", "d"])
+    gateway.behaviours["BatchVerifyCredentials"] = register.answer
+    code, out = register.check()
+    assert (code, "3 of 6 are done" in out) == (4, True), out
+    assert register.found() == {f"row-{number}": ("accepted", "") for number in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("forgets", [False, True], ids=["within a minute", "later"])
+def test_a_program_that_was_killed_asks_the_same_again(
+    gateway: FakeGateway, profile: Profile, tmp_path: Path, *, forgets: bool
+) -> None:
+    register = Register(tmp_path, profile, [f"p-{number}" for number in range(12)])
+    gateway.behaviours["BatchVerifyCredentials"] = register.answer
+
+    def kill() -> None:
+        if len(register.asked) == 2:
+            assert register.running is not None
+            register.running.kill()
+
+    register.before_answering = kill
+    code, _ = register.check()
+    assert code == -9
+    assert len(register.found()) == 5
+    assert len(register.accepted) == 10  # five of which the program does not know
+    register.before_answering, register.forgets = lambda: None, forgets
+    code, out = register.check()
+    assert code == (3 if forgets else 0), out
+    assert register.asked[1] == register.asked[2]
+    unknown = ("unknown", "REPLAYED") if forgets else ("accepted", "")
+    assert register.found() == {
+        f"row-{number}": unknown if 5 <= number < 10 else ("accepted", "") for number in range(12)
+    }
+    assert ("asked before, outcome unknown: see the log by request id" in out) == forgets
+
+
+def test_a_presentation_that_was_used_elsewhere_is_rejected(
+    gateway: FakeGateway, profile: Profile, tmp_path: Path
+) -> None:
+    register = Register(tmp_path, profile, ["a", "b"])
+    register.accepted["a"] = "another-one"
+    gateway.behaviours["BatchVerifyCredentials"] = register.answer
+    assert register.check()[0] == 1
+    assert register.found() == {"row-0": ("rejected", "REPLAYED"), "row-1": ("accepted", "")}
+
+
 # -- certificates -----------------------------------------------------------------------------------------------------
 
 
