@@ -536,14 +536,18 @@ def test_the_example_of_the_readme_runs_as_it_stands(federation: Stage, readme: 
     (lab / "try" / "xu.credential").write_text(holder["credential"], "utf-8")
     (lab / "try" / "xu.pem").write_bytes(pem)
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE)}
-    command = [sys.executable, "-W", "error", "-c", blocks[0]]
+    command = [sys.executable, "-W", "error", "-c", blocks[0] + blocks[1]]
     run = subprocess.run(
         command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=60, check=False
     )
     assert run.returncode == 0, run.stderr
-    first, second = run.stdout.splitlines()
-    assert first.startswith("accepted")
-    assert second.startswith("rejected REPLAYED")
+    lines = run.stdout.splitlines()
+    assert lines[0].startswith("accepted")
+    assert lines[1].startswith("rejected REPLAYED")
+    assert lines[2] == "accepted, the household is there: True"
+    assert lines[3] == "NextStep.PROCEED"
+    assert "CONSENT_WITHDRAWN" in lines[4]
+    assert len(lines) == 5
 
 
 def recheck(federation: Stage, register: Path, results: Path, *options: str) -> subprocess.CompletedProcess[str]:
