@@ -24,6 +24,8 @@ import {
   failureOf,
   type Outcome,
   outcomeOf,
+  Whole,
+  withdrawalOf,
 } from "./verdicts.js";
 
 const DEADLINE_MS = 10_000;
@@ -241,9 +243,9 @@ export class RecognitionClient {
    *
    * @returns since when.
    */
-  async withdrawConsent(consentId: string, options: CallOptions = {}): Promise<Date | undefined> {
+  async withdrawConsent(consentId: string, options: CallOptions = {}): Promise<Date> {
     const request = { consentId: new Check().text("consent_id", consentId) };
-    return (await this.#call(VerificationServiceService.withdrawConsent, request, options)).withdrawTime;
+    return withdrawalOf(await this.#call(VerificationServiceService.withdrawConsent, request, options));
   }
 
   /** Tells step by step how a decision came about, if this service's registration allows it. */
@@ -252,7 +254,7 @@ export class RecognitionClient {
     const answer = await this.#call(VerificationServiceService.explainVerification, request, options);
     return {
       verificationId: answer.verificationId,
-      decidedAt: answer.verifyTime,
+      decidedAt: new Whole("an explanation").timeIfAny("time", answer.verifyTime),
       service: answer.service,
       matter: answer.matter,
       verdict: answer.verdict,

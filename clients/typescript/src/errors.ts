@@ -215,8 +215,12 @@ export function milliseconds(duration: Duration | undefined): number | undefined
   return duration && duration.seconds * 1_000 + duration.nanos / 1_000_000;
 }
 
-/** A delay that is none, or is over, says nothing about when to ask again. */
-function delay(duration: Duration | undefined): number | undefined {
+/**
+ * A delay that is none, or is over, says nothing about when to ask again.
+ *
+ * @internal
+ */
+export function delay(duration: Duration | undefined): number | undefined {
   const wait = milliseconds(duration);
   return wait !== undefined && wait > 0 ? wait : undefined;
 }

@@ -1,7 +1,7 @@
 /** What a gateway answers, and that it is what it must be. */
 
 import { inspect } from "node:util";
-import { DamagedAnswer, errorOfItem, milliseconds, type RecognitionError } from "./errors.js";
+import { DamagedAnswer, delay, errorOfItem, milliseconds, type RecognitionError } from "./errors.js";
 import {
   type Acceptance,
   type CreateChallengeResponse,
@@ -10,6 +10,7 @@ import {
   SubjectType as SubjectTypeNumber,
   type VerificationError,
   type VerifyCredentialResponse,
+  type WithdrawConsentResponse,
 } from "./gen/recognition/v1/verification.js";
 import { type NextStep, nextStepOf, type Reason, reasonOf } from "./reasons.js";
 
@@ -23,7 +24,7 @@ export interface Challenge {
   /** Who the presentation is for: this service, by the name that the gateway knows it under. */
   readonly audience: string;
   /** When the challenge lapses. */
-  readonly expiresAt: Date | undefined;
+  readonly expiresAt: Date;
 }
 
 /** A consent on record. */
@@ -31,7 +32,7 @@ export interface Consent {
   /** Its reference, for `VerifyRequest.consentId`. Keep it with the signed document. `console.log` does not show it. */
   readonly consentId: string;
   /** When it lapses. */
-  readonly expiresAt: Date | undefined;
+  readonly expiresAt: Date;
 }
 
 // -- what was decided -------------------------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ export interface Accepted {
   /** Whether the presenter proved possession of the holder's key. Never so for an assertion. */
   readonly holderBound: boolean;
   /** Until when the attributes may be kept. */
-  readonly eraseAt: Date | undefined;
+  readonly eraseAt: Date;
   /** What the law rests this on. */
   readonly legalBasis: string;
 }
@@ -201,22 +202,72 @@ export interface StatusBasis {
 // -- from messages ----------------------------------------------------------------------------------------------------
 
 /** @internal */
-export function challengeOf({ nonce, audience, expireTime: expiresAt }: CreateChallengeResponse): Challenge {
-  if (!nonce || !audience) {
-    throw new DamagedAnswer({ description: "a challenge without nonce or audience" });
-  }
-  return unlisted({ audience, expiresAt }, { nonce });
+export function challengeOf({ nonce, audience, expireTime }: CreateChallengeResponse): Challenge {
+  const whole = new Whole("a challenge");
+  const expiresAt = whole.time("expiry", expireTime);
+  return unlisted({ audience: whole.text("audience", audience), expiresAt }, { nonce: whole.text("nonce", nonce) });
 }
 
 /** @internal */
-export function consentOf({ consentId, expireTime: expiresAt }: RecordConsentResponse): Consent {
-  if (!consentId) {
-    throw new DamagedAnswer({ description: "a consent without id" });
-  }
-  const consent = { consentId, expiresAt };
+export function consentOf({ consentId, expireTime }: RecordConsentResponse): Consent {
+  const whole = new Whole("a consent");
+  const expiresAt = whole.time("expiry", expireTime);
+  const consent = { consentId: whole.text("id", consentId), expiresAt };
   Object.defineProperty(consent, inspect.custom, { value: () => ({ expiresAt }) });
   return consent;
 }
+
+/** @internal */
+export function withdrawalOf({ withdrawTime }: WithdrawConsentResponse): Date {
+  return new Whole("a withdrawal").time("time", withdrawTime);
+}
+
+/**
+ * Whether an answer has what it must have. In the contract's encoding whatever is lost reads as empty, and an acceptance
+ * of nobody by nobody would be an acceptance still.
+ *
+ * @internal
+ */
+export class Whole {
+  readonly #what: string;
+  readonly #requestId: string | undefined;
+
+  constructor(what: string, requestId?: string) {
+    this.#what = what;
+    this.#requestId = requestId;
+  }
+
+  text(part: string, text: string): string {
+    return text || this.#damaged(`without ${part}`);
+  }
+
+  time(part: string, time: Date | undefined): Date {
+    return this.timeIfAny(part, time) ?? this.#damaged(`without ${part}`);
+  }
+
+  /** A time between the years 1 and 9999, where there is one: that is what the contract has. */
+  timeIfAny(part: string, time: Date | undefined): Date | undefined {
+    // What is no time at all compares with nothing.
+    return time === undefined || (time >= FIRST_TIME && time <= LAST_TIME)
+      ? time
+      : this.#damaged(`whose ${part} is out of range`);
+  }
+
+  assurance(assurance: Assurance | undefined): Assurance {
+    const { identity, authenticator, federation, acr, level } = assurance ?? this.#damaged("without assurance");
+    if (identity < 1 || authenticator < 1 || federation < 1 || level < 0) {
+      this.#damaged("whose assurance has levels that are none");
+    }
+    return { identity, authenticator, federation, acr, level };
+  }
+
+  #damaged(how: string): never {
+    throw new DamagedAnswer({ description: `${this.#what} ${how}`, requestId: this.#requestId });
+  }
+}
+
+const FIRST_TIME = new Date("0001-01-01T00:00:00Z");
+const LAST_TIME = new Date("9999-12-31T23:59:59.999Z");
 
 /**
  * Reads a decision, and refuses whatever is not certainly one.
@@ -226,14 +277,12 @@ export function consentOf({ consentId, expireTime: expiresAt }: RecordConsentRes
  */
 export function decisionOf(message: VerifyCredentialResponse, requestId: string, questions: number): Decision {
   const { trustBasis: trust, statusBasis: status } = message;
-  if (!message.verificationId || message.verifyTime === undefined) {
-    throw new DamagedAnswer({ description: "a decision without id or time", requestId });
-  }
+  const whole = new Whole("a decision", requestId);
   return {
     kind: "decision",
     verdict: verdictOf(message, requestId, questions),
-    verificationId: message.verificationId,
-    decidedAt: message.verifyTime,
+    verificationId: whole.text("id", message.verificationId),
+    decidedAt: whole.time("time", message.verifyTime),
     nextStep: nextStepOf(message.nextStep),
     receipt: message.receipt || undefined,
     trustBasis: trust && {
@@ -242,7 +291,11 @@ export function decisionOf(message: VerifyCredentialResponse, requestId: string,
       ageMs: milliseconds(trust.age),
       stale: trust.stale,
     },
-    statusBasis: status && { list: status.list, issuedAt: status.issueTime, ageMs: milliseconds(status.age) },
+    statusBasis: status && {
+      list: status.list,
+      issuedAt: whole.timeIfAny("status time", status.issueTime),
+      ageMs: milliseconds(status.age),
+    },
     requestId,
   };
 }
@@ -292,7 +345,7 @@ function verdictOf({ verdict }: VerifyCredentialResponse, requestId: string, que
     }
     case "indeterminate": {
       const { reason: number, retryAfter } = verdict.value;
-      const retryAfterMs = milliseconds(retryAfter);
+      const retryAfterMs = delay(retryAfter);
       return { kind: "indeterminate", reason: reasonOf(number), reasonNumber: number, retryAfterMs };
     }
     default:
@@ -311,25 +364,26 @@ function acceptedOf(message: Acceptance, requestId: string, questions: number): 
     throw new DamagedAnswer({ description: "not as many answers as predicates", requestId });
   }
   const { actor } = message;
+  const whole = new Whole("an acceptance", requestId);
   return unlisted(
     {
       kind: "accepted" as const,
       subjectType: SUBJECT_TYPES[message.subjectType] ?? ("unrecognised" as const),
-      issuer: message.issuer,
+      issuer: whole.text("issuer", message.issuer),
       issuingProvince: message.issuingProvince,
-      credentialType: message.credentialType,
-      assurance: message.assurance ?? { identity: 0, authenticator: 0, federation: 0, acr: "", level: 0 },
-      issuedAt: message.issueTime,
-      authenticatedAt: message.authenticationTime,
-      expiresAt: message.expireTime,
+      credentialType: whole.text("credential type", message.credentialType),
+      assurance: whole.assurance(message.assurance),
+      issuedAt: whole.timeIfAny("time of issue", message.issueTime),
+      authenticatedAt: whole.timeIfAny("time of authentication", message.authenticationTime),
+      expiresAt: whole.timeIfAny("expiry", message.expireTime),
       credentialAgeMs: milliseconds(message.credentialAge),
       authenticationAgeMs: milliseconds(message.authenticationAge),
       holderBound: message.holderBound,
-      eraseAt: message.eraseTime,
+      eraseAt: whole.time("time of erasure", message.eraseTime),
       legalBasis: message.legalBasis,
     },
     {
-      subject: message.subject,
+      subject: whole.text("subject", message.subject),
       previousSubject: message.previousSubject || undefined,
       attributes: message.attributes ?? {},
       actor:
@@ -337,7 +391,7 @@ function acceptedOf(message: Acceptance, requestId: string, questions: number): 
         unlisted(
           { relationship: actor.relationship },
           {
-            subject: actor.subject,
+            subject: whole.text("actor's subject", actor.subject),
             previousSubject: actor.previousSubject || undefined,
             attributes: actor.attributes ?? {},
           },

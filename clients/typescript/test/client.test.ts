@@ -135,6 +135,58 @@ test("new fields are passed over", async () => {
   assert.deepEqual((await client.verify(REQUEST)).verdict, { kind: "rejected", reason: "EXPIRED", reasonNumber: 21 });
 });
 
+const LEVELS: verification.Assurance = { identity: 1, authenticator: 1, federation: 1, acr: "", level: 0 };
+
+/** An acceptance that has one answer, as the tests of damaged answers ask one question. */
+function accepting(verdict: verification.VerifyCredentialResponse["verdict"]): Uint8Array {
+  assert(verdict?.$case === "accepted");
+  return decision({ ...verdict, value: { ...verdict.value, predicateAnswers: [verification.PredicateAnswer.YES] } });
+}
+
+/** A rejection whose verify_time is such a number of seconds. */
+function withTime(seconds: number | string): Uint8Array {
+  const time = new BinaryWriter().uint32(8).int64(seconds).finish();
+  const field = new BinaryWriter()
+    .uint32((5 << 3) | 2)
+    .bytes(time)
+    .finish();
+  return Buffer.concat([decision({ $case: "rejected", value: { reason: 21 } }), field]);
+}
+
+test("an acceptance with all that one must have is one", async () => {
+  await start({ verify: () => accepting(acceptance({ assurance: LEVELS })) });
+  const { verdict } = await client.verify({ ...REQUEST, predicates: [{ householdIn: ["ah"] }] });
+  assert(verdict.kind === "accepted");
+  assert.deepEqual([verdict.assurance, verdict.eraseAt], [LEVELS, new Date("2026-04-01T08:00:00Z")]);
+});
+
+test("challenges, consents and withdrawals that are not whole are none", async () => {
+  const { CreateChallengeResponse, RecordConsentResponse, WithdrawConsentResponse } = verification;
+  const expireTime = new Date();
+  const never = new Date(Date.UTC(10_000, 0));
+  let given: Uint8Array = Buffer.alloc(0);
+  const answer = () => given;
+  await start({ challenge: answer, consent: answer, withdrawal: answer });
+  const damaged = async (asked: () => Promise<unknown>, encoded: Uint8Array) => {
+    given = encoded;
+    assert((await failed(asked())) instanceof DamagedAnswer);
+  };
+  const challenge = { nonce: "n", audience: "a", expireTime };
+  for (const lost of [{ nonce: "" }, { audience: "" }, { expireTime: undefined }, { expireTime: never }]) {
+    const encoded = CreateChallengeResponse.encode({ ...challenge, ...lost }).finish();
+    await damaged(() => client.challenge("HK-QY"), encoded);
+  }
+  for (const lost of [{ consentId: "" }, { expireTime: undefined }, { expireTime: never }]) {
+    const encoded = RecordConsentResponse.encode({ consentId: "C", expireTime, ...lost }).finish();
+    await damaged(() => client.recordConsent("XS-RH", ["name"], 1_000), encoded);
+  }
+  for (const withdrawTime of [undefined, never]) {
+    await damaged(() => client.withdrawConsent("C"), WithdrawConsentResponse.encode({ withdrawTime }).finish());
+  }
+  given = WithdrawConsentResponse.encode({ withdrawTime: expireTime }).finish();
+  assert.deepEqual(await client.withdrawConsent("C"), expireTime);
+});
+
 const DAMAGED: { readonly [what: string]: Uint8Array } = {
   "no verdict": decision(undefined),
   "a verdict of a kind that is not known": Buffer.concat([decision(undefined), NEW_FIELD]),
@@ -143,6 +195,21 @@ const DAMAGED: { readonly [what: string]: Uint8Array } = {
   "fewer answers than predicates": decision(acceptance()),
   "more answers than predicates": decision(acceptance({ predicateAnswers: [1, 1] })),
   "no id": verification.VerifyCredentialResponse.encode({ ...decided(acceptance()), verificationId: "" }).finish(),
+  "a time out of range": withTime(253_402_300_800),
+  "a time that no number holds": withTime("9223372036854775807"),
+  "a time that no clock has": withTime(9_007_199_254_740_991),
+  "an acceptance of nothing": accepting({ $case: "accepted", value: verification.Acceptance.fromPartial({}) }),
+  "an acceptance without subject": accepting(acceptance({ subject: "" })),
+  "an acceptance without issuer": accepting(acceptance({ issuer: "" })),
+  "an acceptance without credential type": accepting(acceptance({ credentialType: "" })),
+  "an acceptance without assurance": accepting(acceptance({ assurance: undefined })),
+  "an acceptance with an assurance of nothing": accepting(acceptance({ assurance: { ...LEVELS, identity: 0 } })),
+  "an acceptance with an assurance below nothing": accepting(acceptance({ assurance: { ...LEVELS, level: -1 } })),
+  "an acceptance without time of erasure": accepting(acceptance({ eraseTime: undefined })),
+  "an acceptance of somebody represented by nobody": accepting(
+    acceptance({ actor: verification.Actor.fromPartial({ relationship: "guardian" }) }),
+  ),
+  "an acceptance with an expiry out of range": accepting(acceptance({ expireTime: new Date(Date.UTC(10_000, 0)) })),
   "bytes that are no message": Buffer.from("0a05", "hex"),
 };
 

@@ -32,6 +32,7 @@ export interface Behaviour {
   batch?: (request: verification.BatchVerifyCredentialsRequest) => Answer;
   stream?: (call: StreamCall) => void;
   consent?: () => Answer;
+  withdrawal?: () => Answer;
 }
 
 /** A running gateway, and a folder with the files of a client. */
@@ -68,6 +69,7 @@ export class Gateway {
         behaviour.batch?.(request),
       ),
       recordConsent: unary(() => behaviour.consent?.()),
+      withdrawConsent: unary(() => behaviour.withdrawal?.()),
       streamVerifyCredentials: (call: StreamCall) => behaviour.stream?.(call),
     });
     const ca = makeCa("Test CA");
@@ -119,6 +121,10 @@ export function acceptance(
 ): verification.VerifyCredentialResponse["verdict"] {
   const value = verification.Acceptance.fromPartial({
     subject: "v1.SECRET-PSEUDONYM",
+    issuer: "https://identity.sh.example",
+    credentialType: "urn:yrd:credential:resident-id:1",
+    assurance: { identity: 3, authenticator: 3, federation: 2, acr: "urn:yrd:loa:4", level: 4 },
+    eraseTime: new Date("2026-04-01T08:00:00Z"),
     attributes: { name: "SECRET-NAME", id_number: "310101190001010011" },
     ...more,
   });

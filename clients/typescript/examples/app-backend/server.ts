@@ -63,7 +63,7 @@ export function appBackend(client: RecognitionClient, matter: string): Server {
       }
       sessions.delete(name);
     }
-    const until = expiresAt?.getTime() ?? 0;
+    const until = expiresAt.getTime();
     sessions.set(session, { nonce, requestId: `app-${randomBytes(12).toString("hex")}`, until });
     return { status: 201, body: { session, nonce, audience, expires_at: expiresAt } };
   }
