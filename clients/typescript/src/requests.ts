@@ -15,14 +15,18 @@ import {
 const MAX_REQUEST_BYTES = 256 * 1024;
 const MAX_INT32 = 2 ** 31 - 1;
 
-/** A question that is answered yes or no, without the attribute behind it. */
+/** A question that is answered yes or no, without the attribute behind it. One question each: two are two predicates. */
 export type Predicate =
   /** Is the person at least so many years old today? 1 to 150. */
-  | { readonly ageAtLeast: number }
+  | { readonly ageAtLeast: number; readonly householdIn?: never; readonly claimMatches?: never }
   /** Is the household registered in one of these provinces? sh, js, zj, ah. */
-  | { readonly householdIn: readonly string[] }
+  | { readonly ageAtLeast?: never; readonly householdIn: readonly string[]; readonly claimMatches?: never }
   /** Is this attribute exactly this? */
-  | { readonly claimMatches: { readonly claim: string; readonly value: string } };
+  | {
+      readonly ageAtLeast?: never;
+      readonly householdIn?: never;
+      readonly claimMatches: { readonly claim: string; readonly value: string };
+    };
 
 /** Asks for a verdict. */
 export interface VerifyRequest {
@@ -165,7 +169,7 @@ export class Check {
         };
       }
       default:
-        throw invalid(field, "is not one of ageAtLeast, householdIn and claimMatches", this.#requestId);
+        throw invalid(field, "is not exactly one of ageAtLeast, householdIn and claimMatches", this.#requestId);
     }
   }
 

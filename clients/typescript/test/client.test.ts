@@ -18,6 +18,7 @@ import {
   NotPermitted,
   type Outcome,
   Overloaded,
+  type Predicate,
   Profile,
   RecognitionClient,
   type RecognitionError,
@@ -319,6 +320,8 @@ const NO_REQUESTS: readonly (readonly [field: string, request: unknown])[] = [
   ["predicates[0]", { ...REQUEST, predicates: [null] }],
   ["predicates[0]", { ...REQUEST, predicates: [{}] }],
   ["predicates[1]", { ...REQUEST, predicates: [{ ageAtLeast: 18 }, { ageAtLeast: 18, householdIn: ["ah"] }] }],
+  ["predicates[0]", { ...REQUEST, predicates: [{ ageAtLeast: 18, claimMatches: { claim: "name", value: "SECRET" } }] }],
+  ["predicates[0]", { ...REQUEST, predicates: [{ ageAtLeast: 18, ageAtMost: 65 }] }],
   ["predicates[0].age_at_least", { ...REQUEST, predicates: [{ ageAtLeast: 17.5 }] }],
   ["predicates[0].age_at_least", { ...REQUEST, predicates: [{ ageAtLeast: 2 ** 31 }] }],
   ["predicates[0].age_at_least", { ...REQUEST, predicates: [{ ageAtLeast: "18" }] }],
@@ -373,6 +376,21 @@ test("what cannot be sent is not sent, and spoils nothing else", async () => {
     }
   }
   assert.deepEqual(seen, ["first", "last", "first", "last"]);
+});
+
+test("two questions in one predicate do not compile", () => {
+  const one: Predicate[] = [
+    { ageAtLeast: 18 },
+    { householdIn: ["ah"] },
+    { claimMatches: { claim: "name", value: "" } },
+  ];
+  // @ts-expect-error
+  one.push({ ageAtLeast: 18, claimMatches: { claim: "name", value: "" } });
+  // @ts-expect-error
+  one.push({ ageAtLeast: 18, householdIn: ["ah"] });
+  // @ts-expect-error
+  one.push({ householdIn: ["ah"], claimMatches: { claim: "name", value: "" } });
+  assert.equal(one.length, 6);
 });
 
 test("a request of 256 KiB is sent, and one byte more is not", async () => {

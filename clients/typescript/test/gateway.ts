@@ -94,7 +94,7 @@ export class Gateway {
 
   stop(): void {
     this.#server.forceShutdown();
-    rmSync(this.folder, { recursive: true });
+    rmSync(this.folder, { recursive: true, force: true });
   }
 }
 
