@@ -4,7 +4,8 @@
  * One loop gives outcomes out. A reader fills it from the source as long as few enough requests are under way, that is
  * read and their outcomes not taken. What is on its way to the gateway is in `waiting` until its answer comes, so a stream
  * that ends loses nothing: the next one sends it again. Answers are read at once, since the gateway cuts off whoever does
- * not read them; they have room, because there is one for each request under way at most.
+ * not read them; they have room, because there is one for each request under way at most, and what answers none of them
+ * is dropped. What is to be sent waits for the gateway to read on.
  *
  * When a stream is given up, what is under way fails. The source is then asked for one request more: only if there is
  * one was the stream cut short. It fails like the others, so that nothing that was read is without an outcome.
@@ -39,6 +40,8 @@ const ITEMS_PER_MESSAGE = 16;
 const MAX_MESSAGE_BYTES = 1_000_000;
 const FIRST_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 2_000;
+/** Answers that answer nothing; whoever sends more of them is not answering. */
+const MAX_STRAYS = 1_000;
 
 /** What became of one request of a stream. */
 export interface Streamed {
@@ -51,6 +54,8 @@ interface Item {
   readonly index: number;
   readonly message: VerifyCredentialRequest;
   readonly bytes: number;
+  /** The stream that is to answer it; none before it is sent, and until it is sent again. */
+  on: Duplex | undefined;
 }
 
 type Duplex = ClientDuplexStream<StreamVerifyCredentialsRequest, Buffer>;
@@ -103,6 +108,9 @@ class Exchange {
   #sourceError: { readonly error: unknown } | undefined;
 
   #duplex: Duplex | undefined;
+  #strays = 0;
+  /** Why nothing more is sent: the gateway has no room for longer than is waited. What was sent may yet be answered. */
+  #refused: Overloaded | undefined;
   /** Why nothing is asked any more. */
   #givenUp: RecognitionError | undefined;
   /** It was given up before all was read. */
@@ -115,6 +123,7 @@ class Exchange {
   #pausedUntil = 0;
   /** Runs while answers are waited for. */
   #patience: NodeJS.Timeout | undefined;
+  #patientUntil = 0;
   #closed = false;
   readonly #ignoreClose: () => void;
   #wake: () => void = () => {};
@@ -133,7 +142,7 @@ class Exchange {
   /** Gives an outcome if there is one, and has more requests read if there is room for a message of them. */
   take(): Streamed | undefined {
     const next = this.#answered.shift();
-    if (!this.#reading && !this.#isRead && !this.#isCut && this.#room() >= ITEMS_PER_MESSAGE) {
+    if (!this.#reading && !this.#isRead && this.#mayRead() && this.#room() >= ITEMS_PER_MESSAGE) {
       void this.#fill();
     }
     return next;
@@ -190,10 +199,14 @@ class Exchange {
     return MAX_UNDER_WAY - this.#waiting.size - this.#answered.length;
   }
 
+  #mayRead(): boolean {
+    return !this.#closed && !this.#isCut && (this.#refused === undefined || this.#givenUp !== undefined);
+  }
+
   async #fill(): Promise<void> {
     this.#reading = true;
     try {
-      while (this.#room() > 0 && !this.#closed && !this.#isCut) {
+      while (this.#room() > 0 && this.#mayRead()) {
         const pending = Promise.resolve(this.#requests.next());
         // Whoever has the next one at hand fills messages; whoever has not does not keep those waiting that are here.
         const late = setImmediate(() => this.#send(true));
@@ -228,7 +241,7 @@ class Exchange {
       if (this.#waiting.size === 0) {
         this.#expect();
       }
-      const item = { index, message, bytes: bytes.length };
+      const item: Item = { index, message, bytes: bytes.length, on: undefined };
       this.#waiting.set(String(index), item);
       this.#unsent.push(item);
     } catch (error) {
@@ -243,16 +256,21 @@ class Exchange {
 
   /** Sends what is to be sent, in full messages, and the rest too if `all`. */
   #send(all: boolean): void {
-    if (this.#closed || this.#pause !== undefined || this.#givenUp !== undefined) {
+    if (this.#closed || this.#pause !== undefined || this.#givenUp !== undefined || this.#refused !== undefined) {
       return;
     }
     let from = 0;
     while (from < this.#unsent.length && (all || this.#unsent.length - from >= ITEMS_PER_MESSAGE)) {
+      const duplex = this.#open();
+      if (duplex.writableNeedDrain) {
+        break; // The gateway reads slowly. "drain" tells when it has read.
+      }
       const to = this.#endOfMessage(from);
-      const items = this.#unsent
-        .slice(from, to)
-        .map(({ index, message }) => ({ itemId: String(index), request: message }));
-      this.#open().write({ items });
+      const items = this.#unsent.slice(from, to).map((item) => {
+        item.on = duplex;
+        return { itemId: String(item.index), request: item.message };
+      });
+      duplex.write({ items });
       from = to;
     }
     this.#unsent = this.#unsent.slice(from);
@@ -282,7 +300,8 @@ class Exchange {
       (bytes) => bytes,
       new Metadata(),
     );
-    duplex.on("data", (bytes: Buffer) => this.#receive(bytes));
+    duplex.on("data", (bytes: Buffer) => this.#receive(duplex, bytes));
+    duplex.on("drain", () => this.#send(true));
     duplex.on("error", () => {}); // "status" says the same, and more
     duplex.on("status", (ended: StatusObject) => {
       release();
@@ -292,6 +311,7 @@ class Exchange {
       }
     });
     this.#duplex = duplex;
+    this.#strays = 0;
     return duplex;
   }
 
@@ -300,6 +320,12 @@ class Exchange {
       return;
     }
     this.#unsent = [...this.#waiting.values()];
+    for (const item of this.#unsent) {
+      item.on = undefined;
+    }
+    if (this.#refused !== undefined) {
+      this.#giveUp(this.#refused);
+    }
     if (this.#unsent.length === 0) {
       return; // The gateway ends a stream on which nothing is sent. The next request opens another.
     }
@@ -307,7 +333,9 @@ class Exchange {
     const cutOff = ended.code === status.OK ? { ...ended, code: status.UNAVAILABLE } : ended;
     const error = errorOfStatus(cutOff, undefined, this.#connections.address);
     this.#lastError = error;
-    if (error instanceof Overloaded) {
+    if (error instanceof Overloaded && this.#isTooLong(waitOf(error))) {
+      this.#giveUp(error);
+    } else if (error instanceof Overloaded) {
       this.#pauseFor(waitOf(error));
     } else if (error.code === status.UNAVAILABLE || error.code === status.CANCELLED) {
       this.#pauseFor(this.#backoffMs * (0.8 + 0.4 * Math.random()));
@@ -317,9 +345,12 @@ class Exchange {
     }
   }
 
-  #pauseFor(milliseconds: number): void {
-    // By then it is given up, unless something else is answered; and a timer cannot wait for ever.
-    const wait = Math.min(milliseconds, this.#waitMs);
+  /** Whether it is given up by then, unless something else is answered. */
+  #isTooLong(wait: number): boolean {
+    return performance.now() + wait >= this.#patientUntil;
+  }
+
+  #pauseFor(wait: number): void {
     const until = performance.now() + wait;
     if (this.#pause !== undefined && until <= this.#pausedUntil) {
       return;
@@ -334,14 +365,20 @@ class Exchange {
 
   // -- from the gateway -----------------------------------------------------------------------------------------------
 
-  #receive(bytes: Buffer): void {
+  #receive(duplex: Duplex, bytes: Buffer): void {
     if (this.#closed || this.#givenUp !== undefined) {
       return;
     }
     const under = this.#waiting.size;
     try {
+      let settled = false;
       for (const result of decode(METHOD, bytes, undefined).results) {
-        this.#settle(result);
+        settled = this.#settle(duplex, result) || settled;
+      }
+      if (settled) {
+        this.#backoffMs = FIRST_BACKOFF_MS;
+        this.#lastError = this.#refused;
+        this.#expect();
       }
     } catch (error) {
       if (!(error instanceof DamagedAnswer)) {
@@ -350,28 +387,41 @@ class Exchange {
       this.#giveUp(error);
       return;
     }
-    this.#backoffMs = FIRST_BACKOFF_MS;
-    if (this.#waiting.size < under) {
-      this.#lastError = undefined;
-      this.#expect();
+    if (this.#refused !== undefined && this.#waiting.size < under && !this.#isAnySent()) {
+      this.#giveUp(this.#refused);
     }
   }
 
-  #settle({ itemId, result }: StreamResult): void {
+  #isAnySent(): boolean {
+    return [...this.#waiting.values()].some(({ on }) => on !== undefined);
+  }
+
+  /** Takes one answer; whether it is what was waited for, and no refusal for want of room. */
+  #settle(duplex: Duplex, { itemId, result }: StreamResult): boolean {
     const item = this.#waiting.get(itemId);
-    if (item === undefined) {
-      return; // It was answered on an earlier stream, and this is the answer to its repetition.
+    if (item?.on !== duplex) {
+      if (++this.#strays > MAX_STRAYS) {
+        throw new DamagedAnswer({ description: `more than ${MAX_STRAYS} answers to nothing that was asked` });
+      }
+      return false;
     }
     const { requestId, predicates } = item.message;
     const outcome = outcomeOf(result, requestId, predicates.length);
-    if (outcome.kind === "failure" && outcome.error instanceof Overloaded) {
+    const isRefused = outcome.kind === "failure" && outcome.error instanceof Overloaded;
+    if (isRefused) {
       this.#lastError = outcome.error;
-      this.#unsent.push(item);
-      this.#pauseFor(waitOf(outcome.error));
-      return;
+      item.on = undefined;
+      const wait = waitOf(outcome.error);
+      if (!this.#isTooLong(wait)) {
+        this.#unsent.push(item);
+        this.#pauseFor(wait);
+        return false;
+      }
+      this.#refused ??= outcome.error;
     }
     this.#waiting.delete(itemId);
     this.#answer(item.index, outcome);
+    return !isRefused;
   }
 
   #answer(index: number, outcome: Outcome): void {
@@ -382,6 +432,7 @@ class Exchange {
   /** Begins to wait for an answer anew. */
   #expect(): void {
     clearTimeout(this.#patience);
+    this.#patientUntil = performance.now() + this.#waitMs;
     this.#patience = setTimeout(() => {
       if (this.#waiting.size > 0) {
         this.#giveUp(this.#lastError ?? new DeadlineExceeded({ code: status.DEADLINE_EXCEEDED }));

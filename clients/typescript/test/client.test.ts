@@ -968,6 +968,114 @@ test("a stream that never has room ends, also where that would take for ever", a
   await start({});
 });
 
+function refusalOf({ itemId }: StreamItem, seconds: number): verification.StreamResult {
+  const retryDelay = { seconds, nanos: 20_000_000 };
+  const value = { code: 8, reason: "OVERLOADED", description: "", field: "", retryDelay };
+  return { itemId, result: { $case: "error", value } };
+}
+
+function send(call: StreamCall, results: verification.StreamResult[]): void {
+  call.write(verification.StreamVerifyCredentialsResponse.encode({ results }).finish());
+}
+
+test("only an answer that was waited for is worth waiting on", async () => {
+  let ticks = 0;
+  await start({
+    stream: (call) =>
+      onItems(call, (items) => {
+        const [first] = items;
+        assert(first);
+        const timer = setInterval(() => {
+          ticks++;
+          send(call, []);
+          for (const itemId of ["", "-1", "00", "\uff10", "9".repeat(5_000), "__proto__"]) {
+            send(call, [answerOf({ ...first, itemId })]);
+          }
+        }, 20);
+        call.on("close", () => clearInterval(timer));
+      }),
+  });
+  const began = performance.now();
+  const outcomes = await collectAll(client.stream(numbered(16), { deadlineMs: 400 }));
+  assert(performance.now() - began < 4_000 && ticks > 3);
+  assert(outcomes.every(({ outcome }) => outcome.kind === "failure" && outcome.error instanceof DeadlineExceeded));
+  assert.equal(outcomes.length, 16);
+});
+
+test("whoever answers what was not asked is not listened to for ever", async () => {
+  await start({
+    stream: (call) =>
+      onItems(call, ([first]) => {
+        assert(first);
+        for (let i = 0; i < 11; i++) {
+          send(
+            call,
+            Array.from({ length: 100 }, () => answerOf({ ...first, itemId: "no such" })),
+          );
+        }
+      }),
+  });
+  await givenUp(DamagedAnswer as never, 30_000);
+});
+
+test("an item is answered once, and sent again once however often it is refused", async () => {
+  const seen: string[] = [];
+  await start({
+    stream: (call) =>
+      onItems(call, (items) => {
+        const isFirst = seen.length === 0;
+        seen.push(...items.map(({ itemId }) => itemId));
+        send(
+          call,
+          items.flatMap((item) =>
+            isFirst ? [refusalOf(item, 0), refusalOf(item, 0), answerOf(item)] : [answerOf(item), answerOf(item)],
+          ),
+        );
+      }),
+  });
+  assert.equal((await collect(client.stream(numbered(3)))).size, 3);
+  assert.deepEqual(seen, ["0", "1", "2", "0", "1", "2"]);
+});
+
+test("where there is no room for longer than is waited, nothing more is asked, and what was is answered", async () => {
+  for (const seconds of [3_600, 315_576_000_000]) {
+    await start({
+      stream: (call) =>
+        onItems(call, (items) => {
+          const isFirst = items.some(({ itemId }) => itemId === "0");
+          send(
+            call,
+            items.filter(({ itemId }) => itemId === "0").map((item) => refusalOf(item, seconds)),
+          );
+          setTimeout(() => send(call, items.filter(({ itemId }) => itemId !== "0").map(answerOf)), isFirst ? 50 : 0);
+        }),
+    });
+    const began = performance.now();
+    const outcomes: Streamed[] = [];
+    const error = await failed(collectAll(client.stream(numbered(10_000)), outcomes));
+    assert(performance.now() - began < 5_000);
+    assert(error instanceof Overloaded && error.retryAfterMs === seconds * 1_000 + 20);
+    assert(outcomes.length <= 2 * 256 + 1, `${outcomes.length} were read`);
+    assert.deepEqual(
+      outcomes.map(({ index }) => index).sort((a, b) => a - b),
+      [...outcomes.keys()],
+    );
+    for (const { index, outcome } of outcomes) {
+      assert(outcome.kind === "decision" ? index > 0 : outcome.error instanceof Overloaded);
+      assert.equal(outcome.requestId, `R-${index}`);
+    }
+    assert(outcomes.filter(({ outcome }) => outcome.kind === "decision").length >= 15);
+    client.close();
+    gateway.stop();
+  }
+  await start({
+    stream: (call) => call.emit("error", failure(status.RESOURCE_EXHAUSTED, "OVERLOADED", { retryAfterMs: 900 })),
+  });
+  const began = performance.now();
+  await givenUp(Overloaded as never, 800);
+  assert(performance.now() - began < 700);
+});
+
 test("what is larger than a message fails alone", async () => {
   await start({ stream: (call) => onItems(call, (items) => answer(call, items)) });
   const requests = [...numbered(3)].map((each, i) =>
