@@ -30,6 +30,8 @@ const CHANNEL_OPTIONS: ChannelOptions = {
   "grpc.max_receive_message_length": MAX_ANSWER_BYTES,
   // A request that is larger is not kept, and so not tried again: a full batch has to fit.
   "grpc.per_rpc_retry_buffer_size": MAX_KEPT_BYTES,
+  // A gateway is in its caller's own network: no variable of the environment sends this past somebody else.
+  "grpc.enable_http_proxy": 0,
   // Else a connection of another client could serve this one's calls.
   "grpc.use_local_subchannel_pool": 1,
 };

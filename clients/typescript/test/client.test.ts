@@ -577,6 +577,33 @@ test("no variable of the environment switches verification off", async () => {
   warnings.length = 0; // Node.js warns of the variable.
 });
 
+test("no variable of the environment sends a call past a proxy", async () => {
+  await start({ verify: () => decision(acceptance()) });
+  const names = ["grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy"] as const;
+  const before = names.map((name) => process.env[name]);
+  let connections = 0;
+  const proxy = createServer((socket) => {
+    connections++;
+    socket.destroy();
+  }).listen(0, "127.0.0.1");
+  await once(proxy, "listening");
+  try {
+    for (const name of names) {
+      process.env[name] = name.startsWith("no") ? "" : `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
+    }
+    const direct = new RecognitionClient(gateway.profile);
+    assert.equal((await direct.verify(REQUEST, { deadlineMs: 2_000 })).verdict.kind, "accepted");
+    direct.close();
+  } finally {
+    for (const [i, name] of names.entries()) {
+      delete process.env[name];
+      Object.assign(process.env, before[i] === undefined ? {} : { [name]: before[i] });
+    }
+    proxy.close();
+  }
+  assert.equal(connections, 0);
+});
+
 test("a gateway is known by its host name too", async () => {
   await start({ verify: () => decision(acceptance()) }, "localhost");
   const profile = new Profile({
