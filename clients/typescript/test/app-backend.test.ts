@@ -9,8 +9,9 @@ import { after, before, test } from "node:test";
 import { status } from "@grpc/grpc-js";
 import { RecognitionClient } from "recognition-client";
 import { present } from "recognition-client/holder";
+import { verification } from "recognition-client/stubs";
 import { appBackend } from "../examples/app-backend/server.js";
-import { Gateway } from "./gateway.js";
+import { type Answer, acceptance, type Behaviour, decision, Gateway } from "./gateway.js";
 import { post as control, holder, type Service, STAGED, service } from "./stage.js";
 
 interface Answered {
@@ -112,6 +113,77 @@ test("where waiting mends nothing, the person is told to call support", async ()
     server.close();
     client.close();
   }
+});
+
+/** A gateway in this process, and a backend before it. */
+async function together(
+  behaviour: Behaviour,
+  maxSessions: number,
+  then: (server: Server) => Promise<void>,
+): Promise<void> {
+  const gateway = await Gateway.start({
+    challenge: () => {
+      const challenge = { nonce: "n", audience: "https://app.example", expireTime: new Date(Date.now() + 60_000) };
+      return verification.CreateChallengeResponse.encode(challenge).finish();
+    },
+    ...behaviour,
+  });
+  const client = new RecognitionClient(gateway.profile);
+  const server = appBackend(client, "HK-QY", maxSessions).listen(0, "127.0.0.1");
+  try {
+    await once(server, "listening");
+    await then(server);
+  } finally {
+    server.close();
+    client.close();
+    gateway.stop();
+  }
+}
+
+test("of two presentations at once one is acted upon", async () => {
+  let asked = () => {};
+  let answer: (given: Answer) => void = () => {};
+  const requestIds: string[] = [];
+  const verify = ({ requestId }: verification.VerifyCredentialRequest) =>
+    new Promise<Answer>((resolve) => {
+      requestIds.push(requestId);
+      answer = resolve;
+      asked();
+    });
+  await together({ verify }, 10, async (server) => {
+    const { body } = await post("/challenges", {}, server);
+    const present = () => {
+      const isAsked = new Promise<void>((resolve) => {
+        asked = resolve;
+      });
+      return { isAsked, answered: post("/presentations", { session: body.session, presentation: "x" }, server) };
+    };
+    const first = present();
+    await first.isAsked;
+    assert.equal((await present().answered).status, 409);
+    answer({ code: status.INTERNAL });
+    assert.equal((await first.answered).body.outcome, "call_support");
+    const again = present();
+    await again.isAsked;
+    answer(decision(acceptance()));
+    assert.equal((await again.answered).body.outcome, "accepted");
+    assert.equal((await present().answered).status, 400);
+    assert.equal(new Set(requestIds).size, 1);
+    assert.equal(requestIds.length, 2);
+  });
+});
+
+test("whoever asks for ever more sessions ends nobody else's", async () => {
+  await together({ verify: () => decision(acceptance()) }, 3, async (server) => {
+    const { body } = await post("/challenges", {}, server);
+    const others = await Promise.all(Array.from({ length: 6 }, () => post("/challenges", {}, server)));
+    assert.deepEqual(others.map((each) => each.status).sort(), [201, 201, 503, 503, 503, 503]);
+    const refused = others.find((each) => each.status === 503);
+    assert(refused?.body.outcome === "try_later" && refused.body.what.zh && refused.body.next_step.zh);
+    const presented = await post("/presentations", { session: body.session, presentation: "x" }, server);
+    assert.equal(presented.body.outcome, "accepted");
+    assert.equal((await post("/challenges", {}, server)).status, 201);
+  });
 });
 
 test("what is no request is told so", STAGED, async () => {

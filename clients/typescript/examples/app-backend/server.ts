@@ -4,15 +4,19 @@
  *   POST /challenges                                  201 {session, nonce, audience, expires_at}
  *   POST /presentations {session, presentation}       200 {outcome: "accepted", verification_id}
  *                                                     200 {outcome: "refused", what, next_step, verification_id}
+ *                                                     409 {error}: it is being verified already
  *                                                     503 {outcome: "try_later", what, next_step}, Retry-After
  *                                                     500 {outcome: "call_support", what, next_step}
  *
- * What the app shows people comes in Chinese and in English. Three rules make it safe:
+ * What the app shows people comes in Chinese and in English. Four rules make it safe:
  *
  * - The nonce stays with the session: an app cannot bring one of its own.
+ * - A session has one presentation under way at a time, so that two that come at once do not act twice. It is taken
+ *   before anything is waited for. A backend of several processes takes it in what they share.
  * - "Accepted" is said in one place, after a verdict of that kind. Whatever else happens is not an acceptance.
  * - Where nobody decided, the session stays, and the app sends the same presentation again. It then goes to the gateway
- *   under the same request id, so what had been decided unheard is not decided twice.
+ *   under the same request id, so what had been decided unheard is not decided twice. The id is made
+ *   here: one that the app brought, or the number of a case, would let others have that answer.
  */
 
 import { randomBytes } from "node:crypto";
@@ -42,6 +46,7 @@ interface Session {
   readonly nonce: string;
   readonly requestId: string;
   readonly until: number;
+  isUnderWay: boolean;
 }
 
 interface Reply {
@@ -50,21 +55,33 @@ interface Reply {
   readonly headers?: Record<string, string>;
 }
 
-/** Makes the backend for one matter; it listens when it is told to. */
-export function appBackend(client: RecognitionClient, matter: string): Server {
+/**
+ * Makes the backend for one matter; it listens when it is told to.
+ *
+ * @param maxSessions how many may be open at one time. What is in front of the backend limits how many one caller opens.
+ */
+export function appBackend(client: RecognitionClient, matter: string, maxSessions = MAX_SESSIONS): Server {
   const sessions = new Map<string, Session>();
 
+  let challenges = 0;
+
   async function challenge(): Promise<Reply> {
-    const { nonce, audience, expiresAt } = await client.challenge(matter);
-    const session = randomBytes(16).toString("base64url");
-    for (const [name, { until }] of sessions) {
-      if (until > Date.now() && sessions.size < MAX_SESSIONS) {
+    for (const [name, { until, isUnderWay }] of sessions) {
+      if (until > Date.now()) {
         break; // They are in the order of their ends.
       }
-      sessions.delete(name);
+      if (!isUnderWay) {
+        sessions.delete(name);
+      }
     }
-    const until = expiresAt.getTime();
-    sessions.set(session, { nonce, requestId: `app-${randomBytes(12).toString("hex")}`, until });
+    if (sessions.size + challenges >= maxSessions) {
+      return full(); // Whoever asks for ever more sessions ends nobody else's.
+    }
+    challenges++;
+    const { nonce, audience, expiresAt } = await client.challenge(matter).finally(() => challenges--);
+    const session = randomBytes(16).toString("base64url");
+    const requestId = `app-${randomBytes(12).toString("hex")}`;
+    sessions.set(session, { nonce, requestId, until: expiresAt.getTime(), isUnderWay: false });
     return { status: 201, body: { session, nonce, audience, expires_at: expiresAt } };
   }
 
@@ -74,12 +91,24 @@ export function appBackend(client: RecognitionClient, matter: string): Server {
     if (typeof name !== "string" || session === undefined || typeof presentation !== "string") {
       return { status: 400, body: { error: "no such session, or no presentation" } };
     }
-    const { nonce, requestId } = session;
+    if (session.isUnderWay) {
+      return { status: 409, body: { error: "the answer to this session is being verified" } };
+    }
+    session.isUnderWay = true; // before anything is waited for
+    try {
+      return await decide(name, session, presentation);
+    } finally {
+      session.isUnderWay = false;
+    }
+  }
+
+  async function decide(name: string, { nonce, requestId }: Session, presentation: string): Promise<Reply> {
     const { verdict, verificationId } = await client.verify({ matter, presentation, nonce, requestId });
     switch (verdict.kind) {
       case "accepted":
         sessions.delete(name);
-        // Here the matter goes on, with verdict.attributes; they are to be erased at verdict.eraseAt.
+        // Here the matter goes on, once for each verificationId, with verdict.attributes; they are to be erased at
+        // verdict.eraseAt.
         return { status: 200, body: { outcome: "accepted", verification_id: verificationId } };
       case "rejected":
         sessions.delete(name);
@@ -140,6 +169,11 @@ function words(reason: Reason): object {
     what: inBoth((language) => reasonText(reason, language).what),
     next_step: inBoth((language) => reasonText(reason, language).nextStep),
   };
+}
+
+function full(): Reply {
+  const what = { zh: "目前使用的人太多。", en: "Too many people are using this at present." };
+  return tryLater({ what, next_step: inBoth((language) => nextStepText("RETRY_LATER", language)) });
 }
 
 /** What to say where there is no decision. That is no refusal, and the person has done nothing wrong. */
