@@ -21,6 +21,8 @@ export interface Call {
   readonly deadlineMs: number;
   readonly signal?: AbortSignal | undefined;
   readonly requestId?: string | undefined;
+  /** It is not asked a second time, whatever the gateway says. */
+  readonly isOnce?: boolean;
 }
 
 /**
@@ -33,7 +35,7 @@ export async function callUnary<Answer>(
   connections: Connections,
   method: Method<never, Answer>,
   message: Buffer,
-  { deadlineMs, signal, requestId }: Call,
+  { deadlineMs, signal, requestId, isOnce = false }: Call,
 ): Promise<Answer> {
   const deadline = Date.now() + deadlineMs;
   const throwIfEnded = () => {
@@ -55,7 +57,8 @@ export async function callUnary<Answer>(
       }
       throwIfEnded();
       const error = errorOfStatus(failed, requestId, connections.address);
-      const wait = error instanceof Overloaded && tries < MAX_TRIES ? waitOf(error) : Number.POSITIVE_INFINITY;
+      const wait =
+        error instanceof Overloaded && !isOnce && tries < MAX_TRIES ? waitOf(error) : Number.POSITIVE_INFINITY;
       if (Date.now() + wait >= deadline) {
         throw error;
       }

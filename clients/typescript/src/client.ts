@@ -215,8 +215,8 @@ export class RecognitionClient {
   }
 
   /**
-   * Puts on record that a person consented to a matter that rests on consent. It is not tried again where the connection
-   * fails, since there would be two then.
+   * Puts on record that a person consented to a matter that rests on consent. It is asked once and never again, neither
+   * where the connection fails nor where there is no room, since there might be two then.
    *
    * @param claims what may be released on its strength.
    * @param lifetimeMs how long it lasts, in milliseconds; 1 second to 366 days.
@@ -235,7 +235,7 @@ export class RecognitionClient {
       claims: check.texts("claims", claims),
       lifetime: { seconds, nanos: Math.floor((milliseconds - seconds * 1_000) * 1_000_000) },
     };
-    return consentOf(await this.#call(VerificationServiceService.recordConsent, request, options));
+    return consentOf(await this.#call(VerificationServiceService.recordConsent, request, options, true));
   }
 
   /**
@@ -300,8 +300,10 @@ export class RecognitionClient {
     method: Method<Request, Answer>,
     request: Request,
     options: CallOptions,
+    isOnce = false,
   ): Promise<Answer> {
-    return callUnary(this.#connections, method, method.requestSerialize(request), this.#options(options));
+    const call = { ...this.#options(options), isOnce };
+    return callUnary(this.#connections, method, method.requestSerialize(request), call);
   }
 
   #options({ deadlineMs, signal }: CallOptions, otherwise = this.#deadlineMs): Call {

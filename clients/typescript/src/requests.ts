@@ -38,8 +38,11 @@ export interface VerifyRequest {
   readonly nonce?: string | undefined;
   /**
    * This service's own reference, 1 to 64 characters of `A-Z a-z 0-9 . _ -`; it is written to the gateway's log, and
-   * must say nothing about the person. Without one the client makes one up. To ask once more what may have been decided
-   * already, give the same one with the same request.
+   * must say nothing about the person. Without one the client makes a random one: that is right for nearly everybody. To
+   * ask once more what may have been decided already, give the same one with the same request, within a minute.
+   *
+   * Whoever asks the same under the same id gets the same acceptance. So one of your own must be random, made for this
+   * question and kept for its tries: never the number of a case, nor anything that whoever presents can guess or bring.
    */
   readonly requestId?: string | undefined;
   /** The consent that it rests on, where the matter rests on consent. */

@@ -42,8 +42,13 @@ export interface Decision {
   readonly kind: "decision";
   /** Look at its `kind`. A decision is not a "yes", and `if (decision)` is always true. */
   readonly verdict: Verdict;
-  /** Names the decision; keep it with the case. */
+  /** Names the decision; keep it with the case. Act once on each. */
   readonly verificationId: string;
+  /**
+   * This acceptance was given before, to the same question under the same request id: its answer may have been lost, or
+   * acted on. Look whether `verificationId` has been acted on.
+   */
+  readonly repeated: boolean;
   /** When it was decided. */
   readonly decidedAt: Date;
   /** What to do now, whatever the verdict; `nextStepText` has the words. */
@@ -283,6 +288,7 @@ export function decisionOf(message: VerifyCredentialResponse, requestId: string,
     verdict: verdictOf(message, requestId, questions),
     verificationId: whole.text("id", message.verificationId),
     decidedAt: whole.time("time", message.verifyTime),
+    repeated: message.repeated,
     nextStep: nextStepOf(message.nextStep),
     receipt: message.receipt || undefined,
     trustBasis: trust && {

@@ -106,6 +106,16 @@ test("a consent does not show its id to a log, and is none without", async () =>
   assert(error instanceof DamagedAnswer && error.code === status.DATA_LOSS && error.reason === "DAMAGED_ANSWER");
 });
 
+test("an acceptance that was given before says so", async () => {
+  for (const repeated of [false, true]) {
+    const answer = { ...decided(acceptance()), repeated };
+    await start({ verify: () => verification.VerifyCredentialResponse.encode(answer).finish() });
+    assert.equal((await client.verify(REQUEST)).repeated, repeated);
+    client.close();
+    gateway.stop();
+  }
+});
+
 test("a reason that is not known yet is a rejection all the same", async () => {
   await start({ verify: () => decision({ $case: "rejected", value: { reason: 999 as never } }) });
   const { verdict } = await client.verify(REQUEST);
@@ -445,15 +455,22 @@ test("a call that finds nobody is repeated word for word", async () => {
 });
 
 test("a consent is not recorded twice", async () => {
-  let calls = 0;
-  await start({
-    consent: () => {
-      calls++;
-      return failure(status.UNAVAILABLE, "UNAVAILABLE");
-    },
-  });
-  assert((await failed(client.recordConsent("XS-RH", ["name"], 86_400_000))) instanceof Unavailable);
-  assert.equal(calls, 1);
+  for (const [given, kind] of [
+    [failure(status.UNAVAILABLE, "UNAVAILABLE"), Unavailable],
+    [failure(status.RESOURCE_EXHAUSTED, "OVERLOADED", { retryAfterMs: 10 }), Overloaded],
+  ] as const) {
+    let calls = 0;
+    await start({
+      consent: () => {
+        calls++;
+        return given;
+      },
+    });
+    assert((await failed(client.recordConsent("XS-RH", ["name"], 86_400_000))) instanceof kind);
+    assert.equal(calls, 1);
+    client.close();
+    gateway.stop();
+  }
 });
 
 test("the gateway is asked again when it says so, three times at most", async () => {

@@ -159,6 +159,7 @@ test("the same question with the same request id gets the same decision", STAGED
   const second = await hukou.client.verify(request);
   assert.equal(first.verdict.kind, "accepted");
   assert.equal(second.verificationId, first.verificationId);
+  assert.deepEqual([first.repeated, second.repeated], [false, true]);
   assert.equal(second.verdict.kind, "accepted");
   assert.equal((await get<string[]>(`/entries?request_id=${request.requestId}`)).length, 1);
 });
