@@ -1,7 +1,7 @@
 /**
  * Connections by mutual TLS: one at a time, and another when the certificate is replaced.
  *
- * The files are looked at when a call begins, at most once a second. Until certificate and key fit together, what was
+ * The files are looked at when a call begins or a message of a stream is sent, at most once a second. Until certificate and key fit together, what was
  * good stays in use; calls under way end on the connection that they began on.
  */
 

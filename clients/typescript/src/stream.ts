@@ -13,7 +13,7 @@
 
 import { type ClientDuplexStream, Metadata, type StatusObject, status } from "@grpc/grpc-js";
 import { type Call, decode, waitOf } from "./calls.js";
-import type { Connections } from "./connections.js";
+import type { Connection, Connections } from "./connections.js";
 import {
   closedError,
   DamagedAnswer,
@@ -42,6 +42,8 @@ const FIRST_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 2_000;
 /** Answers that answer nothing; whoever sends more of them is not answering. */
 const MAX_STRAYS = 1_000;
+/** How long the gateway has to end a stream when all is answered. */
+const END_WITHIN_MS = 10_000;
 
 /** What became of one request of a stream. */
 export interface Streamed {
@@ -107,7 +109,11 @@ class Exchange {
   #isRead = false;
   #sourceError: { readonly error: unknown } | undefined;
 
+  /** What is sent on. */
   #duplex: Duplex | undefined;
+  #connection: Connection | undefined;
+  /** That one, and those on earlier connections whose answers are still to come. */
+  readonly #duplexes = new Set<Duplex>();
   #strays = 0;
   /** Why nothing more is sent: the gateway has no room for longer than is waited. What was sent may yet be answered. */
   #refused: Overloaded | undefined;
@@ -182,10 +188,14 @@ class Exchange {
     this.#ignoreClose();
     clearTimeout(this.#pause);
     clearTimeout(this.#patience);
-    if (this.#waiting.size > 0) {
-      this.#duplex?.cancel();
-    } else {
-      this.#duplex?.end();
+    for (const duplex of this.#duplexes) {
+      if (this.#waiting.size > 0) {
+        duplex.cancel();
+      } else {
+        duplex.end();
+        const late = setTimeout(() => duplex.cancel(), END_WITHIN_MS).unref();
+        duplex.once("status", () => clearTimeout(late));
+      }
     }
     if (!this.#isRead) {
       // Not waited for: it may be waiting itself, for a request that never comes.
@@ -288,11 +298,13 @@ class Exchange {
     return to;
   }
 
+  /** Gives the stream to send on: another one once the certificate is another. */
   #open(): Duplex {
-    if (this.#duplex !== undefined) {
+    const connection = this.#connections.current();
+    if (this.#duplex !== undefined && this.#connection === connection) {
       return this.#duplex;
     }
-    const connection = this.#connections.current();
+    this.#duplex?.end(); // What was sent on it is still answered there.
     const release = connection.hold();
     const duplex: Duplex = connection.client.makeBidiStreamRequest(
       METHOD.path,
@@ -305,29 +317,39 @@ class Exchange {
     duplex.on("error", () => {}); // "status" says the same, and more
     duplex.on("status", (ended: StatusObject) => {
       release();
+      this.#duplexes.delete(duplex);
       if (this.#duplex === duplex) {
         this.#duplex = undefined;
-        this.#ended(ended);
       }
+      this.#ended(duplex, ended);
     });
+    this.#duplexes.add(duplex);
     this.#duplex = duplex;
+    this.#connection = connection;
     this.#strays = 0;
     return duplex;
   }
 
-  #ended(ended: StatusObject): void {
+  #ended(duplex: Duplex, ended: StatusObject): void {
     if (this.#closed || this.#givenUp !== undefined) {
       return;
     }
-    this.#unsent = [...this.#waiting.values()];
-    for (const item of this.#unsent) {
-      item.on = undefined;
+    let isAnyLost = false;
+    for (const item of this.#waiting.values()) {
+      if (item.on === duplex) {
+        item.on = undefined;
+        isAnyLost = true;
+      }
     }
+    this.#unsent = [...this.#waiting.values()].filter(({ on }) => on === undefined);
     if (this.#refused !== undefined) {
-      this.#giveUp(this.#refused);
+      this.#giveUpIfAnswered(this.#refused);
+      return;
     }
-    if (this.#unsent.length === 0) {
-      return; // The gateway ends a stream on which nothing is sent. The next request opens another.
+    if (!isAnyLost) {
+      // The gateway ends a stream on which nothing is sent. What is to be sent opens another.
+      this.#send(true);
+      return;
     }
     // A stream that ends well without having answered all is one that was cut off.
     const cutOff = ended.code === status.OK ? { ...ended, code: status.UNAVAILABLE } : ended;
@@ -387,13 +409,16 @@ class Exchange {
       this.#giveUp(error);
       return;
     }
-    if (this.#refused !== undefined && this.#waiting.size < under && !this.#isAnySent()) {
-      this.#giveUp(this.#refused);
+    if (this.#refused !== undefined && this.#waiting.size < under) {
+      this.#giveUpIfAnswered(this.#refused);
     }
   }
 
-  #isAnySent(): boolean {
-    return [...this.#waiting.values()].some(({ on }) => on !== undefined);
+  /** Gives up once all that was sent is answered. */
+  #giveUpIfAnswered(error: RecognitionError): void {
+    if ([...this.#waiting.values()].every(({ on }) => on === undefined)) {
+      this.#giveUp(error);
+    }
   }
 
   /** Takes one answer; whether it is what was waited for, and no refusal for want of room. */
@@ -445,7 +470,9 @@ class Exchange {
     this.#givenUp ??= error;
     clearTimeout(this.#pause);
     clearTimeout(this.#patience);
-    this.#duplex?.cancel();
+    for (const duplex of this.#duplexes) {
+      duplex.cancel();
+    }
     for (const { index, message } of this.#waiting.values()) {
       this.#answer(index, failureOf(error.forRequest(message.requestId), message.requestId));
     }

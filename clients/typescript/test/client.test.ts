@@ -1120,6 +1120,68 @@ test("where there is no room for longer than is waited, nothing more is asked, a
   assert(performance.now() - began < 700);
 });
 
+test("a stream goes on with a new certificate, and what the old one asked is answered", async (t) => {
+  const callers = new Map<string, number>();
+  let answerOld = () => {};
+  let isEnded = false;
+  await start({
+    stream: (call, { subject }) => {
+      const isOld = subject === "CN=service";
+      const taken: StreamItem[] = [];
+      call.on("data", ({ items }: verification.StreamVerifyCredentialsRequest) => {
+        callers.set(subject, taken.push(...items));
+        if (!isOld) {
+          answer(call, items);
+        }
+        if (taken.length === 32) {
+          (isOld ? begun : answerOld)();
+        }
+      });
+      call.on("end", () => {
+        isEnded ||= isOld;
+        if (!isOld) {
+          call.end();
+        }
+      });
+      if (isOld) {
+        answerOld = () => {
+          answer(call, taken);
+          call.end();
+        };
+      }
+    },
+  });
+  let begun = () => {};
+  const isUnderWay = new Promise<void>((resolve) => {
+    begun = resolve;
+  });
+  async function* source() {
+    const all = [...numbered(64)];
+    yield* all.slice(0, 32);
+    await isUnderWay;
+    gateway.certify("renewed");
+    const now = performance.now.bind(performance);
+    t.mock.method(performance, "now", () => now() + 2_000);
+    yield* all.slice(32);
+  }
+  assert.equal((await collect(client.stream(source()))).size, 64);
+  assert.deepEqual(
+    [...callers],
+    [
+      ["CN=service", 32],
+      ["CN=renewed", 32],
+    ],
+  );
+  assert(isEnded);
+});
+
+test("large requests wait for the gateway to read, and none is lost", async () => {
+  await start({ stream: (call) => onItems(call, (items) => answer(call, items)) });
+  const large = "x".repeat(200_000);
+  const requests = [...numbered(300)].map((each) => ({ ...each, presentation: large }));
+  assert.equal((await collect(client.stream(requests))).size, 300);
+});
+
 test("what is larger than a message fails alone", async () => {
   await start({ stream: (call) => onItems(call, (items) => answer(call, items)) });
   const requests = [...numbered(3)].map((each, i) =>

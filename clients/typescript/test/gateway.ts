@@ -30,7 +30,7 @@ export interface Behaviour {
   challenge?: () => Answer;
   verify?: (request: verification.VerifyCredentialRequest, caller: X509Certificate) => Answer | Promise<Answer>;
   batch?: (request: verification.BatchVerifyCredentialsRequest) => Answer;
-  stream?: (call: StreamCall) => void;
+  stream?: (call: StreamCall, caller: X509Certificate) => void;
   consent?: () => Answer;
   withdrawal?: () => Answer;
 }
@@ -70,7 +70,7 @@ export class Gateway {
       ),
       recordConsent: unary(() => behaviour.consent?.()),
       withdrawConsent: unary(() => behaviour.withdrawal?.()),
-      streamVerifyCredentials: (call: StreamCall) => behaviour.stream?.(call),
+      streamVerifyCredentials: (call: StreamCall) => behaviour.stream?.(call, callerOf(call)),
     });
     const ca = makeCa("Test CA");
     const own = issue(ca, "gateway", certified);
@@ -131,11 +131,13 @@ export function acceptance(
   return { $case: "accepted", value };
 }
 
+function callerOf(call: Pick<StreamCall, "getAuthContext">): X509Certificate {
+  return new X509Certificate(call.getAuthContext().sslPeerCertificate?.raw ?? "");
+}
+
 function unary<Request>(answer: (request: Request, caller: X509Certificate) => Answer | Promise<Answer> | undefined) {
   return (call: ServerUnaryCall<Request, Uint8Array>, callback: sendUnaryData<Uint8Array>) => {
-    const presented = call.getAuthContext().sslPeerCertificate;
-    const caller = new X509Certificate(presented?.raw ?? "");
-    void Promise.resolve(answer(call.request, caller)).then((given) => {
+    void Promise.resolve(answer(call.request, callerOf(call))).then((given) => {
       if (given instanceof Uint8Array) {
         callback(null, given);
       } else {
