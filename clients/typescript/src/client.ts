@@ -2,7 +2,7 @@
 
 import { type Call, callUnary, type Method } from "./calls.js";
 import { Connections } from "./connections.js";
-import { DamagedAnswer, InvalidRequest, RecognitionError } from "./errors.js";
+import { DamagedAnswer, endedError, InvalidRequest, RecognitionError } from "./errors.js";
 import { AuditServiceService } from "./gen/recognition/v1/audit.js";
 import {
   StepOutcome as StepOutcomeNumber,
@@ -51,7 +51,10 @@ export interface Options {
 export interface CallOptions {
   /** How long it may take, all its tries together, in milliseconds; above 0. */
   readonly deadlineMs?: number | undefined;
-  /** Ends it early; it then fails with the signal's reason, and what became of it is not known. */
+  /**
+   * Ends it early; it then fails with the signal's reason, and what became of it is not known. A batch and a stream give
+   * what they have first, with a `Failure` for each request that has no decision.
+   */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -138,10 +141,12 @@ export class RecognitionClient {
    * {@link verify} for one, much faster for all.
    *
    * @returns what became of each, in their order. A request that cannot be sent is a `Failure`, and the others are asked
-   *   all the same. Where a batch fails, each of its requests is a `Failure`.
+   *   all the same. Where a batch fails, each of its requests is a `Failure`; where the signal ends it, so is each that
+   *   has no decision yet. Such a one may have been decided: ask again under the `requestId` of its `Failure`.
    */
   async verifyAll(requests: readonly VerifyRequest[], options: CallOptions = {}): Promise<Outcome[]> {
     const call = this.#options(options, this.#batchDeadlineMs);
+    call.signal?.throwIfAborted(); // while nothing was asked
     const outcomes: Outcome[] = [];
     let batch: Item[] = [];
     let size = 0;
@@ -188,8 +193,9 @@ export class RecognitionClient {
       }
       return items.map(({ requestId, predicates }, i) => outcomeOf(results[i]?.result, requestId, predicates.length));
     } catch (error) {
-      if (error instanceof RecognitionError) {
-        return items.map(({ requestId }) => failureOf(error.forRequest(requestId), requestId));
+      if (error instanceof RecognitionError || call.signal?.aborted) {
+        const failed = error instanceof RecognitionError ? error : endedError();
+        return items.map(({ requestId }) => failureOf(failed.forRequest(requestId), requestId));
       }
       throw error;
     }
@@ -202,8 +208,10 @@ export class RecognitionClient {
    * A connection that ends is replaced, and what had no answer is asked again with the same request id. When the gateway
    * gives no answer for as long as `batchDeadlineMs`, or the `deadlineMs` of this call, whatever is under way is a
    * `Failure` with the error that was last heard; then, if `requests` has more, the stream fails with it. The same holds
-   * if the gateway does not permit the stream, or if this client is closed. A request that cannot be sent is a
-   * `Failure`, and spoils no other.
+   * if the gateway does not permit the stream, has no room for longer than that, or if this client is closed; and if the
+   * signal ends it, which then fails with the signal's reason. What is a `Failure` for any of this may have been decided:
+   * ask again under its `requestId`. Whoever leaves the loop early is given nothing more, so whoever wants to ask again
+   * then gives request ids of their own. A request that cannot be sent is a `Failure`, and spoils no other.
    *
    * @returns each with its position in `requests`, from 0, in any order.
    */

@@ -73,7 +73,7 @@ export abstract class RecognitionError extends Error {
 export class InvalidRequest extends RecognitionError {
   override readonly name = "InvalidRequest";
   constructor(details: ErrorDetails) {
-    const where = details.field ? ` at the field ${details.field}` : "";
+    const where = details.field ? ` at the field ${printable(details.field)}` : "";
     super(`The request is not well formed${where}: mend it before you ask again.`, details);
   }
 }
@@ -157,6 +157,20 @@ export function closedError(requestId?: string | undefined): Unavailable {
   return new Unavailable({
     code: status.UNAVAILABLE,
     advice: "Ask with another client: this client was closed.",
+    requestId,
+  });
+}
+
+/**
+ * What was ended by its caller while it was under way.
+ *
+ * @internal
+ */
+export function endedError(requestId?: string | undefined): Unavailable {
+  return new Unavailable({
+    code: status.CANCELLED,
+    advice:
+      "This was ended before there was an answer, and may have been decided: ask again, with the same request id.",
     requestId,
   });
 }

@@ -18,6 +18,7 @@ import {
   closedError,
   DamagedAnswer,
   DeadlineExceeded,
+  endedError,
   errorOfStatus,
   InvalidRequest,
   Overloaded,
@@ -73,14 +74,15 @@ export async function* streamOutcomes(
     throw closedError();
   }
   const exchange = new Exchange(connections, source, call);
-  const abort = () => exchange.wake();
+  const abort = () => exchange.abort();
   call.signal?.addEventListener("abort", abort, { once: true });
   try {
     for (;;) {
-      call.signal?.throwIfAborted();
       const next = exchange.take();
       if (next !== undefined) {
         yield next;
+      } else if (call.signal?.aborted) {
+        throw call.signal.reason; // Whatever was read has had its outcome.
       } else if (exchange.isOver()) {
         return;
       } else {
@@ -138,11 +140,12 @@ class Exchange {
     this.#connections = connections;
     this.#requests = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
     this.#waitMs = call.deadlineMs;
-    this.#ignoreClose = connections.onClose(() => {
-      this.#giveUp(closedError());
-      this.#isCut = true; // A source that is slow is not waited for.
-      this.wake();
-    });
+    this.#ignoreClose = connections.onClose(() => this.#cut(closedError()));
+  }
+
+  /** Asks nothing more, and reads nothing more; what was read fails. */
+  abort(): void {
+    this.#cut(endedError());
   }
 
   /** Gives an outcome if there is one, and has more requests read if there is room for a message of them. */
@@ -463,6 +466,12 @@ class Exchange {
         this.#giveUp(this.#lastError ?? new DeadlineExceeded({ code: status.DEADLINE_EXCEEDED }));
       }
     }, this.#waitMs);
+  }
+
+  #cut(error: RecognitionError): void {
+    this.#giveUp(error);
+    this.#isCut = true; // A source that is slow is not waited for.
+    this.wake();
   }
 
   /** Asks nothing more; what is under way has failed. */

@@ -63,7 +63,10 @@ export interface Decision {
   readonly requestId: string;
 }
 
-/** There is no decision, and why. Never to be treated as one. */
+/**
+ * There is no decision that was heard of, and why. Never to be treated as one. Where no answer came, it may have been
+ * decided all the same: ask again under the same request id.
+ */
 export interface Failure {
   readonly kind: "failure";
   readonly error: RecognitionError;

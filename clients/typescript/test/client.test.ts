@@ -1194,6 +1194,88 @@ test("what is larger than a message fails alone", async () => {
   assert.deepEqual(kinds, ["accepted", "InvalidRequest", "accepted"]);
 });
 
+test("what is ended by its caller gives each its outcome first, then the reason", async () => {
+  const controller = new AbortController();
+  let isAnswered = false;
+  await start({
+    stream: (call) =>
+      onItems(call, (items) => {
+        if (!isAnswered) {
+          isAnswered = true;
+          answer(call, items.slice(0, 5));
+        }
+      }),
+  });
+  let read = 0;
+  function* counted() {
+    for (const each of numbered(10_000)) {
+      read++;
+      yield each;
+    }
+  }
+  const outcomes: Streamed[] = [];
+  const streaming = async () => {
+    for await (const each of client.stream(counted(), { signal: controller.signal })) {
+      outcomes.push(each);
+      if (outcomes.length === 5) {
+        controller.abort(new Error("that is enough"));
+      }
+    }
+  };
+  await assert.rejects(streaming(), /that is enough/);
+  assert.equal(outcomes.length, read);
+  assert.equal(new Set(outcomes.map(({ index }) => index)).size, read);
+  assert.equal(outcomes.filter(({ outcome }) => outcome.kind === "decision").length, 5);
+  for (const { index, outcome } of outcomes) {
+    assert.equal(outcome.requestId, `R-${index}`);
+    assert(outcome.kind === "decision" || outcome.error.requestId === `R-${index}`);
+    assert(outcome.kind === "decision" || /ask again, with the same request id/.test(outcome.error.message));
+  }
+});
+
+test("a source that never gives another request does not keep an ended stream waiting", async () => {
+  const controller = new AbortController();
+  await start({ stream: (call) => onItems(call, () => controller.abort(new Error("that is enough"))) });
+  async function* stuck() {
+    yield* numbered(16);
+    await new Promise(() => {});
+  }
+  const outcomes: Streamed[] = [];
+  await assert.rejects(collectAll(client.stream(stuck(), { signal: controller.signal }), outcomes), /that is enough/);
+  assert.equal(outcomes.length, 16);
+});
+
+test("a batch that is ended by its caller gives what was decided, and each other its request id", async () => {
+  const controller = new AbortController();
+  let batches = 0;
+  await start({
+    batch: ({ items }) => {
+      if (++batches === 2) {
+        controller.abort(new Error("that is enough"));
+      }
+      const results = items.map(() => ({ result: { $case: "response" as const, value: decided(acceptance()) } }));
+      return verification.BatchVerifyCredentialsResponse.encode({ results }).finish();
+    },
+  });
+  const outcomes = await client.verifyAll([...numbered(2_500)], { signal: controller.signal });
+  assert.equal(batches, 2);
+  for (const [i, outcome] of outcomes.entries()) {
+    assert.equal(outcome.requestId, `R-${i}`);
+    assert.equal(outcome.kind, i < 1_000 ? "decision" : "failure");
+    assert(
+      outcome.kind === "decision" || (outcome.error instanceof Unavailable && outcome.error.code === status.CANCELLED),
+    );
+  }
+  assert.equal(outcomes.length, 2_500);
+  await assert.rejects(client.verifyAll([...numbered(1)], { signal: controller.signal }), /that is enough/);
+});
+
+test("a field that a gateway names cannot break a line", async () => {
+  await start({ verify: () => failure(status.INVALID_ARGUMENT, "INVALID_REQUEST", { field: "a\nb\u001b[31m" }) });
+  const { message, field } = await failed(client.verify(REQUEST));
+  assert.doesNotMatch(message + field, /\p{C}/u);
+});
+
 test("whoever leaves early, or whose source fails, leaves nothing open", async () => {
   await start({ stream: (call) => onItems(call, (items) => answer(call, items)) });
   let closed = false;
