@@ -1,6 +1,5 @@
 /** What a gateway answers, and that it is what it must be. */
 
-import { inspect } from "node:util";
 import { DamagedAnswer, delay, errorOfItem, milliseconds, type RecognitionError } from "./errors.js";
 import {
   type Acceptance,
@@ -220,9 +219,13 @@ export function challengeOf({ nonce, audience, expireTime }: CreateChallengeResp
 export function consentOf({ consentId, expireTime }: RecordConsentResponse): Consent {
   const whole = new Whole("a consent");
   const expiresAt = whole.time("expiry", expireTime);
-  const consent = { consentId: whole.text("id", consentId), expiresAt };
-  Object.defineProperty(consent, inspect.custom, { value: () => ({ expiresAt }) });
-  return consent;
+  const id = whole.text("id", consentId);
+  return {
+    get consentId() {
+      return id; // What prints an object prints no getter's value.
+    },
+    expiresAt,
+  };
 }
 
 /** @internal */
@@ -416,10 +419,10 @@ const SUBJECT_TYPES: { readonly [number: number]: "natural" | "legal" } = {
   [SubjectTypeNumber.LEGAL]: "legal",
 };
 
-/** Adds properties that are there by name only. */
+/** Adds properties that are there by name only: a debugger's view of hidden properties has names and no values. */
 function unlisted<Listed extends object, Unlisted extends object>(target: Listed, added: Unlisted): Listed & Unlisted {
   for (const [name, value] of Object.entries(added)) {
-    Object.defineProperty(target, name, { value, enumerable: false });
+    Object.defineProperty(target, name, { get: () => value, enumerable: false });
   }
   return target as Listed & Unlisted;
 }

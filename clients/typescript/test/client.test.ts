@@ -78,6 +78,10 @@ test("an acceptance is read by name and shown by nothing", async () => {
   assert.equal(verdict.credentialAgeMs, 1_500);
   assert.equal(rest.nextStep, "PROCEED");
   assert.match(rest.requestId, /^[A-Za-z0-9_][A-Za-z0-9_-]{21}$/);
+  const hidden = { depth: 9, showHidden: true };
+  for (const shown of [inspect(verdict, hidden), inspect(verdict, { ...hidden, customInspect: false })]) {
+    assert.doesNotMatch(shown, SECRETS);
+  }
   for (const shown of [inspect(verdict, { depth: 9 }), JSON.stringify({ verdict, rest }), inspect({ ...verdict })]) {
     assert.doesNotMatch(shown, SECRETS);
   }
@@ -88,7 +92,12 @@ test("a challenge does not show its nonce to a log", async () => {
   await start({ challenge: () => verification.CreateChallengeResponse.encode(answer).finish() });
   const challenge = await client.challenge("HK-QY");
   assert.equal(challenge.nonce, "SECRET");
-  for (const shown of [inspect(challenge), JSON.stringify(challenge), inspect({ ...challenge })]) {
+  for (const shown of [
+    inspect(challenge),
+    inspect(challenge, { showHidden: true }),
+    JSON.stringify(challenge),
+    inspect({ ...challenge }),
+  ]) {
     assert.match(shown, /service\.example/);
     assert.doesNotMatch(shown, SECRETS);
   }
@@ -100,7 +109,10 @@ test("a consent does not show its id to a log, and is none without", async () =>
   await start({ consent: answer });
   const consent = await client.recordConsent("XS-RH", ["name"], 86_400_000);
   assert.equal(consent.consentId, "SECRET-CONSENT");
-  assert.doesNotMatch(inspect({ consent }), SECRETS);
+  for (const options of [{}, { showHidden: true }, { customInspect: false }]) {
+    assert.doesNotMatch(inspect({ consent }, options), SECRETS);
+  }
+  assert.equal(JSON.parse(JSON.stringify(consent)).consentId, "SECRET-CONSENT");
   consentId = "";
   const error = await failed(client.recordConsent("XS-RH", ["name"], 86_400_000));
   assert(error instanceof DamagedAnswer && error.code === status.DATA_LOSS && error.reason === "DAMAGED_ANSWER");
@@ -296,6 +308,40 @@ test("details that cannot be read leave the code", async () => {
   await start({ verify: () => ({ code: status.PERMISSION_DENIED, metadata }) });
   const error = await failed(client.verify(REQUEST));
   assert(error instanceof NotPermitted && error.reason === "");
+});
+
+test("details that are damaged leave the code, in calls and in streams", async () => {
+  const info = ErrorInfo.encode({ reason: "NOT_PERMITTED", domain: "recognition.v1", metadata: {} }).finish();
+  const damaged = Buffer.from("0aff", "hex");
+  for (const name of ["ErrorInfo", "BadRequest", "RetryInfo"]) {
+    const details = [any("ErrorInfo", info), any(name, damaged)];
+    const metadata = new Metadata();
+    const packed = Status.encode({ code: status.PERMISSION_DENIED, message: "", details }).finish();
+    metadata.set("grpc-status-details-bin", Buffer.from(packed));
+    const given = { code: status.PERMISSION_DENIED, details: "no", metadata };
+    await start({ verify: () => given, stream: (call) => call.emit("error", given) });
+    const error = await failed(client.verify(REQUEST));
+    assert(error instanceof NotPermitted && error.reason === "");
+    const [streamed] = await collectAll(client.stream([REQUEST]));
+    assert(streamed?.outcome.kind === "failure" && streamed.outcome.error instanceof NotPermitted);
+    client.close();
+    gateway.stop();
+  }
+});
+
+test("an answer that cannot be read ends a stream, and gives its connection back", async () => {
+  let isCancelled = () => {};
+  const cancelled = new Promise<void>((resolve) => {
+    isCancelled = resolve;
+  });
+  await start({
+    stream: (call) => {
+      call.on("cancelled", isCancelled);
+      onItems(call, () => call.write(Buffer.from("0aff", "hex")));
+    },
+  });
+  await givenUp(DamagedAnswer as never, 30_000);
+  await cancelled;
 });
 
 test("an error is one line: advice, what was said and why, the request", async () => {
