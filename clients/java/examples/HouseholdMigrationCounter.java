@@ -79,7 +79,7 @@ public final class HouseholdMigrationCounter {
     var id = decision.verificationId();
     var nextStep = decision.nextStep().text(language);
     return decision.verdict().match(
-        accepted -> new CaseFile(State.GOES_ON, nextStep, id, Optional.of(accepted), accepted.eraseAt()),
+        accepted -> new CaseFile(State.GOES_ON, nextStep, id, Optional.of(accepted), Optional.of(accepted.eraseAt())),
         rejected -> new CaseFile(
             State.REFUSED, rejected.reason().text(language).what() + nextStep, id, Optional.empty(), Optional.empty()),
         indeterminate -> new CaseFile(State.ASK_AGAIN_LATER, nextStep, id, Optional.empty(), Optional.empty()));

@@ -47,7 +47,7 @@ public record Accepted(
     String householdProvince,
     Optional<Duration> credentialAge,
     Optional<Duration> authenticationAge,
-    Optional<Instant> eraseAt,
+    Instant eraseAt,
     String previousSubject,
     String legalBasis)
     implements Verdict {
@@ -56,7 +56,7 @@ public record Accepted(
   @Override
   public String toString() {
     return "Accepted[issuingProvince=" + issuingProvince + ", credentialType=" + credentialType
-        + ", level=" + assurance.level() + ", eraseAt=" + eraseAt.map(Instant::toString).orElse("not said") + "]";
+        + ", level=" + assurance.level() + ", eraseAt=" + eraseAt + "]";
   }
 
   /**

@@ -16,7 +16,7 @@ import example.recognition.v1.RecordConsentResponse;
 import example.recognition.v1.VerificationError;
 import example.recognition.v1.VerifyCredentialRequest;
 import example.recognition.v1.VerifyCredentialResponse;
-import java.time.DateTimeException;
+import example.recognition.v1.WithdrawConsentResponse;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
@@ -36,29 +36,44 @@ final class Messages {
   /** As the contract's format has it. */
   static final long MAX_DURATION_SECONDS = 315_576_000_000L;
 
+  /** The years 1 to 9999, and no time beyond them: likewise. */
+  private static final long MIN_TIME_SECONDS = -62_135_596_800L;
+
+  private static final long MAX_TIME_SECONDS = 253_402_300_799L;
+  private static final int MAX_NANOS = 999_999_999;
+
   private Messages() {}
 
   /**
    * Reads a challenge.
    *
-   * @throws RecognitionException.DamagedAnswer there is nothing in it that could be signed
+   * @throws RecognitionException.DamagedAnswer there is nothing in it that could be signed, or it does not say until when
    */
   static Challenge challenge(CreateChallengeResponse message) {
     return new Challenge(
         said(message.getNonce(), "it has no nonce", ""),
         said(message.getAudience(), "it has no audience", ""),
-        instant(message.hasExpireTime(), message.getExpireTime(), ""));
+        said(message.hasExpireTime(), message.getExpireTime(), "it does not say when it lapses", ""));
   }
 
   /**
    * Reads a consent.
    *
-   * @throws RecognitionException.DamagedAnswer it has no id
+   * @throws RecognitionException.DamagedAnswer it has no id, or does not say until when
    */
   static Consent consent(RecordConsentResponse message) {
     return new Consent(
         said(message.getConsentId(), "it has no consent id", ""),
-        instant(message.hasExpireTime(), message.getExpireTime(), ""));
+        said(message.hasExpireTime(), message.getExpireTime(), "it does not say when it lapses", ""));
+  }
+
+  /**
+   * Reads since when a consent is withdrawn.
+   *
+   * @throws RecognitionException.DamagedAnswer it does not say
+   */
+  static Instant withdrawal(WithdrawConsentResponse message) {
+    return said(message.hasWithdrawTime(), message.getWithdrawTime(), "it does not say since when", "");
   }
 
   /**
@@ -67,12 +82,9 @@ final class Messages {
    * @throws RecognitionException.DamagedAnswer it does not say of which decision
    */
   static Explanation explanation(ExplainVerificationResponse message) {
-    if (!message.hasVerifyTime()) {
-      throw Errors.damaged("it does not say when it was decided", "");
-    }
     return new Explanation(
         said(message.getVerificationId(), "it names no decision", ""),
-        instant(message.getVerifyTime(), ""),
+        said(message.hasVerifyTime(), message.getVerifyTime(), "it does not say when it was decided", ""),
         message.getService(),
         message.getMatter(),
         message.getVerdict(),
@@ -85,7 +97,7 @@ final class Messages {
    * Reads a decision.
    *
    * @throws RecognitionException.DamagedAnswer there is no verdict in it, it is not known which decision it is and when
-   *     it was made, or one of the questions has no answer
+   *     it was made, an acceptance does not say who is accepted on whose word, or one of the questions has no answer
    */
   static Decision decision(VerifyCredentialRequest request, VerifyCredentialResponse message) {
     var requestId = request.getRequestId();
@@ -95,13 +107,10 @@ final class Messages {
       case INDETERMINATE -> indeterminate(message.getIndeterminate());
       case VERDICT_NOT_SET -> throw Errors.damaged("it has no verdict that this client knows", requestId);
     };
-    if (!message.hasVerifyTime()) {
-      throw Errors.damaged("it does not say when it was decided", requestId);
-    }
     return new Decision(
         verdict,
         said(message.getVerificationId(), "it has no verification id", requestId),
-        instant(message.getVerifyTime(), requestId),
+        said(message.hasVerifyTime(), message.getVerifyTime(), "it does not say when it was decided", requestId),
         NextStep.of(message.getNextStepValue()),
         message.getReceipt(),
         trustBasis(message.getTrustBasis()),
@@ -135,21 +144,31 @@ final class Messages {
    *
    * @throws RecognitionException.DamagedAnswer it is none
    */
-  static Instant instant(Timestamp message, String requestId) {
-    try {
-      return Instant.ofEpochSecond(message.getSeconds(), message.getNanos());
-    } catch (DateTimeException | ArithmeticException error) {
+  private static Instant instant(Timestamp message, String requestId) {
+    boolean isTime = message.getSeconds() >= MIN_TIME_SECONDS
+        && message.getSeconds() <= MAX_TIME_SECONDS
+        && message.getNanos() >= 0
+        && message.getNanos() <= MAX_NANOS;
+    if (!isTime) {
       throw Errors.damaged("a time in it is none", requestId);
     }
+    return Instant.ofEpochSecond(message.getSeconds(), message.getNanos());
   }
 
   /** Reads a time that may be left out; not said is not 1970. */
-  static Optional<Instant> instant(boolean isSaid, Timestamp message, String requestId) {
+  private static Optional<Instant> instant(boolean isSaid, Timestamp message, String requestId) {
     return isSaid ? Optional.of(instant(message, requestId)) : Optional.empty();
   }
 
   private static Optional<Duration> duration(boolean isSaid, com.google.protobuf.Duration message) {
     return isSaid ? Optional.of(duration(message)) : Optional.empty();
+  }
+
+  private static Instant said(boolean isSaid, Timestamp message, String otherwise, String requestId) {
+    if (!isSaid) {
+      throw Errors.damaged(otherwise, requestId);
+    }
+    return instant(message, requestId);
   }
 
   private static String said(String text, String otherwise, String requestId) {
@@ -197,18 +216,12 @@ final class Messages {
 
   private static Verdict accepted(Acceptance message, VerifyCredentialRequest request) {
     var requestId = request.getRequestId();
-    var assurance = message.getAssurance();
     return new Accepted(
-        message.getSubject(),
-        message.getIssuer(),
+        said(message.getSubject(), "it does not say who is accepted", requestId),
+        said(message.getIssuer(), "it does not say who issued it", requestId),
         message.getIssuingProvince(),
-        message.getCredentialType(),
-        new Assurance(
-            assurance.getIdentity(),
-            assurance.getAuthenticator(),
-            assurance.getFederation(),
-            assurance.getAcr(),
-            assurance.getLevel()),
+        said(message.getCredentialType(), "it does not say what is accepted", requestId),
+        assurance(message.getAssurance(), requestId),
         attributes(message.getAttributes()),
         instant(message.hasIssueTime(), message.getIssueTime(), requestId),
         instant(message.hasAuthenticationTime(), message.getAuthenticationTime(), requestId),
@@ -220,11 +233,11 @@ final class Messages {
           case SUBJECT_TYPE_LEGAL -> SubjectType.LEGAL;
           case SUBJECT_TYPE_UNSPECIFIED, UNRECOGNIZED -> SubjectType.UNRECOGNISED;
         },
-        message.hasActor() ? Optional.of(actor(message.getActor())) : Optional.empty(),
+        message.hasActor() ? Optional.of(actor(message.getActor(), requestId)) : Optional.empty(),
         message.getHouseholdProvince(),
         duration(message.hasCredentialAge(), message.getCredentialAge()),
         duration(message.hasAuthenticationAge(), message.getAuthenticationAge()),
-        instant(message.hasEraseTime(), message.getEraseTime(), requestId),
+        said(message.hasEraseTime(), message.getEraseTime(), "it does not say until when it may be kept", requestId),
         message.getPreviousSubject(),
         message.getLegalBasis());
   }
@@ -242,9 +255,23 @@ final class Messages {
     }).toList();
   }
 
-  private static Actor actor(example.recognition.v1.Actor message) {
+  private static Assurance assurance(example.recognition.v1.Assurance message, String requestId) {
+    // An assurance that is left out has no levels either.
+    if (Math.min(message.getIdentity(), Math.min(message.getAuthenticator(), message.getFederation())) < 1
+        || message.getLevel() < 0) {
+      throw Errors.damaged("it does not say how surely it is this person", requestId);
+    }
+    return new Assurance(
+        message.getIdentity(),
+        message.getAuthenticator(),
+        message.getFederation(),
+        message.getAcr(),
+        message.getLevel());
+  }
+
+  private static Actor actor(example.recognition.v1.Actor message, String requestId) {
     return new Actor(
-        message.getSubject(),
+        said(message.getSubject(), "it does not say who acts", requestId),
         message.getRelationship(),
         attributes(message.getAttributes()),
         message.getPreviousSubject());

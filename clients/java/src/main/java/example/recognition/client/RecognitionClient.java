@@ -23,7 +23,6 @@ import java.util.ArrayList;
 import java.util.Collection;
 import java.util.Iterator;
 import java.util.List;
-import java.util.Optional;
 import java.util.SortedMap;
 import java.util.TreeMap;
 import java.util.concurrent.ThreadLocalRandom;
@@ -206,15 +205,15 @@ public final class RecognitionClient implements AutoCloseable {
    * Records that the person withdrew it. To withdraw again changes nothing.
    *
    * @param consentId its reference
-   * @return since when it is withdrawn; empty where the gateway does not tell
+   * @return since when it is withdrawn
    * @throws RecognitionException it is not known to be withdrawn
    */
-  public Optional<Instant> withdrawConsent(String consentId) {
+  public Instant withdrawConsent(String consentId) {
     var request = Requests.bounded("consent_id", WithdrawConsentRequest.newBuilder()
         .setConsentId(Requests.required("consent_id", consentId, ""))
         .build(), "");
-    var answer = call("", options.deadline(), deadline -> verification(deadline).withdrawConsent(request));
-    return Messages.instant(answer.hasWithdrawTime(), answer.getWithdrawTime(), "");
+    return Messages.withdrawal(
+        call("", options.deadline(), deadline -> verification(deadline).withdrawConsent(request)));
   }
 
   /**

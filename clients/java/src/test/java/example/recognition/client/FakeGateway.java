@@ -5,6 +5,7 @@ import com.google.protobuf.Message;
 import com.google.protobuf.Timestamp;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
+import example.recognition.v1.Assurance;
 import example.recognition.v1.BatchVerifyCredentialsRequest;
 import example.recognition.v1.BatchVerifyCredentialsResponse;
 import example.recognition.v1.CreateChallengeRequest;
@@ -37,6 +38,8 @@ import java.util.function.Function;
 /** A gateway in this process that answers what a test tells it to, and remembers what it was asked. */
 final class FakeGateway extends VerificationServiceImplBase implements AutoCloseable {
 
+  static final Timestamp LATER = Timestamp.newBuilder().setSeconds(1_800_000_000).build();
+
   final List<VerifyCredentialRequest> asked = new CopyOnWriteArrayList<>();
   final List<BatchVerifyCredentialsRequest> batches = new CopyOnWriteArrayList<>();
   final List<RecordConsentRequest> consents = new CopyOnWriteArrayList<>();
@@ -48,15 +51,17 @@ final class FakeGateway extends VerificationServiceImplBase implements AutoClose
       FakeGateway::acceptedAll;
 
   volatile Function<CreateChallengeRequest, CreateChallengeResponse> challenges =
-      request -> CreateChallengeResponse.newBuilder().setNonce("its-nonce").setAudience("its-audience").build();
+      request -> CreateChallengeResponse.newBuilder().setNonce("its-nonce").setAudience("its-audience").setExpireTime(LATER).build();
 
   volatile Function<RecordConsentRequest, RecordConsentResponse> consentAnswers =
-      request -> RecordConsentResponse.newBuilder().setConsentId("its-consent").build();
+      request -> RecordConsentResponse.newBuilder().setConsentId("its-consent").setExpireTime(LATER).build();
 
   volatile ExplainVerificationResponse explanation = ExplainVerificationResponse.getDefaultInstance();
 
   volatile Function<StreamObserver<StreamVerifyCredentialsResponse>, StreamObserver<StreamVerifyCredentialsRequest>>
       streams;
+
+  volatile WithdrawConsentResponse withdrawal = WithdrawConsentResponse.newBuilder().setWithdrawTime(LATER).build();
 
   private final Server server;
   private final ManagedChannel channel;
@@ -96,6 +101,10 @@ final class FakeGateway extends VerificationServiceImplBase implements AutoClose
     var response = decided().setVerificationId("of-" + request.getPresentation());
     response.getAcceptedBuilder()
         .setSubject("pairwise-of-zhang")
+        .setIssuer("https://issuer.example")
+        .setCredentialType("urn:example:credential")
+        .setEraseTime(LATER)
+        .setAssurance(Assurance.newBuilder().setIdentity(3).setAuthenticator(2).setFederation(1))
         .getAttributesBuilder()
         .putFields("name", com.google.protobuf.Value.newBuilder().setStringValue("张某").build());
     return response.build();
@@ -105,7 +114,7 @@ final class FakeGateway extends VerificationServiceImplBase implements AutoClose
   static VerifyCredentialResponse.Builder decided() {
     return VerifyCredentialResponse.newBuilder()
         .setVerificationId("its-id")
-        .setVerifyTime(Timestamp.newBuilder().setSeconds(1_800_000_000));
+        .setVerifyTime(LATER);
   }
 
   static BatchVerifyCredentialsResponse acceptedAll(BatchVerifyCredentialsRequest request) {
@@ -155,7 +164,7 @@ final class FakeGateway extends VerificationServiceImplBase implements AutoClose
 
   @Override
   public void withdrawConsent(WithdrawConsentRequest request, StreamObserver<WithdrawConsentResponse> answer) {
-    answer(request, each -> WithdrawConsentResponse.getDefaultInstance(), answer);
+    answer(request, each -> withdrawal, answer);
   }
 
   @Override

@@ -9,16 +9,20 @@ import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.google.protobuf.Timestamp;
 import com.google.protobuf.UnknownFieldSet;
 import com.google.rpc.BadRequest;
 import com.google.rpc.RetryInfo;
 import example.recognition.client.ExplainedStep.StepOutcome;
+import example.recognition.v1.Acceptance;
+import example.recognition.v1.Actor;
 import example.recognition.v1.BatchVerifyCredentialsResponse;
 import example.recognition.v1.CreateChallengeResponse;
 import example.recognition.v1.ExplainVerificationResponse;
 import example.recognition.v1.RecordConsentResponse;
 import example.recognition.v1.VerificationServiceGrpc;
 import example.recognition.v1.VerifyCredentialResponse;
+import example.recognition.v1.WithdrawConsentResponse;
 import io.grpc.ManagedChannel;
 import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
@@ -38,6 +42,7 @@ import java.io.UncheckedIOException;
 import java.net.ConnectException;
 import java.net.ServerSocket;
 import java.time.Duration;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
@@ -46,6 +51,7 @@ import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Consumer;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -60,6 +66,8 @@ import org.junit.jupiter.params.provider.CsvSource;
 class RecognitionClientTest {
 
   private static final VerifyRequest REQUEST = VerifyRequest.of("HK-QY", "secret-presentation").withNonce("secret-nonce");
+
+  private static final Instant LATER = Instant.ofEpochSecond(FakeGateway.LATER.getSeconds());
 
   private FakeGateway gateway;
 
@@ -147,25 +155,66 @@ class RecognitionClientTest {
   }
 
   @Test
-  void challengeThatCannotBeSignedIsDamaged() {
-    assertEquals(new Challenge("its-nonce", "its-audience", Optional.empty()), gateway.client().challenge("HK-QY"));
-    gateway.challenges = request -> CreateChallengeResponse.newBuilder().setNonce("n").build();
-    assertThrows(RecognitionException.DamagedAnswer.class, () -> gateway.client().challenge("HK-QY"));
-    gateway.challenges = request -> CreateChallengeResponse.newBuilder().setAudience("a").build();
-    assertThrows(RecognitionException.DamagedAnswer.class, () -> gateway.client().challenge("HK-QY"));
+  void acceptanceThatSaysTooLittleIsDamaged() {
+    List<Consumer<Acceptance.Builder>> damages = List.of(
+        Acceptance.Builder::clear,
+        Acceptance.Builder::clearSubject,
+        Acceptance.Builder::clearIssuer,
+        Acceptance.Builder::clearCredentialType,
+        Acceptance.Builder::clearAssurance,
+        each -> each.getAssuranceBuilder().setIdentity(0),
+        each -> each.getAssuranceBuilder().setAuthenticator(-1),
+        each -> each.getAssuranceBuilder().clearFederation(),
+        each -> each.getAssuranceBuilder().setLevel(-1),
+        Acceptance.Builder::clearEraseTime,
+        each -> each.getEraseTimeBuilder().setSeconds(253_402_300_800L),
+        each -> each.getIssueTimeBuilder().setNanos(1_000_000_000),
+        each -> each.getExpireTimeBuilder().setSeconds(Long.MIN_VALUE),
+        each -> each.setActor(Actor.newBuilder().setRelationship("guardian")));
+    for (var damage : damages) {
+      gateway.verdicts = request -> {
+        var response = FakeGateway.accepted(request).toBuilder();
+        damage.accept(response.getAcceptedBuilder());
+        return response.build();
+      };
+      assertThrows(RecognitionException.DamagedAnswer.class, () -> gateway.client().verify(REQUEST));
+    }
   }
 
   @Test
-  void consentWithoutAnIdIsDamaged() {
+  void challengeThatCannotBeSignedIsDamaged() {
+    assertEquals(new Challenge("its-nonce", "its-audience", LATER), gateway.client().challenge("HK-QY"));
+    var whole = CreateChallengeResponse.newBuilder().setNonce("n").setAudience("a").setExpireTime(FakeGateway.LATER);
+    var damaged = List.of(
+        whole.clone().clearNonce(),
+        whole.clone().clearAudience(),
+        whole.clone().clearExpireTime(),
+        whole.clone().setExpireTime(Timestamp.newBuilder().setNanos(-1)));
+    for (var each : damaged) {
+      gateway.challenges = request -> each.build();
+      assertThrows(RecognitionException.DamagedAnswer.class, () -> gateway.client().challenge("HK-QY"));
+    }
+  }
+
+  @Test
+  void consentWithoutAnIdOrATimeIsDamaged() {
     var client = gateway.client();
     var consent = client.recordConsent("XS-RH", List.of("name"), Duration.ofDays(1));
     assertEquals("its-consent", consent.id());
     assertFalse(consent.toString().contains("its-consent"));
-    assertEquals(Optional.empty(), client.withdrawConsent("its-consent"));
-    gateway.consentAnswers = request -> RecordConsentResponse.getDefaultInstance();
-    assertThrows(
-        RecognitionException.DamagedAnswer.class,
-        () -> client.recordConsent("XS-RH", List.of("name"), Duration.ofDays(1)));
+    assertEquals(LATER, consent.expiresAt());
+    assertEquals(LATER, client.withdrawConsent("its-consent"));
+    gateway.withdrawal = WithdrawConsentResponse.getDefaultInstance();
+    assertThrows(RecognitionException.DamagedAnswer.class, () -> client.withdrawConsent("its-consent"));
+    var damaged = List.of(
+        RecordConsentResponse.newBuilder().setConsentId("its-consent"),
+        RecordConsentResponse.newBuilder().setExpireTime(FakeGateway.LATER));
+    for (var each : damaged) {
+      gateway.consentAnswers = request -> each.build();
+      assertThrows(
+          RecognitionException.DamagedAnswer.class,
+          () -> client.recordConsent("XS-RH", List.of("name"), Duration.ofDays(1)));
+    }
   }
 
   @Test
@@ -173,7 +222,7 @@ class RecognitionClientTest {
     var decision = gateway.client().verify(REQUEST);
     assertEquals(Optional.empty(), decision.trustBasis().age());
     var accepted = assertInstanceOf(Accepted.class, decision.verdict());
-    for (var each : List.of(accepted.issuedAt(), accepted.authenticatedAt(), accepted.expiresAt(), accepted.eraseAt(),
+    for (var each : List.of(accepted.issuedAt(), accepted.authenticatedAt(), accepted.expiresAt(),
         accepted.credentialAge(), accepted.authenticationAge())) {
       assertEquals(Optional.empty(), each);
     }
@@ -483,7 +532,7 @@ class RecognitionClientTest {
     var error = assertThrows(RecognitionException.class, () -> gateway.client().verify(REQUEST));
     var trace = new StringWriter();
     error.printStackTrace(new PrintWriter(trace));
-    var challenge = new Challenge("secret-nonce", "audience", Optional.empty());
+    var challenge = new Challenge("secret-nonce", "audience", LATER);
     var question = REQUEST.withPredicates(Predicate.claimMatches("name", "张某"));
     for (var printed : List.of(REQUEST, accepted, new Failure(error), trace, challenge, question)) {
       for (var secret : List.of("secret", "张某", "pairwise")) {
