@@ -44,11 +44,21 @@ public final class HouseholdMigrationCounter {
   }
 
   /**
-   * What the clerk sees, and what the case file keeps: the verification's id, never more of the person than the matter
-   * needs, and by when even that is erased.
+   * What the clerk sees, and what the case file keeps: the number of the case beside the verification's id, never more of
+   * the person than the matter needs, and by when even that is erased. A move is registered once for a verification's id.
    */
   public record CaseFile(
-      State state, String words, String verificationId, Optional<Accepted> person, Optional<Instant> eraseBy) {}
+      String number,
+      State state,
+      String words,
+      String verificationId,
+      Optional<Accepted> person,
+      Optional<Instant> eraseBy) {
+
+    CaseFile(String number, State state, String words, String verificationId) {
+      this(number, state, words, verificationId, Optional.empty(), Optional.empty());
+    }
+  }
 
   private final RecognitionClient gateway;
   private final Language language;
@@ -62,27 +72,27 @@ public final class HouseholdMigrationCounter {
   /**
    * Serves one person.
    *
-   * @param reference the case's reference, which gets into the gateway's log; it says nothing about the person
+   * @param number the number of the case. It is not the request's id: the client makes a random one for each question,
+   *     because whoever knew it could have the answer too
    * @param wallet shows the challenge to the person's app, and gives what it presents
    */
-  public CaseFile serve(String reference, Function<Challenge, String> wallet) {
+  public CaseFile serve(String number, Function<Challenge, String> wallet) {
     Decision decision;
     try {
       var challenge = gateway.challenge(MATTER);
       decision = gateway.verify(VerifyRequest.of(MATTER, wallet.apply(challenge))
           .withNonce(challenge.nonce())
-          .withRequestId(reference)
           .withTerminal("hukou-window-3"));
     } catch (RecognitionException error) {
-      return new CaseFile(State.BY_PAPER, error.getMessage(), "", Optional.empty(), Optional.empty());
+      return new CaseFile(number, State.BY_PAPER, error.getMessage(), "");
     }
     var id = decision.verificationId();
     var nextStep = decision.nextStep().text(language);
     return decision.verdict().match(
-        accepted -> new CaseFile(State.GOES_ON, nextStep, id, Optional.of(accepted), Optional.of(accepted.eraseAt())),
-        rejected -> new CaseFile(
-            State.REFUSED, rejected.reason().text(language).what() + nextStep, id, Optional.empty(), Optional.empty()),
-        indeterminate -> new CaseFile(State.ASK_AGAIN_LATER, nextStep, id, Optional.empty(), Optional.empty()));
+        accepted -> new CaseFile(
+            number, State.GOES_ON, nextStep, id, Optional.of(accepted), Optional.of(accepted.eraseAt())),
+        rejected -> new CaseFile(number, State.REFUSED, rejected.reason().text(language).what() + nextStep, id),
+        indeterminate -> new CaseFile(number, State.ASK_AGAIN_LATER, nextStep, id));
   }
 
   /** Serves one person at the command line. */

@@ -8,13 +8,15 @@ import java.util.Optional;
  * What a gateway decided and has on record.
  *
  * @param verdict accepted, rejected, or that it cannot tell now
- * @param verificationId names the decision; keep it with the case
+ * @param verificationId names the decision; keep it with the case, and act once on it
  * @param decidedAt when it was decided
  * @param nextStep what to do now, whatever the verdict
  * @param receipt the signed receipt (compact JWS) where one was asked for; else empty
  * @param trustBasis the trust data behind it
  * @param statusBasis the status data behind it; empty where no status was looked at
  * @param requestId the request's id, as it is in the gateway's log
+ * @param repeated whether this acceptance was given before, to the same question under the same request id: its answer
+ *     was lost, or somebody has acted on it already
  */
 public record Decision(
     Verdict verdict,
@@ -24,7 +26,8 @@ public record Decision(
     String receipt,
     TrustBasis trustBasis,
     Optional<StatusBasis> statusBasis,
-    String requestId)
+    String requestId,
+    boolean repeated)
     implements Outcome {
 
   /**

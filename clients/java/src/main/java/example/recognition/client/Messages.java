@@ -115,7 +115,8 @@ final class Messages {
         message.getReceipt(),
         trustBasis(message.getTrustBasis()),
         message.hasStatusBasis() ? Optional.of(statusBasis(message.getStatusBasis(), requestId)) : Optional.empty(),
-        requestId);
+        requestId,
+        message.getRepeated());
   }
 
   /** Reads what became of one of many; what is not there is null, and if neither is, the answer is damaged. */

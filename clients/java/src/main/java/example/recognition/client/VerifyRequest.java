@@ -16,11 +16,12 @@ import java.util.Objects;
  * @param presentation what the person handed over: a credential with key binding, or an identity assertion; at most
  *     64 KiB. A larger one is rejected, and a request over 256 KiB is not sent at all
  * @param nonce of the challenge that the presentation answers; an assertion has none
- * @param requestId the caller's reference, at most 64 characters of A-Z a-z 0-9 . _ - that say nothing about the person;
- *     where there is none, the client makes one for each call
+ * @param requestId names this one question for all its tries; where there is none, the client makes one for each call.
+ *     See {@link #withRequestId}
  * @param consentId the consent that this rests on
  * @param predicates questions to be answered yes or no, at most 8
- * @param terminal the caller's name of the counter or operator, as {@code requestId}
+ * @param terminal the caller's name of the counter or operator, at most 64 characters of A-Z a-z 0-9 . _ - that say
+ *     nothing about the person
  * @param wantReceipt whether the gateway is to sign a receipt
  */
 public record VerifyRequest(
@@ -66,9 +67,14 @@ public record VerifyRequest(
   }
 
   /**
-   * Gives the call a reference, which gets into the gateway's log.
+   * Names the question, so that it can be asked again when its answer was lost, also by another process. Within a minute,
+   * the gateway gives the same acceptance to the same question under the same name ({@link Decision#repeated}). The name
+   * gets into the gateway's log.
    *
-   * @param value at most 64 characters of A-Z a-z 0-9 . _ -
+   * <p>So it is never the number of a case, nor anything that whoever presents can guess or bring: that acceptance would
+   * be given to them too. Keep the number of the case beside {@link Decision#verificationId} instead.
+   *
+   * @param value random, made anew for each question; at most 64 characters of A-Z a-z 0-9 . _ -
    * @return the same with it
    */
   public VerifyRequest withRequestId(String value) {

@@ -378,6 +378,13 @@ class RecognitionClientTest {
     assertEquals("case-1", gateway.client().verify(REQUEST.withRequestId("case-1")).requestId());
   }
 
+  @Test
+  void acceptanceThatWasGivenBeforeSaysSo() {
+    assertFalse(gateway.client().verify(REQUEST).repeated());
+    gateway.verdicts = request -> FakeGateway.accepted(request).toBuilder().setRepeated(true).build();
+    assertTrue(gateway.client().verify(REQUEST).repeated());
+  }
+
   // -- errors ----------------------------------------------------------------------------------------------------------
 
   @ParameterizedTest
