@@ -6,17 +6,21 @@ import example.recognition.v1.StreamVerifyCredentialsRequest;
 import example.recognition.v1.StreamVerifyCredentialsResponse;
 import example.recognition.v1.VerificationServiceGrpc;
 import example.recognition.v1.VerifyCredentialRequest;
+import io.grpc.ManagedChannel;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.ClientCallStreamObserver;
-import io.grpc.stub.StreamObserver;
+import io.grpc.stub.ClientResponseObserver;
 import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.Iterator;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.NoSuchElementException;
-import java.util.TreeMap;
+import java.util.Set;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.Semaphore;
@@ -27,14 +31,19 @@ import java.util.concurrent.TimeUnit;
  * Answers to any number of presentations, in the order in which they come; see {@link RecognitionClient#stream}.
  *
  * <p>For one thread, which does all the work when it asks for an answer. Two others only put things into its queue: one
- * takes requests from the source, one of gRPC's brings answers. So nothing here needs a lock, and the queue is bounded by
- * the number of requests that were taken and are not yet answered to the caller.
+ * takes requests from the source, one of gRPC's brings answers. So nothing here needs a lock, and the queue is bounded: it
+ * holds requests that were taken and are not yet answered to the caller, and one message of the gateway's at most, because
+ * the next is asked for when that one was read.
  *
  * <p>A gateway ends a stream when its connection is old, or when it stops. Then another one is opened, and what has no
- * answer is sent again under the same request id; so is what it has no room for, when it says. Once there has been no
- * answer for the batch deadline (the time that the caller takes between two calls of this is not counted), or the gateway
- * says that it takes no such stream, what is under way becomes a {@link Failure}, and nothing more is taken from the
- * source.
+ * answer is sent again under the same request id; so is what it has no room for, when it says. Once nothing that waits was
+ * answered for the batch deadline (the time that the caller takes between two calls of this is not counted), or the
+ * gateway has no room before that, or says that it takes no such stream, what is under way becomes a {@link Failure}, and
+ * nothing more is taken from the source. When the thread is interrupted, it does too. Such a failure names the request's
+ * id: it may have been decided, and is asked again under that id.
+ *
+ * <p>When the certificate was replaced, what is sent from then on goes over a new connection; the answers to what was sent
+ * before come on the old one.
  */
 public final class VerificationStream implements Iterator<StreamAnswer>, AutoCloseable {
 
@@ -49,7 +58,10 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
   private static final long MAX_BACKOFF_NANOS = TimeUnit.SECONDS.toNanos(2);
   private static final int MAX_DOUBLINGS = 10;
 
-  /** As often it is looked whether the client was closed while nothing is connected. */
+  /** So many answers that nobody waits for are passed over. */
+  static final int MAX_STRAYS = 1_000;
+
+  /** As often it is looked whether the client was closed. */
   private static final long LOOK_NANOS = TimeUnit.SECONDS.toNanos(1);
 
   private final Channels channels;
@@ -63,12 +75,14 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
   private volatile RecognitionException gaveUp;
 
   // All below belongs to the caller's thread.
-  private final TreeMap<Long, Item> unanswered = new TreeMap<>();
+  private final Map<String, Item> unanswered = new LinkedHashMap<>(); // by their ids as they are sent, the oldest first
   private final ArrayDeque<Item> unsent = new ArrayDeque<>();
   private final ArrayDeque<StreamAnswer> ready = new ArrayDeque<>();
   private long taken;
   private int handedOut;
-  private Call call;
+  private final Set<Call> calls = new HashSet<>();
+  private Call call; // the one that is sent on; the others end when what they carry is answered
+  private int strays;
   private int openings;
   private long pausedUntil = System.nanoTime();
   private long heard = System.nanoTime();
@@ -91,7 +105,7 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
   private static final class Item {
     final long index;
     final VerifyCredentialRequest request;
-    boolean sent;
+    Call sentOn; // null while it is not sent
 
     Item(long index, VerifyCredentialRequest request) {
       this.index = index;
@@ -100,12 +114,23 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
   }
 
   /** One gRPC stream. What it brings goes into the queue under its name, because there may be another by then. */
-  private final class Call implements StreamObserver<StreamVerifyCredentialsResponse> {
+  private final class Call
+      implements ClientResponseObserver<StreamVerifyCredentialsRequest, StreamVerifyCredentialsResponse> {
+    private final ManagedChannel channel;
     private ClientCallStreamObserver<StreamVerifyCredentialsRequest> requests;
 
+    Call(ManagedChannel channel) {
+      this.channel = channel;
+    }
+
     void open() {
-      var stub = VerificationServiceGrpc.newStub(channels.forCall());
-      requests = (ClientCallStreamObserver<StreamVerifyCredentialsRequest>) stub.streamVerifyCredentials(this);
+      VerificationServiceGrpc.newStub(channel).streamVerifyCredentials(this);
+    }
+
+    @Override
+    public void beforeStart(ClientCallStreamObserver<StreamVerifyCredentialsRequest> observer) {
+      requests = observer;
+      observer.disableAutoRequestWithInitial(1);
     }
 
     @Override
@@ -152,8 +177,8 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
 
   private boolean awaitNext() {
     while (!closed) {
-      for (var event = events.poll(); event != null; event = events.poll()) {
-        take(event);
+      for (int waiting = events.size(); waiting > 0; waiting--) { // not until there is none: more may come for ever
+        take(events.remove());
       }
       if (!ready.isEmpty()) {
         if (unsent.size() >= ITEMS_PER_MESSAGE) {
@@ -191,16 +216,22 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
     return ready.remove();
   }
 
-  /** Ends what is under way. What was sent and has no answer may have been decided; the gateway's log tells. */
+  /**
+   * Ends what is under way, and gives no more answers. What was sent and has none may have been decided: whoever closes
+   * before {@link #hasNext} is false, and means to ask again, gives the requests ids of their own.
+   */
   @Override
   public void close() {
     closed = true;
     reader.interrupt();
-    if (call != null) {
-      call.requests.cancel("the stream was closed", null);
-      call = null;
-    }
+    cancel("the stream was closed");
     events.clear();
+  }
+
+  private void cancel(String why) {
+    call = null;
+    calls.forEach(each -> each.requests.cancel(why, null));
+    calls.clear();
   }
 
   /** Runs on the reader's thread. */
@@ -235,6 +266,7 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
       call.requests.onCompleted();
       call = null;
     }
+    calls.clear();
     closed = true;
     if (sourceError instanceof RuntimeException error) {
       throw error;
@@ -251,21 +283,21 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
         take(events.take());
         return;
       }
-      long wait = heard + patienceNanos - now;
-      if (!unsent.isEmpty()) {
-        wait = Math.min(wait, pausedUntil - now); // else it had been sent
-      }
-      var event = events.poll(call == null ? Math.min(wait, LOOK_NANOS) : wait, TimeUnit.NANOSECONDS);
-      if (event != null) {
-        take(event);
-      } else if (channels.isClosed()) {
+      long patience = heard + patienceNanos - now;
+      boolean nothingIsSent = unsent.size() == unanswered.size();
+      if (channels.isClosed()) {
         giveUp(Errors.closed(""));
-      } else if (System.nanoTime() - heard >= patienceNanos) {
+      } else if (patience <= 0 || (nothingIsSent && pausedUntil - now > patience)) {
         giveUp(lastError == null ? Errors.silent() : lastError);
+      } else {
+        long wait = unsent.isEmpty() ? patience : Math.min(patience, pausedUntil - now); // else it had been sent
+        var event = events.poll(Math.min(wait, LOOK_NANOS), TimeUnit.NANOSECONDS);
+        if (event != null) {
+          take(event);
+        }
       }
     } catch (InterruptedException interrupt) {
-      close();
-      throw Errors.interrupted(interrupt, "");
+      abort(Errors.interrupted(interrupt, ""));
     }
   }
 
@@ -275,10 +307,10 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
     } else if (event instanceof SourceEnded end) {
       sourceEnded = true;
       sourceError = end.error();
-    } else if (event instanceof Answered answer && answer.call() == call) {
-      answer.results().forEach(this::take);
-    } else if (event instanceof Ended end && end.call() == call) {
-      call = null;
+    } else if (event instanceof Answered answer && calls.contains(answer.call())) {
+      take(answer);
+    } else if (event instanceof Ended end && calls.remove(end.call())) {
+      call = end.call() == call ? null : call;
       takeEnd(end);
     }
   }
@@ -300,19 +332,28 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
       heard = System.nanoTime(); // from now on an answer is owed
     }
     var item = new Item(index, message);
-    unanswered.put(index, item);
+    unanswered.put(Long.toString(index), item);
     unsent.add(item);
   }
 
-  private void take(StreamResult result) {
-    long index;
-    try {
-      index = Long.parseLong(result.getItemId());
-    } catch (NumberFormatException nobodys) {
+  private void take(Answered answer) {
+    for (var result : answer.results()) {
+      take(answer.call(), result);
+    }
+    if (answer.results().isEmpty()) {
+      strays++;
+    }
+    if (strays > MAX_STRAYS) {
+      giveUp(Errors.damaged("more answers came than there were requests", ""));
       return;
     }
-    var item = unanswered.get(index);
-    if (item == null || !item.sent) {
+    answer.call().requests.request(1);
+  }
+
+  private void take(Call call, StreamResult result) {
+    var item = unanswered.get(result.getItemId());
+    if (item == null || item.sentOn != call) {
+      strays++;
       return; // nobody waits for it
     }
     var outcome = Messages.outcome(
@@ -321,20 +362,25 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
         result.hasError() ? result.getError() : null);
     if (outcome instanceof Failure failure && failure.error() instanceof RecognitionException.Overloaded overloaded) {
       lastError = overloaded;
-      item.sent = false;
-      unsent.add(item);
-      pause(RecognitionClient.waitNanos(overloaded));
-      return;
+      long wait = RecognitionClient.waitNanos(overloaded);
+      pause(wait);
+      if (wait <= heard + patienceNanos - System.nanoTime()) {
+        item.sentOn = null;
+        unsent.add(item);
+        return;
+      }
+    } else {
+      heard = System.nanoTime();
+      openings = 0;
+      lastError = unsent.isEmpty() ? null : lastError;
     }
-    heard = System.nanoTime();
-    openings = 0;
-    lastError = unsent.isEmpty() ? null : lastError;
-    unanswered.remove(index);
-    ready.add(new StreamAnswer(index, outcome));
+    unanswered.remove(result.getItemId());
+    ready.add(new StreamAnswer(item.index, outcome));
   }
 
   private void takeEnd(Ended end) {
-    if (unanswered.isEmpty()) {
+    var again = unanswered.values().stream().filter(each -> each.sentOn == end.call()).toList();
+    if (again.isEmpty()) {
       return; // the next request opens another
     }
     var status = end.error() instanceof StatusRuntimeException error ? error : end.status().asRuntimeException();
@@ -351,9 +397,8 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
       pause(ThreadLocalRandom.current().nextLong(most / 2, most)); // not all clients at once
     }
     openings++;
-    var again = unanswered.values().stream().filter(each -> each.sent).toList();
     for (int i = again.size() - 1; i >= 0; i--) {
-      again.get(i).sent = false;
+      again.get(i).sentOn = null;
       unsent.addFirst(again.get(i));
     }
   }
@@ -361,14 +406,22 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
   /** Answers what is under way with an error, and takes nothing more from the source. */
   private void giveUp(RecognitionException error) {
     gaveUp = error;
-    if (call != null) {
-      call.requests.cancel("no answer", null);
-      call = null;
-    }
-    unanswered.forEach((index, item) -> ready.add(
-        new StreamAnswer(index, new Failure(Errors.under(item.request.getRequestId(), error)))));
+    cancel("no answer");
+    unanswered.values().forEach(item -> ready.add(
+        new StreamAnswer(item.index, new Failure(Errors.under(item.request.getRequestId(), error)))));
     unanswered.clear();
     unsent.clear();
+  }
+
+  /** Gives up without asking the source whether it has more, because nobody is to wait for that. */
+  private void abort(RecognitionException error) {
+    giveUp(error);
+    reader.interrupt();
+    for (int waiting = events.size(); waiting > 0; waiting--) {
+      take(events.remove());
+    }
+    sourceEnded = true;
+    sourceError = error;
   }
 
   private void pause(long nanos) {
@@ -382,8 +435,14 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
     if (unsent.isEmpty() || System.nanoTime() - pausedUntil < 0) {
       return;
     }
+    var channel = channels.forCall();
+    if (call != null && call.channel != channel) {
+      call.requests.onCompleted(); // it ends when what it carries is answered
+      call = null;
+    }
     if (call == null) {
-      call = new Call();
+      call = new Call(channel);
+      calls.add(call);
       call.open();
     }
     while (!unsent.isEmpty()) {
@@ -396,7 +455,7 @@ public final class VerificationStream implements Iterator<StreamAnswer>, AutoClo
           break;
         }
         unsent.remove();
-        item.sent = true;
+        item.sentOn = call;
         items.add(StreamItem.newBuilder().setItemId(Long.toString(item.index)).setRequest(item.request).build());
       }
       call.requests.onNext(StreamVerifyCredentialsRequest.newBuilder().addAllItems(items).build());

@@ -63,13 +63,19 @@ final class FakeGateway extends VerificationServiceImplBase implements AutoClose
 
   volatile WithdrawConsentResponse withdrawal = WithdrawConsentResponse.newBuilder().setWithdrawTime(LATER).build();
 
+  private final String name = UUID.randomUUID().toString();
   private final Server server;
-  private final ManagedChannel channel;
+  private final List<ManagedChannel> channels = new CopyOnWriteArrayList<>();
 
   FakeGateway() throws IOException {
-    var name = UUID.randomUUID().toString();
     server = InProcessServerBuilder.forName(name).addService(this).build().start();
-    channel = TlsChannels.configure(InProcessChannelBuilder.forName(name)).build();
+    connectAnew();
+  }
+
+  /** Has new calls go over another connection, as when a certificate was replaced; the old one ends with its calls. */
+  void connectAnew() {
+    channels.forEach(ManagedChannel::shutdown);
+    channels.add(TlsChannels.configure(InProcessChannelBuilder.forName(name)).build());
   }
 
   RecognitionClient client(Options options) {
@@ -77,7 +83,7 @@ final class FakeGateway extends VerificationServiceImplBase implements AutoClose
         new Channels() {
           @Override
           ManagedChannel current() {
-            return channel;
+            return channels.get(channels.size() - 1);
           }
 
           @Override
@@ -87,7 +93,7 @@ final class FakeGateway extends VerificationServiceImplBase implements AutoClose
 
           @Override
           void shutDown() {
-            channel.shutdownNow();
+            channels.forEach(ManagedChannel::shutdownNow);
           }
         },
         options);
@@ -200,7 +206,7 @@ final class FakeGateway extends VerificationServiceImplBase implements AutoClose
 
   @Override
   public void close() {
-    channel.shutdownNow();
+    channels.forEach(ManagedChannel::shutdownNow);
     server.shutdownNow();
   }
 }

@@ -7,11 +7,13 @@ import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.google.rpc.RetryInfo;
 import example.recognition.v1.StreamItem;
 import example.recognition.v1.StreamResult;
 import example.recognition.v1.StreamVerifyCredentialsRequest;
 import example.recognition.v1.StreamVerifyCredentialsResponse;
 import io.grpc.Status;
+import io.grpc.stub.ServerCallStreamObserver;
 import io.grpc.stub.StreamObserver;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -20,10 +22,12 @@ import java.util.HashSet;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.locks.LockSupport;
 import java.util.function.BiConsumer;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
@@ -286,6 +290,142 @@ class VerificationStreamTest {
   }
 
   @Test
+  void answersThatSettleNothingDoNotProlongTheWait() throws Exception {
+    for (var id : List.of("", "77", "+0", "00", "\uff10", "1".repeat(5_000))) {
+      onMessage((message, answers) -> {
+        var response = StreamVerifyCredentialsResponse.newBuilder();
+        if (!id.isEmpty()) {
+          response.addResultsBuilder().setItemId(id).setResponse(
+              FakeGateway.accepted(message.getItems(0).getRequest()));
+        }
+        var repeating = new Thread(() -> {
+          var stream = (ServerCallStreamObserver<StreamVerifyCredentialsResponse>) answers;
+          for (int i = 0; i < 500 && !stream.isCancelled(); i++) {
+            stream.onNext(response.build());
+            LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(2));
+          }
+        });
+        repeating.setDaemon(true);
+        repeating.start();
+      });
+      try (var answers = impatient().stream(requests(1).iterator())) {
+        failure(RecognitionException.DeadlineExceeded.class, answers.next().outcome());
+        assertFalse(answers.hasNext());
+      }
+      gateway.close();
+      open();
+    }
+  }
+
+  @Test
+  void floodOfAnswersThatNobodyWaitsForEndsTheStream() throws Exception {
+    for (int lot : new int[] {0, 1, 5_000}) {
+      onMessage((message, answers) -> {
+        var response = StreamVerifyCredentialsResponse.newBuilder();
+        for (int i = 0; i < lot; i++) {
+          response.addResultsBuilder().setItemId("nobody's");
+        }
+        for (int i = 0; i <= VerificationStream.MAX_STRAYS; i++) {
+          answers.onNext(response.build());
+        }
+      });
+      try (var answers = gateway.client().stream(requests(3).iterator())) {
+        var error = failure(RecognitionException.DamagedAnswer.class, answers.next().outcome());
+        assertFalse(error.requestId().isEmpty());
+        answers.forEachRemaining(each -> failure(RecognitionException.DamagedAnswer.class, each.outcome()));
+      }
+      gateway.close();
+      open();
+    }
+  }
+
+  @Test
+  void noRoomForLongerThanTheWaitFailsAtOnce() throws Exception {
+    for (var isStream : List.of(false, true)) {
+      onMessage((message, answers) -> {
+        if (isStream) {
+          answers.onError(FakeGateway.error(Status.Code.RESOURCE_EXHAUSTED, "OVERLOADED", "no", RetryInfo.newBuilder()
+              .setRetryDelay(com.google.protobuf.Duration.newBuilder().setSeconds(Long.MAX_VALUE)).build()));
+        } else {
+          var response = overloaded(message).toBuilder();
+          response.getResultsBuilderList().forEach(
+              each -> each.getErrorBuilder().getRetryDelayBuilder().setSeconds(Long.MAX_VALUE));
+          answers.onNext(response.build());
+        }
+      });
+      var taken = new AtomicInteger();
+      var source = requests(5_000).stream().peek(each -> taken.incrementAndGet()).iterator();
+      long begun = System.nanoTime();
+      try (var answers = gateway.client().stream(source)) {
+        var first = failure(RecognitionException.Overloaded.class, answers.next().outcome());
+        assertTrue(first.retryAfter().orElseThrow().compareTo(Duration.ofDays(365)) > 0);
+        assertThrows(RecognitionException.Overloaded.class, () -> answers.forEachRemaining(
+            each -> failure(RecognitionException.Overloaded.class, each.outcome())));
+      }
+      assertTrue(System.nanoTime() - begun < TimeUnit.SECONDS.toNanos(20));
+      assertTrue(taken.get() <= 2 * VerificationStream.WINDOW + 1, taken + " taken"); // never the whole source
+      gateway.close();
+      open();
+    }
+  }
+
+  @Test
+  void gatewayIsReadNoFasterThanItsAnswersAreTaken() {
+    var gateways = new CompletableFuture<ServerCallStreamObserver<StreamVerifyCredentialsResponse>>();
+    onMessage((message, answers) -> {
+      answers.onNext(accepted(message));
+      for (int i = 0; i < 100; i++) {
+        answers.onNext(StreamVerifyCredentialsResponse.getDefaultInstance());
+      }
+      gateways.complete((ServerCallStreamObserver<StreamVerifyCredentialsResponse>) answers);
+    });
+    try (var answers = gateway.client().stream(requests(1).iterator())) {
+      assertTrue(answers.hasNext());
+      var sending = gateways.join();
+      for (int i = 0; i < 50; i++) {
+        assertFalse(sending.isReady(), "more is asked for than was read");
+        LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(2));
+      }
+    }
+  }
+
+  @Test
+  void newConnectionIsUsedFromTheNextMessageOn() {
+    gateway.streams = answers -> {
+      boolean isFirst = opened.incrementAndGet() == 1;
+      var held = new ArrayList<StreamVerifyCredentialsRequest>();
+      return new StreamObserver<>() {
+        @Override
+        public void onNext(StreamVerifyCredentialsRequest message) {
+          messages.add(message);
+          if (!isFirst) {
+            answers.onNext(accepted(message));
+            return;
+          }
+          if (held.isEmpty()) {
+            gateway.connectAnew();
+          }
+          answers.onNext(accepted(message.toBuilder().clearItems().addItems(message.getItems(0)).build()));
+          held.add(message.toBuilder().removeItems(0).build());
+        }
+
+        @Override
+        public void onError(Throwable cancelled) {}
+
+        @Override
+        public void onCompleted() {
+          held.forEach(each -> answers.onNext(accepted(each))); // as a gateway does: what it took, it answers
+          answers.onCompleted();
+        }
+      };
+    };
+    assertEquals(indexes(1_000), decided(1_000, gateway.client()));
+    assertEquals(2, opened.get());
+    var ids = new HashSet<String>();
+    messages.forEach(message -> message.getItemsList().forEach(each -> assertTrue(ids.add(each.getItemId()))));
+  }
+
+  @Test
   void whatCannotBeSentFailsAlone() {
     var requests = new ArrayList<>(requests(6));
     requests.set(3, VerifyRequest.of("KY-LA", "half \ud83d"));
@@ -338,10 +478,12 @@ class VerificationStreamTest {
   }
 
   @Test
-  void interruptedThreadStopsWaiting() {
-    onMessage((message, answers) -> {});
+  void interruptedThreadIsGivenWhatWasTakenAndStopsWaiting() {
+    var caller = Thread.currentThread();
+    onMessage((message, answers) -> caller.interrupt());
     try (var answers = gateway.client().stream(requests(1).iterator())) {
-      Thread.currentThread().interrupt();
+      var failed = failure(RecognitionException.Unavailable.class, answers.next().outcome());
+      assertEquals(messages.get(0).getItems(0).getRequest().getRequestId(), failed.requestId());
       var error = assertThrows(RecognitionException.Unavailable.class, answers::hasNext);
       assertTrue(Thread.interrupted());
       assertTrue(error.getMessage().contains("this thread was interrupted"), error.getMessage());
