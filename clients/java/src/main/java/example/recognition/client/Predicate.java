@@ -1,5 +1,8 @@
 package example.recognition.client;
 
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
 import java.util.Objects;
 
@@ -22,9 +25,9 @@ public sealed interface Predicate {
    * @param provinces at least one of sh, js, zj, ah
    */
   record HouseholdIn(List<String> provinces) implements Predicate {
-    /** Keeps a copy. */
+    /** Keeps a copy. One with a gap is not asked. */
     public HouseholdIn {
-      provinces = List.copyOf(provinces);
+      provinces = provinces == null ? List.of() : Collections.unmodifiableList(new ArrayList<>(provinces));
     }
   }
 
@@ -65,7 +68,7 @@ public sealed interface Predicate {
    * @return the question
    */
   static Predicate householdIn(String... provinces) {
-    return new HouseholdIn(List.of(provinces));
+    return new HouseholdIn(Arrays.asList(provinces));
   }
 
   /**

@@ -178,7 +178,8 @@ public final class RecognitionClient implements AutoCloseable {
   }
 
   /**
-   * Records that a person consented. It is tried once: a second try could record a second consent.
+   * Records that a person consented. It is asked once, also of a gateway that says when it has room: a second try could
+   * record a second consent.
    *
    * @param matter the matter, which must rest on consent
    * @param claims the claims that may be released on its strength
@@ -198,7 +199,7 @@ public final class RecognitionClient implements AutoCloseable {
     claims.forEach(each -> message.addClaims(Requests.required("claims", each, "")));
     var request = Requests.bounded("claims", message.build(), "");
     return Messages.consent(
-        call("", options.deadline(), deadline -> verification(deadline).recordConsent(request)));
+        call("", options.deadline(), 1, deadline -> verification(deadline).recordConsent(request)));
   }
 
   /**
@@ -297,13 +298,17 @@ public final class RecognitionClient implements AutoCloseable {
    * knows how long to wait, is seen to here.
    */
   private <T> T call(String requestId, Duration timeout, Function<Deadline, T> method) {
+    return call(requestId, timeout, MAX_TRIES, method);
+  }
+
+  private <T> T call(String requestId, Duration timeout, int maxTries, Function<Deadline, T> method) {
     var deadline = Deadline.after(timeout.toNanos(), TimeUnit.NANOSECONDS);
     for (int tries = 1; ; tries++) {
       try {
         return method.apply(deadline);
       } catch (StatusRuntimeException status) {
         var error = Errors.of(status, requestId, channels);
-        if (tries == MAX_TRIES || !(error instanceof RecognitionException.Overloaded)) {
+        if (tries == maxTries || !(error instanceof RecognitionException.Overloaded)) {
           throw error;
         }
         long wait = waitNanos(error);

@@ -43,7 +43,7 @@ final class Requests {
         .setTerminal(text("terminal", request.terminal(), id))
         .setWantReceipt(request.wantReceipt());
     for (int i = 0; i < request.predicates().size(); i++) {
-      message.addPredicates(predicate("predicates[" + i + "].", request.predicates().get(i), id));
+      message.addPredicates(predicate("predicates[" + i + "]", request.predicates().get(i), id));
     }
     return bounded("presentation", message.build(), id);
   }
@@ -79,18 +79,21 @@ final class Requests {
   }
 
   private static example.recognition.v1.Predicate predicate(String place, Predicate predicate, String requestId) {
+    if (predicate == null) {
+      throw Errors.invalid(place, "is missing", requestId);
+    }
     var message = example.recognition.v1.Predicate.newBuilder();
     if (predicate instanceof Predicate.AgeAtLeast age) {
       message.setAgeAtLeast(age.years());
     } else if (predicate instanceof Predicate.HouseholdIn household) {
       var provinces = HouseholdIn.newBuilder();
       household.provinces().forEach(each ->
-          provinces.addProvinces(required(place + "household_in.provinces", each, requestId)));
+          provinces.addProvinces(required(place + ".household_in.provinces", each, requestId)));
       message.setHouseholdIn(provinces);
     } else if (predicate instanceof Predicate.ClaimMatches match) {
       message.setClaimMatches(ClaimMatch.newBuilder()
-          .setClaim(required(place + "claim_matches.claim", match.claim(), requestId))
-          .setValue(required(place + "claim_matches.value", match.value(), requestId)));
+          .setClaim(required(place + ".claim_matches.claim", match.claim(), requestId))
+          .setValue(required(place + ".claim_matches.value", match.value(), requestId)));
     }
     return message.build();
   }

@@ -19,7 +19,9 @@ import java.security.InvalidKeyException;
 import java.security.PrivateKey;
 import java.security.Signature;
 import java.security.cert.X509Certificate;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
@@ -44,6 +46,7 @@ final class TlsChannels extends Channels {
 
   private final Profile profile;
   private final AtomicLong looked = new AtomicLong(System.nanoTime());
+  private final List<ManagedChannel> retired = new ArrayList<>();
   private volatile Active active;
 
   private record Material(byte[] ca, byte[] certificate, byte[] privateKey) {
@@ -91,11 +94,12 @@ final class TlsChannels extends Channels {
 
   @Override
   void shutDown() {
-    ManagedChannel last;
+    List<ManagedChannel> all;
     synchronized (this) {
-      last = active.channel();
+      all = new ArrayList<>(retired);
+      all.add(active.channel());
     }
-    last.shutdownNow();
+    all.forEach(ManagedChannel::shutdownNow);
   }
 
   private void look() {
@@ -114,6 +118,8 @@ final class TlsChannels extends Channels {
       old = isClosed() ? fresh.channel() : active.channel();
       if (!isClosed()) {
         active = fresh;
+        retired.removeIf(ManagedChannel::isTerminated);
+        retired.add(old);
       }
     }
     old.shutdown();
@@ -175,7 +181,8 @@ final class TlsChannels extends Channels {
         .enableRetry()
         .perRpcBufferLimit(CALL_BUFFER_BYTES)
         .retryBufferSize(BUFFER_BYTES)
-        .maxInboundMessageSize(MAX_ANSWER_BYTES);
+        .maxInboundMessageSize(MAX_ANSWER_BYTES)
+        .proxyDetector(address -> null); // a gateway is reached directly, whatever the environment says
   }
 
   /** Reads which calls may be retried, as it is published for all clients. */

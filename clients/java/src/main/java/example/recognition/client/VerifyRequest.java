@@ -1,6 +1,9 @@
 package example.recognition.client;
 
 import example.recognition.v1.VerifyCredentialRequest;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
 import java.util.Objects;
 
@@ -42,7 +45,7 @@ public record VerifyRequest(
     requestId = Objects.requireNonNullElse(requestId, "");
     consentId = Objects.requireNonNullElse(consentId, "");
     terminal = Objects.requireNonNullElse(terminal, "");
-    predicates = List.copyOf(predicates);
+    predicates = predicates == null ? List.of() : Collections.unmodifiableList(new ArrayList<>(predicates));
   }
 
   /**
@@ -98,7 +101,7 @@ public record VerifyRequest(
    * @return the same with them
    */
   public VerifyRequest withPredicates(Predicate... values) {
-    return new VerifyRequest(matter, presentation, nonce, requestId, consentId, List.of(values), terminal, wantReceipt);
+    return new VerifyRequest(matter, presentation, nonce, requestId, consentId, Arrays.asList(values), terminal, wantReceipt);
   }
 
   /**

@@ -32,6 +32,7 @@ import io.grpc.Status.Code;
 import io.grpc.inprocess.InProcessChannelBuilder;
 import io.grpc.inprocess.InProcessServerBuilder;
 import io.grpc.netty.shaded.io.grpc.netty.NettyChannelBuilder;
+import io.grpc.netty.shaded.io.grpc.netty.NettyServerBuilder;
 import io.grpc.stub.ServerCalls;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
@@ -40,6 +41,8 @@ import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.io.UncheckedIOException;
 import java.net.ConnectException;
+import java.net.InetSocketAddress;
+import java.net.ProxySelector;
 import java.net.ServerSocket;
 import java.time.Duration;
 import java.time.Instant;
@@ -280,6 +283,9 @@ class RecognitionClientTest {
         () -> client.verify(REQUEST.withPredicates(Predicate.claimMatches("name", half))));
     assertInvalid("predicates[1].claim_matches.value", () -> client.verify(
         REQUEST.withPredicates(Predicate.ageAtLeast(18), Predicate.claimMatches("name", null))));
+    assertInvalid("predicates[1]", () -> client.verify(REQUEST.withPredicates(Predicate.ageAtLeast(18), null)));
+    assertInvalid("predicates[0].household_in.provinces",
+        () -> client.verify(REQUEST.withPredicates(Predicate.householdIn("sh", null))));
     assertInvalid("request", () -> client.verify(null));
     assertInvalid("matter", () -> client.challenge(null));
     assertInvalid("claims", () -> client.recordConsent("XS-RH", List.of(half), Duration.ofDays(1)));
@@ -488,6 +494,21 @@ class RecognitionClientTest {
     }
   }
 
+  @Test
+  void proxyOfTheEnvironmentIsPassedBy() throws Exception {
+    var server = NettyServerBuilder.forAddress(new InetSocketAddress("127.0.0.1", 0)).addService(gateway).build().start();
+    var usual = ProxySelector.getDefault();
+    ProxySelector.setDefault(ProxySelector.of(new InetSocketAddress("127.0.0.1", 1))); // nobody listens there
+    var channel = TlsChannels.configure(
+        NettyChannelBuilder.forTarget("dns:///127.0.0.1:" + server.getPort()).usePlaintext()).build();
+    try (var client = new RecognitionClient(new Nowhere(channel), Options.DEFAULT)) {
+      assertEquals("its-nonce", client.challenge("HK-QY").nonce());
+    } finally {
+      ProxySelector.setDefault(usual);
+      server.shutdownNow();
+    }
+  }
+
   /** Leads to no gateway. */
   private static final class Nowhere extends Channels {
     private final ManagedChannel channel;
@@ -575,13 +596,17 @@ class RecognitionClientTest {
 
   @Test
   void consentIsRecordedOnce() {
-    gateway.consentAnswers = request -> {
-      throw Status.UNAVAILABLE.asRuntimeException();
-    };
-    assertThrows(
-        RecognitionException.Unavailable.class,
-        () -> gateway.client().recordConsent("HK-QY", List.of("name"), Duration.ofDays(1)));
-    assertEquals(1, gateway.consents.size());
+    for (var refusal : List.of(Status.UNAVAILABLE.asRuntimeException(), overloaded(1))) {
+      gateway.consents.clear();
+      gateway.consentAnswers = request -> {
+        throw refusal;
+      };
+      var error = assertThrows(
+          RecognitionException.class,
+          () -> gateway.client().recordConsent("HK-QY", List.of("name"), Duration.ofDays(1)));
+      assertEquals(refusal.getStatus().getCode(), error.code());
+      assertEquals(1, gateway.consents.size());
+    }
   }
 
   @Test
