@@ -9,9 +9,12 @@ import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.google.protobuf.Any;
+import com.google.protobuf.ByteString;
 import com.google.protobuf.Timestamp;
 import com.google.protobuf.UnknownFieldSet;
 import com.google.rpc.BadRequest;
+import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import example.recognition.client.ExplainedStep.StepOutcome;
 import example.recognition.v1.Acceptance;
@@ -33,6 +36,7 @@ import io.grpc.inprocess.InProcessChannelBuilder;
 import io.grpc.inprocess.InProcessServerBuilder;
 import io.grpc.netty.shaded.io.grpc.netty.NettyChannelBuilder;
 import io.grpc.netty.shaded.io.grpc.netty.NettyServerBuilder;
+import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.ServerCalls;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
@@ -445,6 +449,24 @@ class RecognitionClientTest {
     };
     var error = assertThrows(RecognitionException.NotPermitted.class, () -> gateway.client().verify(REQUEST));
     assertEquals("", error.reason());
+  }
+
+  @Test
+  void damagedDetailLeavesTheStatusAndTheOthers() {
+    var status = com.google.rpc.Status.newBuilder()
+        .setCode(Code.PERMISSION_DENIED.value())
+        .addDetails(Any.newBuilder().setTypeUrl("nothing").setValue(ByteString.copyFromUtf8("x")))
+        .addDetails(Any.pack(ErrorInfo.newBuilder().setReason("NOT_PERMITTED").setDomain("recognition.v1").build()));
+    for (var kind : List.of("ErrorInfo", "BadRequest", "RetryInfo")) {
+      status.addDetails(Any.newBuilder()
+          .setTypeUrl("type.googleapis.com/google.rpc." + kind)
+          .setValue(ByteString.copyFrom(new byte[] {(byte) 0xff, 1})));
+    }
+    gateway.verdicts = request -> {
+      throw StatusProto.toStatusRuntimeException(status.build());
+    };
+    var error = assertThrows(RecognitionException.NotPermitted.class, () -> gateway.client().verify(REQUEST));
+    assertEquals("NOT_PERMITTED", error.reason());
   }
 
   @Test

@@ -12,6 +12,7 @@ import example.recognition.v1.StreamItem;
 import example.recognition.v1.StreamResult;
 import example.recognition.v1.StreamVerifyCredentialsRequest;
 import example.recognition.v1.StreamVerifyCredentialsResponse;
+import io.grpc.Metadata;
 import io.grpc.Status;
 import io.grpc.stub.ServerCallStreamObserver;
 import io.grpc.stub.StreamObserver;
@@ -285,6 +286,17 @@ class VerificationStreamTest {
     });
     try (var answers = gateway.client().stream(requests(1).iterator())) {
       failure(RecognitionException.DamagedAnswer.class, answers.next().outcome());
+      assertFalse(answers.hasNext());
+    }
+  }
+
+  @Test
+  void streamThatIsRefusedWithDamagedDetailsEnds() {
+    var trailers = new Metadata();
+    trailers.put(Metadata.Key.of("grpc-status-details-bin", Metadata.BINARY_BYTE_MARSHALLER), new byte[] {1, 2, 3});
+    onMessage((message, answers) -> answers.onError(Status.PERMISSION_DENIED.asRuntimeException(trailers)));
+    try (var answers = gateway.client().stream(requests(1).iterator())) {
+      failure(RecognitionException.NotPermitted.class, answers.next().outcome());
       assertFalse(answers.hasNext());
     }
   }
