@@ -89,7 +89,7 @@ type Challenge struct {
 	Nonce string `json:"-"`
 	// Audience is carried unchanged in the aud claim of the key-binding proof.
 	Audience string
-	// ExpiresAt is when the challenge lapses; zero: not said.
+	// ExpiresAt is when the challenge lapses.
 	ExpiresAt time.Time
 }
 
@@ -113,10 +113,12 @@ func (c *Client) Challenge(ctx context.Context, matter string) (Challenge, error
 	if err != nil {
 		return Challenge{}, err
 	}
-	if answer.GetNonce() == "" || answer.GetAudience() == "" {
-		return Challenge{}, damaged("", "a challenge without nonce or audience")
+	var times times
+	challenge := Challenge{answer.GetNonce(), answer.GetAudience(), times.of(answer.GetExpireTime())}
+	if challenge.Nonce == "" || challenge.Audience == "" || challenge.ExpiresAt.IsZero() {
+		return Challenge{}, damaged("", "a challenge without nonce, audience or time")
 	}
-	return Challenge{answer.GetNonce(), answer.GetAudience(), timeOf(answer.GetExpireTime())}, nil
+	return challenge, nil
 }
 
 // Verify asks for the verdict on one presentation. A rejection is a Decision; an error is none.
@@ -136,7 +138,7 @@ func (c *Client) Verify(ctx context.Context, request VerifyRequest) (Decision, e
 type Consent struct {
 	// ID is its reference, for VerifyRequest.ConsentID. Keep it with the signed document.
 	ID string
-	// ExpiresAt is when it lapses; zero: not said.
+	// ExpiresAt is when it lapses.
 	ExpiresAt time.Time
 }
 
@@ -169,14 +171,16 @@ func (c *Client) RecordConsent(
 	if err != nil {
 		return Consent{}, err
 	}
-	if answer.GetConsentId() == "" {
-		return Consent{}, damaged("", "a consent without a reference")
+	var times times
+	consent := Consent{answer.GetConsentId(), times.of(answer.GetExpireTime())}
+	if consent.ID == "" || consent.ExpiresAt.IsZero() {
+		return Consent{}, damaged("", "a consent without reference or time")
 	}
-	return Consent{answer.GetConsentId(), timeOf(answer.GetExpireTime())}, nil
+	return consent, nil
 }
 
-// WithdrawConsent records that the person withdrew a consent, and gives since when; zero: not said. Withdrawing again
-// changes nothing.
+// WithdrawConsent records that the person withdrew a consent, and gives since when. Withdrawing again changes
+// nothing.
 func (c *Client) WithdrawConsent(ctx context.Context, consentID string) (time.Time, error) {
 	if err := checkTexts("", text{"consent_id", consentID, true}); err != nil {
 		return time.Time{}, err
@@ -186,7 +190,12 @@ func (c *Client) WithdrawConsent(ctx context.Context, consentID string) (time.Ti
 	if err != nil {
 		return time.Time{}, err
 	}
-	return timeOf(answer.GetWithdrawTime()), nil
+	var times times
+	since := times.of(answer.GetWithdrawTime())
+	if since.IsZero() {
+		return time.Time{}, damaged("", "a withdrawal without its time")
+	}
+	return since, nil
 }
 
 // Explain tells, step by step, how an earlier decision came about. The service's registration must allow it.
@@ -199,7 +208,7 @@ func (c *Client) Explain(ctx context.Context, verificationID string) (Explanatio
 	if err != nil {
 		return Explanation{}, err
 	}
-	return explanationOf(answer), nil
+	return explanationOf(answer)
 }
 
 // Evidence fetches what proves a decision of this service, years later and to anybody: one JSON document. Keep the bytes as

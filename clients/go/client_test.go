@@ -26,6 +26,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	recognition "recognition.example/client"
 	pb "recognition.example/client/recognitionv1"
@@ -70,6 +71,15 @@ func TestADamagedOrNewerAnswerIsNeverAVerdict(t *testing.T) {
 	withoutTime.VerifyTime = nil
 	unreadable := accepted("id")
 	unreadable.ProtoReflect().SetUnknown([]byte{0x0a, 0x7f})
+	lacking := func(spoil func(*pb.Acceptance)) *pb.VerifyCredentialResponse {
+		spoilt := withAnswers(pb.PredicateAnswer_PREDICATE_ANSWER_YES)
+		spoil(spoilt.GetAccepted())
+		return spoilt
+	}
+	never := &timestamppb.Timestamp{Seconds: math.MaxInt64}
+	atNoTime, listAtNoTime := withAnswers(pb.PredicateAnswer_PREDICATE_ANSWER_YES), rejected(1)
+	atNoTime.VerifyTime = never
+	listAtNoTime.StatusBasis = &pb.StatusBasis{IssueTime: never}
 	large := accepted("id")
 	large.Receipt = strings.Repeat("x", 33<<20)
 	answers := map[string]*pb.VerifyCredentialResponse{
@@ -84,6 +94,27 @@ func TestADamagedOrNewerAnswerIsNeverAVerdict(t *testing.T) {
 		"no answer":             withAnswers(),
 		"unspecified answer":    withAnswers(pb.PredicateAnswer_PREDICATE_ANSWER_UNSPECIFIED),
 		"unknown answer":        withAnswers(pb.PredicateAnswer(7)),
+		"decided at no time":    atNoTime,
+		"status of no time":     listAtNoTime,
+		"an empty acceptance": lacking(func(a *pb.Acceptance) {
+			answers := a.GetPredicateAnswers()
+			proto.Reset(a)
+			a.PredicateAnswers = answers
+		}),
+		"no subject":           lacking(func(a *pb.Acceptance) { a.Subject = "" }),
+		"no issuer":            lacking(func(a *pb.Acceptance) { a.Issuer = "" }),
+		"no type":              lacking(func(a *pb.Acceptance) { a.CredentialType = "" }),
+		"no assurance":         lacking(func(a *pb.Acceptance) { a.Assurance = nil }),
+		"no identity level":    lacking(func(a *pb.Acceptance) { a.Assurance.Identity = 0 }),
+		"no login level":       lacking(func(a *pb.Acceptance) { a.Assurance.Authenticator = 0 }),
+		"a negative level":     lacking(func(a *pb.Acceptance) { a.Assurance.Federation = -1 }),
+		"a negative overall":   lacking(func(a *pb.Acceptance) { a.Assurance.Level = -1 }),
+		"an actor of no name":  lacking(func(a *pb.Acceptance) { a.Actor = &pb.Actor{Relationship: "lawyer"} }),
+		"never to be erased":   lacking(func(a *pb.Acceptance) { a.EraseTime = nil }),
+		"erased at no time":    lacking(func(a *pb.Acceptance) { a.EraseTime = never }),
+		"issued at no time":    lacking(func(a *pb.Acceptance) { a.IssueTime = never }),
+		"logged in at no time": lacking(func(a *pb.Acceptance) { a.AuthenticationTime = never }),
+		"expires at no time":   lacking(func(a *pb.Acceptance) { a.ExpireTime = never }),
 	}
 	for name, answer := range answers {
 		t.Run(name, func(t *testing.T) {
@@ -112,20 +143,44 @@ func TestOtherAnswersThatSayTooLittleAreDamaged(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
-	for _, gateway.challenge = range []*pb.CreateChallengeResponse{{}, {Nonce: "n"}, {Audience: "a"}} {
+	now, never := timestamppb.Now(), &timestamppb.Timestamp{Seconds: math.MaxInt64}
+	for _, gateway.challenge = range []*pb.CreateChallengeResponse{
+		{},
+		{Audience: "a", ExpireTime: now},
+		{Nonce: "n", ExpireTime: now},
+		{Nonce: "n", Audience: "a"},
+		{Nonce: "n", Audience: "a", ExpireTime: never},
+	} {
 		_, err := client.Challenge(t.Context(), "KY-LA")
 		isDamaged(err)
 	}
-	gateway.challenge = &pb.CreateChallengeResponse{Nonce: "n", Audience: "a"}
+	gateway.challenge = &pb.CreateChallengeResponse{Nonce: "n", Audience: "a", ExpireTime: now}
 	challenge, err := client.Challenge(t.Context(), "KY-LA")
 	must(t, err)
-	if !challenge.ExpiresAt.IsZero() {
-		t.Errorf("lapses at %v, which was not said", challenge.ExpiresAt)
+	if !challenge.ExpiresAt.Equal(now.AsTime()) {
+		t.Errorf("lapses at %v", challenge.ExpiresAt)
 	}
-	gateway.record = func(context.Context, *pb.RecordConsentRequest) (*pb.RecordConsentResponse, error) {
-		return &pb.RecordConsentResponse{}, nil
+	for _, answer := range []*pb.RecordConsentResponse{
+		{}, {ExpireTime: now}, {ConsentId: "c"}, {ConsentId: "c", ExpireTime: never},
+	} {
+		gateway.record = func(context.Context, *pb.RecordConsentRequest) (*pb.RecordConsentResponse, error) {
+			return answer, nil
+		}
+		_, err = client.RecordConsent(t.Context(), "XS-RH", nil, time.Hour)
+		isDamaged(err)
 	}
-	_, err = client.RecordConsent(t.Context(), "XS-RH", nil, time.Hour)
+	for _, gateway.withdrawal = range []*pb.WithdrawConsentResponse{{}, {WithdrawTime: never}} {
+		_, err = client.WithdrawConsent(t.Context(), "c")
+		isDamaged(err)
+	}
+	gateway.withdrawal = &pb.WithdrawConsentResponse{WithdrawTime: now}
+	since, err := client.WithdrawConsent(t.Context(), "c")
+	must(t, err)
+	if !since.Equal(now.AsTime()) {
+		t.Errorf("withdrawn at %v", since)
+	}
+	gateway.explanation = &pb.ExplainVerificationResponse{VerificationId: "id", VerifyTime: never}
+	_, err = client.Explain(t.Context(), "id")
 	isDamaged(err)
 	gateway.evidence = &pb.GetEvidenceResponse{}
 	_, err = client.Evidence(t.Context(), "id")

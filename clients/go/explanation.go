@@ -11,7 +11,7 @@ import (
 type Explanation struct {
 	// VerificationID names the decision.
 	VerificationID string
-	// DecidedAt is when.
+	// DecidedAt is when; zero: not said.
 	DecidedAt time.Time
 	// Service is the relying service that asked.
 	Service string
@@ -49,10 +49,11 @@ type Localized struct {
 	English string
 }
 
-func explanationOf(message *pb.ExplainVerificationResponse) Explanation {
+func explanationOf(message *pb.ExplainVerificationResponse) (Explanation, error) {
+	var times times
 	explanation := Explanation{
 		VerificationID: message.GetVerificationId(),
-		DecidedAt:      timeOf(message.GetVerifyTime()),
+		DecidedAt:      times.of(message.GetVerifyTime()),
 		Service:        message.GetService(),
 		Matter:         message.GetMatter(),
 		Verdict:        message.GetVerdict(),
@@ -69,7 +70,10 @@ func explanationOf(message *pb.ExplainVerificationResponse) Explanation {
 			Fix:     localizedOf(step.GetFix()),
 		})
 	}
-	return explanation
+	if times.wrong {
+		return Explanation{}, damaged("", "a time that is none")
+	}
+	return explanation, nil
 }
 
 func localizedOf(message *pb.LocalizedText) Localized {

@@ -103,9 +103,11 @@ type fake struct {
 	batch  func(context.Context, *pb.BatchVerifyCredentialsRequest) (*pb.BatchVerifyCredentialsResponse, error)
 	stream func(pb.VerificationService_StreamVerifyCredentialsServer) error
 	record func(context.Context, *pb.RecordConsentRequest) (*pb.RecordConsentResponse, error)
-	// challenge and evidence are what these calls answer.
-	challenge *pb.CreateChallengeResponse
-	evidence  *pb.GetEvidenceResponse
+	// These are what the calls answer.
+	challenge   *pb.CreateChallengeResponse
+	evidence    *pb.GetEvidenceResponse
+	withdrawal  *pb.WithdrawConsentResponse
+	explanation *pb.ExplainVerificationResponse
 
 	mu sync.Mutex
 	// callers are the names in the certificates of the calls of Verify, in their order.
@@ -191,6 +193,16 @@ func (f *fake) CreateChallenge(context.Context, *pb.CreateChallengeRequest) (*pb
 	return f.challenge, nil
 }
 
+func (f *fake) WithdrawConsent(context.Context, *pb.WithdrawConsentRequest) (*pb.WithdrawConsentResponse, error) {
+	return f.withdrawal, nil
+}
+
+func (f *fake) ExplainVerification(
+	context.Context, *pb.ExplainVerificationRequest,
+) (*pb.ExplainVerificationResponse, error) {
+	return f.explanation, nil
+}
+
 func (f *fake) GetEvidence(context.Context, *pb.GetEvidenceRequest) (*pb.GetEvidenceResponse, error) {
 	return f.evidence, nil
 }
@@ -237,7 +249,13 @@ func statusError(code codes.Code, message string, details ...protoadapt.MessageV
 
 func accepted(id string) *pb.VerifyCredentialResponse {
 	return &pb.VerifyCredentialResponse{
-		Verdict:        &pb.VerifyCredentialResponse_Accepted{Accepted: &pb.Acceptance{Subject: "v1.pseudonym"}},
+		Verdict: &pb.VerifyCredentialResponse_Accepted{Accepted: &pb.Acceptance{
+			Subject:        "v1.pseudonym",
+			Issuer:         "https://issuer.example",
+			CredentialType: "urn:example:type",
+			Assurance:      &pb.Assurance{Identity: 3, Authenticator: 2, Federation: 1},
+			EraseTime:      timestamppb.New(time.Now().Add(time.Hour)),
+		}},
 		VerificationId: id,
 		VerifyTime:     timestamppb.Now(),
 		NextStep:       pb.NextStep_NEXT_STEP_PROCEED,

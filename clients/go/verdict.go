@@ -73,7 +73,8 @@ type Accepted struct {
 	CredentialAge time.Duration
 	// AuthenticationAge is the time since AuthenticatedAt, at the decision.
 	AuthenticationAge time.Duration
-	// EraseAt is until when the attributes may be kept.
+	// EraseAt is until when the attributes may be kept. It is always there, as are Subject, Issuer, CredentialType and the
+	// three levels of Assurance.
 	EraseAt time.Time
 	// HolderBound tells whether possession of the holder's key was proved; never so for an assertion.
 	HolderBound bool
@@ -190,9 +191,10 @@ type StatusBasis struct {
 
 // decisionOf reads an answer to a request with so many predicates.
 func decisionOf(answer *pb.VerifyCredentialResponse, requestID string, predicates int) (Decision, error) {
+	var times times
 	decision := Decision{
 		VerificationID: answer.GetVerificationId(),
-		DecidedAt:      timeOf(answer.GetVerifyTime()),
+		DecidedAt:      times.of(answer.GetVerifyTime()),
 		NextStep:       NextStep(answer.GetNextStep()),
 		Receipt:        answer.GetReceipt(),
 		RequestID:      requestID,
@@ -207,10 +209,13 @@ func decisionOf(answer *pb.VerifyCredentialResponse, requestID string, predicate
 		decision.NextStep = NextStepCallSupport
 	}
 	if basis := answer.GetStatusBasis(); basis != nil {
-		decision.StatusBasis = &StatusBasis{basis.GetList(), timeOf(basis.GetIssueTime()), basis.GetAge().AsDuration()}
+		decision.StatusBasis = &StatusBasis{basis.GetList(), times.of(basis.GetIssueTime()), basis.GetAge().AsDuration()}
 	}
 	if decision.VerificationID == "" || decision.DecidedAt.IsZero() {
 		return Decision{}, damaged(requestID, "a decision without its number or its time")
+	}
+	if times.wrong {
+		return Decision{}, damaged(requestID, "a time that is none")
 	}
 	switch verdict := answer.GetVerdict().(type) {
 	case *pb.VerifyCredentialResponse_Accepted:
@@ -231,7 +236,9 @@ func decisionOf(answer *pb.VerifyCredentialResponse, requestID string, predicate
 	return decision, nil
 }
 
+// acceptedOf takes nothing for an acceptance that does not say of whom, by whom, how surely and until when.
 func acceptedOf(message *pb.Acceptance, requestID string, predicates int) (Accepted, error) {
+	var times times
 	if len(message.GetPredicateAnswers()) != predicates {
 		return Accepted{}, damaged(requestID, "not as many answers as predicates")
 	}
@@ -263,12 +270,12 @@ func acceptedOf(message *pb.Acceptance, requestID string, predicates int) (Accep
 		},
 		Attributes:        message.GetAttributes().AsMap(),
 		PredicateAnswers:  answers,
-		IssuedAt:          timeOf(message.GetIssueTime()),
-		AuthenticatedAt:   timeOf(message.GetAuthenticationTime()),
-		ExpiresAt:         timeOf(message.GetExpireTime()),
+		IssuedAt:          times.of(message.GetIssueTime()),
+		AuthenticatedAt:   times.of(message.GetAuthenticationTime()),
+		ExpiresAt:         times.of(message.GetExpireTime()),
 		CredentialAge:     message.GetCredentialAge().AsDuration(),
 		AuthenticationAge: message.GetAuthenticationAge().AsDuration(),
-		EraseAt:           timeOf(message.GetEraseTime()),
+		EraseAt:           times.of(message.GetEraseTime()),
 		HolderBound:       message.GetHolderBound(),
 		LegalBasis:        message.GetLegalBasis(),
 	}
@@ -280,15 +287,43 @@ func acceptedOf(message *pb.Acceptance, requestID string, predicates int) (Accep
 			Attributes:      actor.GetAttributes().AsMap(),
 		}
 	}
+	assurance := accepted.Assurance
+	for _, each := range []struct {
+		missing bool
+		what    string
+	}{
+		{accepted.Subject == "", "an acceptance without a subject"},
+		{accepted.Issuer == "", "an acceptance without an issuer"},
+		{accepted.CredentialType == "", "an acceptance without a type of credential"},
+		{
+			min(assurance.Identity, assurance.Authenticator, assurance.Federation) < 1 || assurance.Level < 0,
+			"an acceptance without levels of assurance",
+		},
+		{accepted.Actor != nil && accepted.Actor.Subject == "", "an actor without a subject"},
+		{times.wrong, "a time that is none"},
+		{accepted.EraseAt.IsZero(), "an acceptance that does not say until when it may be kept"},
+	} {
+		if each.missing {
+			return Accepted{}, damaged(requestID, each.what)
+		}
+	}
 	return accepted, nil
 }
 
-// timeOf gives the zero time for one that was not said, or is none.
-func timeOf(message *timestamppb.Timestamp) time.Time {
-	if !message.IsValid() {
+// times reads the times of an answer. wrong: one of them is none, because it is not of the years 1 to 9999.
+type times struct{ wrong bool }
+
+// of gives the zero time for one that was not said.
+func (t *times) of(message *timestamppb.Timestamp) time.Time {
+	switch {
+	case message == nil:
 		return time.Time{}
+	case !message.IsValid():
+		t.wrong = true
+		return time.Time{}
+	default:
+		return message.AsTime()
 	}
-	return message.AsTime()
 }
 
 // What follows is how things print, with every verb of fmt, and in slog: by name, never by what is personal or secret.
