@@ -28,7 +28,11 @@ type Outcome struct {
 // request in it has that error, and the next call is made all the same; end the context to end them all. Each call has
 // the batch deadline.
 //
-// The same presentation twice is accepted once. VerifyAll serves what nobody waits for at a counter; for more than some
+// Give each request a request id of its own, or none. The same presentation twice in one call is accepted once; in two
+// calls under the same request id it is the same question twice, whose answers are one decision, [Decision.Repeated] the
+// second time. What has an error may have been decided: ask again under the request id of the error.
+//
+// VerifyAll serves what nobody waits for at a counter; for more than some
 // thousands, or to go on while answers come, use Stream.
 func (c *Client) VerifyAll(ctx context.Context, requests []VerifyRequest) []Outcome {
 	outcomes := make([]Outcome, len(requests))

@@ -421,6 +421,23 @@ func TestAVerificationIsTriedAgainWordForWord(t *testing.T) {
 	}
 }
 
+func TestAnAcceptanceThatWasGivenBeforeSaysSo(t *testing.T) {
+	gateway := newFake(t)
+	client := gateway.client()
+	for _, repeated := range []bool{false, true} {
+		gateway.verify = func(context.Context, *pb.VerifyCredentialRequest) (*pb.VerifyCredentialResponse, error) {
+			answer := accepted("id")
+			answer.Repeated = repeated
+			return answer, nil
+		}
+		decision, err := client.Verify(t.Context(), request)
+		must(t, err)
+		if decision.Repeated != repeated || strings.Contains(fmt.Sprint(decision), "repeated") != repeated {
+			t.Errorf("got %v", decision)
+		}
+	}
+}
+
 func TestTriesEnd(t *testing.T) {
 	gateway := newFake(t)
 	gateway.verify = func(context.Context, *pb.VerifyCredentialRequest) (*pb.VerifyCredentialResponse, error) {

@@ -27,9 +27,11 @@ type VerifyRequest struct {
 	Presentation string `json:"-"`
 	// Nonce is that of the challenge which a credential answers; empty for an assertion.
 	Nonce string `json:"-"`
-	// RequestID is the caller's own reference, at most 64 characters of A-Z a-z 0-9 . _ - ; it is written to the
-	// gateway's log, and must say nothing about the person. Empty: the client makes one. Asking once more with the same
-	// one, and all else the same, is the same question.
+	// RequestID names the question, at most 64 characters of A-Z a-z 0-9 . _ - ; it is written to the gateway's log, and
+	// must say nothing about the person. Empty: the client makes one at random, which is best. Asking once more with the
+	// same one, and all else the same, is the same question, and may be answered with the same acceptance once more. So it
+	// is made anew for each question and kept for its tries: never the number of a case, nor anything that whoever
+	// presents can guess or bring. Keep such numbers beside the VerificationID.
 	RequestID string
 	// ConsentID is the consent that this rests on, where the matter rests on consent.
 	ConsentID string

@@ -384,13 +384,14 @@ func TestStageAnswersTheSameQuestionOnce(t *testing.T) {
 	s := onStage(t)
 	client := dial(t, s.profile("hukou"))
 	request, _ := s.presented(client, "")
-	request.RequestID = "case-" + request.Nonce[:12]
 	first := s.verify(client, request)
+	request.RequestID = first.RequestID
 	second := s.verify(client, request)
-	if first.VerificationID != second.VerificationID || short(first.Verdict) != short(second.Verdict) {
+	if first.VerificationID != second.VerificationID || short(first.Verdict) != short(second.Verdict) ||
+		first.Repeated || !second.Repeated {
 		t.Errorf("got %v, then %v", first, second)
 	}
-	request.RequestID += "-2"
+	request.RequestID = ""
 	if got := short(s.verify(client, request).Verdict); got != "rejected REPLAYED" {
 		t.Errorf("another question about the same: %s", got)
 	}

@@ -19,6 +19,9 @@ type Decision struct {
 	VerificationID string
 	// DecidedAt is when. It is always there, as is VerificationID.
 	DecidedAt time.Time
+	// Repeated tells that this acceptance was given before, to the same question: its answer may have been lost, or acted
+	// on. Act once on a VerificationID.
+	Repeated bool
 	// NextStep is what to do now, whatever the verdict.
 	NextStep NextStep
 	// Receipt is the signed receipt, where one was asked for: compact JWS.
@@ -195,6 +198,7 @@ func decisionOf(answer *pb.VerifyCredentialResponse, requestID string, predicate
 	decision := Decision{
 		VerificationID: answer.GetVerificationId(),
 		DecidedAt:      times.of(answer.GetVerifyTime()),
+		Repeated:       answer.GetRepeated(),
 		NextStep:       NextStep(answer.GetNextStep()),
 		Receipt:        answer.GetReceipt(),
 		RequestID:      requestID,
@@ -347,15 +351,20 @@ func (a Actor) LogValue() slog.Value { return slog.StringValue(a.inShort()) }
 
 func (a Actor) inShort() string { return fmt.Sprintf("Actor{%s}", a.Relationship) }
 
-// Format prints verdict, next step and the references.
+// Format prints verdict, next step and the references, and whether it was given before.
 func (d Decision) Format(out fmt.State, _ rune) { _, _ = io.WriteString(out, d.inShort()) }
 
 // LogValue logs what Format prints.
 func (d Decision) LogValue() slog.Value { return slog.StringValue(d.inShort()) }
 
 func (d Decision) inShort() string {
+	repeated := ""
+	if d.Repeated {
+		repeated = ", repeated"
+	}
 	return fmt.Sprintf(
-		"Decision{%v, next: %v, verification: %s, request: %s}", d.Verdict, d.NextStep, d.VerificationID, d.RequestID,
+		"Decision{%v, next: %v, verification: %s, request: %s%s}",
+		d.Verdict, d.NextStep, d.VerificationID, d.RequestID, repeated,
 	)
 }
 

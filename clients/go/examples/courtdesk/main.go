@@ -60,7 +60,7 @@ func run(ctx context.Context, profileFile string, desk desk, filings io.Reader, 
 	lines.Buffer(nil, 128*1024)
 	for lines.Scan() && ctx.Err() == nil {
 		reference, assertion, _ := strings.Cut(lines.Text(), " ")
-		said := desk.file(ctx, reference, assertion)
+		said := desk.file(ctx, assertion)
 		fmt.Fprintf(out, "%s: %s\n", reference, said.line)
 		switch {
 		case said.code == anyClosed, code == allOpened:
@@ -83,11 +83,11 @@ type answer struct {
 	code int
 }
 
-// file decides about one filing. The reference of the case goes into the gateway's log, so that a filing that is sent in
-// twice is the same question.
-func (d desk) file(ctx context.Context, reference, assertion string) answer {
+// file decides about one filing. The question gets a request id of the client's making. The reference of the case would
+// not do: whoever files knows it, and under the same id an acceptance may be given once more.
+func (d desk) file(ctx context.Context, assertion string) answer {
 	decision, err := d.client.Verify(ctx, recognition.VerifyRequest{
-		Matter: d.matter, Presentation: assertion, RequestID: reference, Terminal: "filing-desk",
+		Matter: d.matter, Presentation: assertion, Terminal: "filing-desk",
 	})
 	if err != nil {
 		// There is no verdict. Above all, this is not a rejection.
@@ -95,7 +95,8 @@ func (d desk) file(ctx context.Context, reference, assertion string) answer {
 	}
 	return recognition.Match(decision.Verdict,
 		func(accepted recognition.Accepted) answer {
-			// Here the case would be opened for accepted.Subject, with accepted.Attributes until accepted.EraseAt.
+			// Here the case would be opened for accepted.Subject, with accepted.Attributes until accepted.EraseAt: once for a
+			// verification id, which is kept beside the reference of the case.
 			return answer{"FILED " + decision.VerificationID + d.actor(accepted), allOpened}
 		},
 		func(rejected recognition.Rejected) answer {
