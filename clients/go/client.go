@@ -28,8 +28,7 @@ const (
 // Client asks one gateway. It may be used by any number of goroutines; make one and keep it.
 //
 // Every call has a deadline, which all its tries share: the earlier of the context's and the client's own. Calls that
-// may be repeated are tried again while the gateway cannot be reached, and calls that it had no room for as soon as it
-// said. The certificate is read anew when its files change.
+// may be repeated are tried again while the gateway cannot be reached, or as soon as it said where it had no room. The certificate is read anew when its files change.
 type Client struct {
 	connections   *connections
 	verification  pb.VerificationServiceClient
@@ -153,8 +152,8 @@ func (c Consent) inShort() string {
 }
 
 // RecordConsent records that a person consented to a matter that rests on consent: which claims may be released on its
-// strength, and how long it lasts, 1 second to 366 days. It is not tried again after an error: a second consent might
-// come of it.
+// strength, and how long it lasts, 1 second to 366 days. It is asked once, whatever the error: a second consent might
+// come of another try.
 func (c *Client) RecordConsent(
 	ctx context.Context, matter string, claims []string, lifetime time.Duration,
 ) (Consent, error) {
@@ -165,11 +164,13 @@ func (c *Client) RecordConsent(
 	if err := checkTexts("", texts...); err != nil {
 		return Consent{}, err
 	}
-	answer, err := call(ctx, c, c.deadline, "", c.verification.RecordConsent, &pb.RecordConsentRequest{
+	ctx, cancel := context.WithTimeout(ctx, c.deadline)
+	defer cancel()
+	answer, err := c.verification.RecordConsent(ctx, &pb.RecordConsentRequest{
 		Matter: matter, Claims: claims, Lifetime: durationpb.New(lifetime),
 	})
 	if err != nil {
-		return Consent{}, err
+		return Consent{}, c.errorOf(ctx, err, "")
 	}
 	var times times
 	consent := Consent{answer.GetConsentId(), times.of(answer.GetExpireTime())}

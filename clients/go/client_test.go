@@ -452,15 +452,23 @@ func TestTriesEnd(t *testing.T) {
 
 func TestAConsentIsNotRecordedTwice(t *testing.T) {
 	gateway := newFake(t)
-	var tries atomic.Int32
-	gateway.record = func(context.Context, *pb.RecordConsentRequest) (*pb.RecordConsentResponse, error) {
-		tries.Add(1)
-		return nil, statusError(codes.Unavailable, "not now")
-	}
-	_, err := gateway.client().RecordConsent(t.Context(), "XS-RH", []string{"name"}, time.Hour)
-	var unavailable *recognition.Unavailable
-	if !errors.As(err, &unavailable) || tries.Load() != 1 {
-		t.Errorf("got %v after %d tries", err, tries.Load())
+	soon := &errdetails.RetryInfo{RetryDelay: durationpb.New(time.Millisecond)}
+	for _, each := range []struct {
+		sent   error
+		target any
+	}{
+		{statusError(codes.Unavailable, "not now"), new(*recognition.Unavailable)},
+		{statusError(codes.ResourceExhausted, "not now", soon), new(*recognition.Overloaded)},
+	} {
+		var tries atomic.Int32
+		gateway.record = func(context.Context, *pb.RecordConsentRequest) (*pb.RecordConsentResponse, error) {
+			tries.Add(1)
+			return nil, each.sent
+		}
+		_, err := gateway.client().RecordConsent(t.Context(), "XS-RH", []string{"name"}, time.Hour)
+		if !errors.As(err, each.target) || tries.Load() != 1 {
+			t.Errorf("got %v after %d tries", err, tries.Load())
+		}
 	}
 }
 
