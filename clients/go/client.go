@@ -28,7 +28,10 @@ const (
 // Client asks one gateway. It may be used by any number of goroutines; make one and keep it.
 //
 // Every call has a deadline, which all its tries share: the earlier of the context's and the client's own. Calls that
-// may be repeated are tried again while the gateway cannot be reached, or as soon as it said where it had no room. The certificate is read anew when its files change.
+// may be repeated are tried again while the gateway cannot be reached, or as soon as it said where it had no room. The
+// certificate is read anew when its files change.
+//
+// A gateway is reached directly. A proxy that the environment names, such as HTTPS_PROXY, is not used.
 type Client struct {
 	connections   *connections
 	verification  pb.VerificationServiceClient

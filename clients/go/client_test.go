@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -850,6 +852,41 @@ func isInvalid(t *testing.T, err error, field string) {
 	if !errors.As(err, &invalid) || invalid.Field != field || invalid.Reason != "INVALID_REQUEST" ||
 		invalid.Code != codes.InvalidArgument {
 		t.Errorf("%s: got %v", field, err)
+	}
+}
+
+func TestAProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
+	if address := os.Getenv("TEST_DIRECTLY"); address != "" { // in a process of its own: Go reads these variables once
+		gateway := newFake(t)
+		profile := gateway.profile()
+		profile.Address = address
+		_, err := dial(t, profile, recognition.WithDeadline(5*time.Second)).Verify(t.Context(), request)
+		if err == nil {
+			t.Error("reached what is not there")
+		}
+		return
+	}
+	proxy, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	reached := make(chan bool, 1)
+	go func() {
+		connection, err := proxy.Accept()
+		if reached <- err == nil; err == nil {
+			_ = connection.Close()
+		}
+	}()
+	alone := exec.Command(os.Args[0], "-test.run=^TestAProxyOfTheEnvironmentIsNotUsed$")
+	alone.Env = append(os.Environ(), "TEST_DIRECTLY=gateway.invalid:443")
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "grpc_proxy"} {
+		alone.Env = append(alone.Env, name+"=http://"+proxy.Addr().String())
+	}
+	alone.Env = append(alone.Env, "NO_PROXY=", "no_proxy=")
+	if said, err := alone.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, said)
+	}
+	must(t, proxy.Close())
+	if <-reached {
+		t.Error("the proxy was asked")
 	}
 }
 
