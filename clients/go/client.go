@@ -265,7 +265,7 @@ func (c *Client) wait(ctx context.Context, asked time.Duration) bool {
 	if asked >= left {
 		return false
 	}
-	pause := asked + rand.N(asked/5+1)
+	pause := spread(asked)
 	return pause < left && c.sleep(ctx, pause)
 }
 
@@ -275,6 +275,11 @@ func pauseOf(asked time.Duration) time.Duration {
 		return leastPause
 	}
 	return asked
+}
+
+// spread gives up to a fifth more, and never more than there is.
+func spread(asked time.Duration) time.Duration {
+	return asked + rand.N(min(asked/5, math.MaxInt64-asked)+1)
 }
 
 // sleep tells whether nothing ended it early.

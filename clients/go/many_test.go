@@ -460,6 +460,179 @@ func TestAnItemThatTheGatewayHasNoRoomForIsSentAgain(t *testing.T) {
 	}
 }
 
+func TestPatienceIsRenewedByWhatWasAskedAlone(t *testing.T) {
+	for name, each := range map[string]struct {
+		answer func(*pb.StreamVerifyCredentialsRequest) *pb.StreamVerifyCredentialsResponse
+		target any
+		once   bool
+	}{
+		"empty answers": {
+			func(*pb.StreamVerifyCredentialsRequest) *pb.StreamVerifyCredentialsResponse {
+				return &pb.StreamVerifyCredentialsResponse{}
+			},
+			new(*recognition.DamagedAnswer), false,
+		},
+		"answers to nobody": {
+			func(*pb.StreamVerifyCredentialsRequest) *pb.StreamVerifyCredentialsResponse {
+				answer := &pb.StreamVerifyCredentialsResponse{}
+				// Such as could be read as the number of an item.
+				for _, id := range []string{"", "00", "+0", "０", "-1", "9", strings.Repeat("9", 5_000)} {
+					answer.Results = append(answer.Results, &pb.StreamResult{
+						ItemId: id, Result: &pb.StreamResult_Response{Response: accepted("0")},
+					})
+				}
+				return answer
+			},
+			new(*recognition.DamagedAnswer), false,
+		},
+		"refusals": {
+			func(asked *pb.StreamVerifyCredentialsRequest) *pb.StreamVerifyCredentialsResponse {
+				return refusing(asked, durationpb.New(time.Millisecond))
+			},
+			new(*recognition.Overloaded), true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			gateway := newFake(t)
+			gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+				message, err := stream.Recv()
+				for err == nil {
+					if err = stream.Send(each.answer(message)); err == nil && each.once {
+						message, err = stream.Recv()
+					}
+				}
+				if errors.Is(err, io.EOF) {
+					return nil
+				}
+				return err
+			}
+			var taken atomic.Int32
+			client := gateway.client(recognition.WithBatchDeadline(500 * time.Millisecond))
+			begun, count := time.Now(), 0
+			for _, outcome := range client.Stream(t.Context(), source(5, &taken)) {
+				var failed recognition.Error
+				if !errors.As(outcome.Err, each.target) || !errors.As(outcome.Err, &failed) || failed.About().RequestID == "" {
+					t.Errorf("got %v", outcome)
+				}
+				count++
+			}
+			if took := time.Since(begun); count != 5 || took > 5*time.Second {
+				t.Errorf("%d outcomes after %v", count, took)
+			}
+		})
+	}
+}
+
+// refusing has no room for anything.
+func refusing(asked *pb.StreamVerifyCredentialsRequest, delay *durationpb.Duration) *pb.StreamVerifyCredentialsResponse {
+	answer := &pb.StreamVerifyCredentialsResponse{}
+	for _, item := range asked.GetItems() {
+		answer.Results = append(answer.Results, &pb.StreamResult{
+			ItemId: item.GetItemId(), Result: &pb.StreamResult_Error{Error: &pb.VerificationError{
+				Code: 8, Reason: "OVERLOADED", RetryDelay: delay,
+			}},
+		})
+	}
+	return answer
+}
+
+func TestWhatIsToWaitForTooLongFailsAtOnce(t *testing.T) {
+	for _, delay := range []*durationpb.Duration{
+		{Seconds: 3_600}, {Seconds: math.MaxInt64 / 1_000_000_000}, {Seconds: math.MaxInt64, Nanos: math.MaxInt32},
+	} {
+		gateway := newFake(t)
+		gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+			for {
+				message, err := stream.Recv()
+				if err != nil {
+					return nil
+				}
+				answer := answersTo(message)
+				answer.Results[0] = refusing(message, delay).GetResults()[0]
+				if err := stream.Send(answer); err != nil {
+					return err
+				}
+			}
+		}
+		var taken atomic.Int32
+		begun, seen := time.Now(), map[int]bool{}
+		for number, outcome := range gateway.client().Stream(t.Context(), source(100_000, &taken)) {
+			var overloaded *recognition.Overloaded
+			if outcome.Err != nil && (!errors.As(outcome.Err, &overloaded) || overloaded.RetryAfter != delay.AsDuration() ||
+				overloaded.RequestID == "") || seen[number] {
+				t.Fatalf("got %v", outcome)
+			}
+			seen[number] = true
+		}
+		if took := time.Since(begun); took > 10*time.Second || int(taken.Load()) != len(seen) || len(seen) > 1_000 {
+			t.Errorf("%d taken, %d outcomes after %v", taken.Load(), len(seen), took)
+		}
+	}
+}
+
+func TestADelayThatIsNoneIsShort(t *testing.T) {
+	for _, delay := range []*durationpb.Duration{nil, {}, {Seconds: -3_600}, {Seconds: math.MinInt64}} {
+		gateway := newFake(t)
+		var refused atomic.Bool
+		gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+			for {
+				message, err := stream.Recv()
+				if err != nil {
+					return nil
+				}
+				answer := answersTo(message)
+				if refused.CompareAndSwap(false, true) {
+					answer = refusing(message, delay)
+				}
+				if err := stream.Send(answer); err != nil {
+					return err
+				}
+			}
+		}
+		var taken atomic.Int32
+		begun := time.Now()
+		if got := collect(t, 20, gateway.client().Stream(t.Context(), source(20, &taken))); got != 20 {
+			t.Errorf("%d accepted", got)
+		}
+		if took := time.Since(begun); took < 100*time.Millisecond || took > 10*time.Second {
+			t.Errorf("%v: took %v", delay, took)
+		}
+	}
+}
+
+func TestASlowLoopMakesTheGatewayWait(t *testing.T) {
+	gateway := newFake(t)
+	var sent atomic.Int32
+	flooding := make(chan struct{})
+	gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+		message, err := stream.Recv()
+		if err != nil {
+			return nil
+		}
+		if err := stream.Send(answersTo(message)); err != nil {
+			return err
+		}
+		close(flooding)
+		answer := &pb.StreamVerifyCredentialsResponse{Results: []*pb.StreamResult{{ItemId: strings.Repeat("x", 1<<20)}}}
+		for stream.Send(answer) == nil {
+			sent.Add(1)
+		}
+		return nil
+	}
+	var taken atomic.Int32
+	for range gateway.client().Stream(t.Context(), source(1, &taken)) {
+		<-flooding
+		// Whatever it may send meanwhile, at most what gRPC's windows hold is sent.
+		last := int32(-1)
+		for ; last != sent.Load(); time.Sleep(200 * time.Millisecond) {
+			last = sent.Load()
+		}
+		if last > 32 {
+			t.Errorf("%d MiB were taken that nobody read", last)
+		}
+	}
+}
+
 func TestASilentStreamFailsWhatIsUnderWay(t *testing.T) {
 	gateway := newFake(t)
 	gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {

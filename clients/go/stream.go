@@ -27,10 +27,16 @@ const (
 	// firstPause and longestPause are waited before another stream where one failed without any answer.
 	firstPause   = 100 * time.Millisecond
 	longestPause = 2 * time.Second
+	// maxStrays bounds the answers of one stream to what does not wait for one.
+	maxStrays = 1_000
 )
 
-// errSilent ends a stream on which no answer came for too long.
-var errSilent = errors.New("no answer on the stream")
+var (
+	// errSilent ends a stream on which no answer came for too long.
+	errSilent = errors.New("no answer on the stream")
+	// errStrays ends a stream that brings too many answers to what does not wait for one.
+	errStrays = errors.New("too many answers to what was not asked, or is answered")
+)
 
 // Stream asks for verdicts on any number of presentations and gives each outcome as it comes, in any order, with the
 // number of its request in the source, from 0:
@@ -43,9 +49,10 @@ var errSilent = errors.New("no answer on the stream")
 //
 // Where a stream is lost, be it that the gateway ends it, as it does from time to time, or is away, the client opens
 // another and asks anew, with the same request ids, what has no answer; likewise when the certificate was replaced. What
-// the gateway has no room for is sent again when it said. Where all that brings no outcome for the batch deadline, or the
-// gateway does not take streams of this service, what is under way fails with the error that was last heard, then the next
-// request of the source, if there is one, and the loop ends: a long source is not drained.
+// the gateway has no room for is sent again when it said. Where all that brings no outcome for the batch deadline, where
+// the gateway asks to wait for longer than what is left of that, or does not take streams of this service, what is under
+// way fails with the error that was last heard, then the next request of the source, if there is one, and the loop ends: a
+// long source is not drained.
 func (c *Client) Stream(ctx context.Context, requests iter.Seq[VerifyRequest]) iter.Seq2[int, Outcome] {
 	return func(yield func(int, Outcome) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -176,7 +183,7 @@ func (s *streaming) run(ctx context.Context) {
 		}
 		left := s.patience()
 		if asked < left {
-			asked += rand.N(asked/5 + 1)
+			asked = spread(asked)
 		}
 		if asked >= left {
 			s.end(ctx, s.lastHeard())
@@ -229,6 +236,7 @@ func (s *streaming) stream(ctx context.Context) (asked time.Duration, final Erro
 	}
 
 	halt, sent := make(chan struct{}), make(chan struct{})
+	halted := sync.OnceFunc(func() { close(halt) })
 	go func() {
 		defer close(sent)
 		for pack := s.pack(streamCtx, halt, connection); pack != nil; pack = s.pack(streamCtx, halt, connection) {
@@ -238,7 +246,8 @@ func (s *streaming) stream(ctx context.Context) (asked time.Duration, final Erro
 		}
 		_ = stream.CloseSend()
 	}()
-	received := make(chan *pb.StreamVerifyCredentialsResponse, maxUnderWay)
+	// One message is read ahead of the loop: a gateway that sends more has to wait, by gRPC's flow control.
+	received := make(chan *pb.StreamVerifyCredentialsResponse)
 	var ended error
 	go func() {
 		defer close(received)
@@ -247,33 +256,50 @@ func (s *streaming) stream(ctx context.Context) (asked time.Duration, final Erro
 			if message, ended = stream.Recv(); ended != nil {
 				return
 			}
-			received <- message
+			select {
+			case received <- message:
+			case <-streamCtx.Done(): // nobody may be there any more
+				ended = status.FromContextError(streamCtx.Err()).Err()
+				return
+			}
 		}
 	}()
 
 	var later []*item
+	strays := 0
 	silence := time.NewTimer(max(s.patience(), time.Millisecond))
 	defer silence.Stop()
 	for open := true; open; {
 		select {
 		case message, more := <-received:
 			open = more
+			if more && len(message.GetResults()) == 0 {
+				strays++
+			}
 			for _, result := range message.GetResults() {
-				refused, delay := s.answer(result)
-				if refused == nil {
+				waited, refusal := s.answer(result)
+				if !waited {
+					strays++
+				}
+				if refusal == nil {
 					continue
 				}
 				// The gateway takes no more for now: send no more, hear the rest, and come again.
-				if later = append(later, refused); asked == 0 {
-					close(halt)
+				halted()
+				if refusal.final != nil {
+					final = refusal.final
+					continue
 				}
-				asked = max(asked, delay)
+				later, asked = append(later, refusal.item), max(asked, refusal.delay)
+			}
+			if strays > maxStrays {
+				cancel(errStrays)
 			}
 		case wrong := <-s.wrong:
 			s.finish(wrong, Outcome{Err: wrong.wrong})
 		case <-silence.C:
-			if left := s.patience(); left > 0 || len(received) > 0 {
-				silence.Reset(max(left, time.Millisecond))
+			if left := s.patience(); left > 0 {
+				silence.Reset(left)
 			} else {
 				cancel(errSilent)
 			}
@@ -293,13 +319,20 @@ func (s *streaming) stream(ctx context.Context) (asked time.Duration, final Erro
 	clear(s.open)
 	s.mu.Unlock()
 	s.again = append(later, s.again...)
-	if context.Cause(streamCtx) == errSilent {
-		if s.again = append(s.again, unanswered...); s.patience() > 0 {
-			return asked, nil // an outcome came at the last moment
+	switch context.Cause(streamCtx) {
+	case errSilent:
+		s.again = append(s.again, unanswered...)
+		if final == nil && s.patience() <= 0 { // else an outcome came at the last moment
+			final = s.lastHeard()
 		}
-		return 0, s.lastHeard()
+		return asked, final
+	case errStrays:
+		ended = errStrays
 	}
-	longer, final := s.over(ctx, ended, unanswered)
+	longer, why := s.over(ctx, ended, unanswered)
+	if final == nil {
+		final = why
+	}
 	return max(asked, longer), final
 }
 
@@ -375,27 +408,40 @@ func (s *streaming) begin(begun *item) {
 	s.awaited++
 }
 
-// answer handles one result. It gives the item, and how long to wait, where the gateway had no room for it and it is to
-// be sent again.
-func (s *streaming) answer(result *pb.StreamResult) (refused *item, delay time.Duration) {
+// refusal is what the gateway had no room for.
+type refusal struct {
+	item *item
+	// delay is when to send it again. final, else, is the outcome that it has been given, because the gateway asked for more
+	// time than there is: there is no use in asking for others either.
+	delay time.Duration
+	final Error
+}
+
+// answer handles one result. It tells whether its item waited for one, and gives the item if it was refused.
+func (s *streaming) answer(result *pb.StreamResult) (waited bool, refused *refusal) {
 	s.mu.Lock()
 	answered := s.open[result.GetItemId()]
 	delete(s.open, result.GetItemId())
 	s.mu.Unlock()
 	if answered == nil {
-		return nil, 0
+		return false, nil
 	}
 	outcome := outcomeOf(result, answered.message.GetRequestId(), answered.predicates)
 	if overloaded, ok := outcome.Err.(*Overloaded); ok {
 		s.heard = overloaded
-		return answered, pauseOf(overloaded.RetryAfter)
+		refused = &refusal{item: answered, delay: pauseOf(overloaded.RetryAfter)}
+		if refused.delay >= s.patience() {
+			refused.final = overloaded
+			s.finish(answered, outcome)
+		}
+		return true, refused
 	}
 	s.answered, s.heard = true, nil
 	s.mu.Lock()
 	s.since = time.Now()
 	s.mu.Unlock()
 	s.finish(answered, outcome)
-	return nil, 0
+	return true, nil
 }
 
 // over decides what becomes of what has no answer when a stream has ended. It gives how long the gateway asked to wait, or
@@ -405,6 +451,8 @@ func (s *streaming) over(ctx context.Context, ended error, unanswered []*item) (
 	switch {
 	case ctx.Err() != nil || s.left:
 		return 0, nil // run sees to it
+	case ended == errStrays:
+		s.heard = damaged("", ended.Error())
 	case !errors.Is(ended, io.EOF):
 		s.heard = s.client.errorOf(ctx, ended, "")
 	case len(unanswered) > 0:
