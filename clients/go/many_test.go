@@ -633,6 +633,46 @@ func TestASlowLoopMakesTheGatewayWait(t *testing.T) {
 	}
 }
 
+func TestALoopThatPanicsGivesTheConnectionBack(t *testing.T) {
+	gateway := newFake(t)
+	gateway.stream = answering
+	client := gateway.client()
+	var taken atomic.Int32
+	func() {
+		defer func() { _ = recover() }()
+		for range client.Stream(t.Context(), source(1_000, &taken)) {
+			panic("of the loop's own")
+		}
+	}()
+	if under := recognition.UnderWay(client); under != 0 {
+		t.Errorf("%d calls were not given back", under)
+	}
+}
+
+func TestAMessageThatCannotBeReadEndsNoLoop(t *testing.T) {
+	gateway := newFake(t)
+	var streams atomic.Int32
+	gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+		message, err := stream.Recv()
+		if err != nil {
+			return nil
+		}
+		answer := answersTo(message)
+		if streams.Add(1) <= 2 {
+			answer.ProtoReflect().SetUnknown([]byte{0x0a, 0x7f})
+		}
+		return stream.Send(answer)
+	}
+	client := gateway.client()
+	var taken atomic.Int32
+	if got := collect(t, 10, client.Stream(t.Context(), source(10, &taken))); got != 10 || streams.Load() < 3 {
+		t.Errorf("%d accepted on %d streams", got, streams.Load())
+	}
+	if under := recognition.UnderWay(client); under != 0 {
+		t.Errorf("%d calls were not given back", under)
+	}
+}
+
 func TestASilentStreamFailsWhatIsUnderWay(t *testing.T) {
 	gateway := newFake(t)
 	gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
