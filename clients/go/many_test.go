@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -670,6 +671,79 @@ func TestAMessageThatCannotBeReadEndsNoLoop(t *testing.T) {
 	}
 	if under := recognition.UnderWay(client); under != 0 {
 		t.Errorf("%d calls were not given back", under)
+	}
+}
+
+func TestWhatIsGivenUpIsToldWithItsRequestID(t *testing.T) {
+	stream := func(ctx context.Context, client *recognition.Client) iter.Seq2[int, recognition.Outcome] {
+		return client.Stream(ctx, source(100_000, new(atomic.Int32)))
+	}
+	batch := func(ctx context.Context, client *recognition.Client) iter.Seq2[int, recognition.Outcome] {
+		return slices.All(client.VerifyAll(ctx, numbered(1_500)))
+	}
+	cancelled := func(_ *recognition.Client, cancel func()) { cancel() }
+	closed := func(client *recognition.Client, _ func()) { _ = client.Close() }
+	silent := func(*recognition.Client, func()) {}
+	for name, each := range map[string]struct {
+		ask func(context.Context, *recognition.Client) iter.Seq2[int, recognition.Outcome]
+		end func(client *recognition.Client, cancel func())
+	}{
+		"cancelled stream": {stream, cancelled}, "closed stream": {stream, closed}, "silent stream": {stream, silent},
+		"cancelled batch": {batch, cancelled}, "closed batch": {batch, closed}, "silent batch": {batch, silent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			gateway := newFake(t)
+			client := gateway.client(recognition.WithBatchDeadline(time.Second))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var mu sync.Mutex
+			sent := map[string]bool{} // request ids
+			note := func(asked *pb.VerifyCredentialRequest) {
+				mu.Lock()
+				defer mu.Unlock()
+				if sent[asked.GetRequestId()] = true; len(sent) == 100 {
+					each.end(client, cancel)
+				}
+			}
+			gateway.stream = func(stream pb.VerificationService_StreamVerifyCredentialsServer) error {
+				for {
+					message, err := stream.Recv()
+					if err != nil {
+						return nil
+					}
+					for _, item := range message.GetItems() {
+						note(item.GetRequest())
+					}
+				}
+			}
+			gateway.batch = func(
+				ctx context.Context, batch *pb.BatchVerifyCredentialsRequest,
+			) (*pb.BatchVerifyCredentialsResponse, error) {
+				for _, item := range batch.GetItems() {
+					note(item)
+				}
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			told := map[string]bool{}
+			for number, outcome := range each.ask(ctx, client) {
+				var failed recognition.Error
+				if !errors.As(outcome.Err, &failed) || failed.About().RequestID == "" || told[failed.About().RequestID] {
+					t.Fatalf("%d has %v", number, outcome)
+				}
+				told[failed.About().RequestID] = true
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for id := range sent {
+				if !told[id] {
+					t.Errorf("%s was sent, and has no outcome", id)
+				}
+			}
+			if len(sent) < 100 {
+				t.Errorf("%d were sent", len(sent))
+			}
+		})
 	}
 }
 

@@ -45,7 +45,12 @@ var (
 //
 // Every request that was taken from the source has exactly one outcome. At most 256 are taken ahead of the loop: one that
 // is slow makes the source wait. The source runs in a goroutine of its own; it is asked for no more once the loop is left
-// or the context has ended. In the latter case what is under way fails, and the loop ends.
+// or the context has ended. In the latter case what is under way fails, and the loop ends. What the source gives after
+// that is not sent.
+//
+// An outcome that is an error has the request id, [Details.RequestID]: the gateway may have decided, and answers the same
+// question, asked again under that id within a minute, with the same decision. A loop that is left with break hears
+// nothing of what is under way; whoever wants to know ends the context instead, and goes on until the loop ends.
 //
 // Where a stream is lost, be it that the gateway ends it, as it does from time to time, or is away, the client opens
 // another and asks anew, with the same request ids, what has no answer; likewise when the certificate was replaced. What
