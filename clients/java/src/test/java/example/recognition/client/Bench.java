@@ -17,7 +17,7 @@ import java.util.function.Consumer;
  * <p>Both verify assertions one after another over a connection of their own, in turns, so that whatever else the machine
  * does falls on both alike. Prints one JSON line for each.
  */
-final class Bench {
+public final class Bench {
 
   private static final int ROUNDS = 10;
   private static final OperatingSystemMXBean SYSTEM =
