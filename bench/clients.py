@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import statistics
 import subprocess
@@ -85,8 +86,7 @@ def _measured(language: str, options: Sequence[str]) -> list[Figure]:
         text=True,
     )
     # Some build tools colour what they print, even where nobody looks.
-    lines = [line[line.index("{") :] for line in done.stdout.splitlines() if '{"client"' in line]
-    found: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    found: list[dict[str, Any]] = [json.loads(each) for each in re.findall(r"^[^{]*({.*})$", done.stdout, re.MULTILINE)]
 
     def middle(what: str, name: str) -> float:
         return statistics.median(float(each[name]) for each in found if each["what"] == what)
