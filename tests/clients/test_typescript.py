@@ -20,6 +20,8 @@ from tests.clients import tools
 CLIENT = tools.CLIENTS / "typescript"
 OLDEST_NODE = 20
 NEWEST_NODE = "26.10.0"
+NONE_FAILED = r"^\S fail 0$"
+"""By the reporter that Node.js takes for what is no terminal, which is another one from 23 on."""
 MADE = shutil.ignore_patterns("node_modules", "dist", "build")
 
 
@@ -67,7 +69,7 @@ def test_lock_file_names_no_registry() -> None:
 
 def test_own_tests(control: str) -> None:
     told = run("npm", "test", MRG_STAGE=control)
-    assert re.search(r"^# fail 0$", told, re.MULTILINE), told
+    assert re.search(NONE_FAILED, told, re.MULTILINE), told
     for skipped in re.findall(r"^ok .*# SKIP (.*)$", told, re.MULTILINE):
         assert "MRG_STAGE" not in skipped
 
@@ -85,8 +87,8 @@ def test_another_project_can_install_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_own_tests_on_the_newest_node(tmp_path: Path) -> None:
+def test_own_tests_on_the_newest_node(control: str, tmp_path: Path) -> None:
     run("npm", "install", "--prefix", str(tmp_path), f"node@{NEWEST_NODE}", folder=tmp_path)
     newest = tmp_path / "node_modules" / ".bin"
-    told = run("npm", "test", MRG_STAGE="", PATH=f"{newest}:{os.environ['PATH']}")
-    assert re.search(r"^# fail 0$", told, re.MULTILINE), told
+    told = run("npm", "test", MRG_STAGE=control, MRG_QUICK="1", PATH=f"{newest}:{os.environ['PATH']}")
+    assert re.search(NONE_FAILED, told, re.MULTILINE), told
