@@ -41,7 +41,7 @@ def test_style() -> None:
 def test_generated_code_is_current() -> None:
     need(TOOLS_GO)
     if not tools.PROTO_PYTHON.exists():
-        pytest.skip("the compiler of protocol files is not there: make setup")
+        tools.absent("the compiler of protocol files is not there: make setup")
     run("./generate.sh", "--check")
 
 

@@ -7,10 +7,8 @@ the gateway's own. One Java process answers all questions.
 from __future__ import annotations
 
 import json
-import os
 import random  # noqa: TID251 - seeded: every run asks the same
 import re
-import shutil
 import struct
 import subprocess
 from collections import Counter
@@ -30,12 +28,13 @@ from gateway.core.encoding import b64url_decode, b64url_encode, sha256_b64url, w
 from gateway.core.jose import Algorithm, generate_key
 from gateway.core.publication import AUDIT_JWKS, RECEIPT_JWKS
 from tests import test_client_evidence as python
+from tests.clients import tools
 from tests.core.papers import ANCHORS, GATEWAY, HOUR, MINUTE, NOW, SECOND, SHANGHAI, compromised, superseded
 from tests.core.tokens import mutated, seeded
 from tests.federation import Federation
 from tests.test_client_evidence import AT, OTHER_HASH, OTHERS, THIEF, TWO, Case, Claims
 
-CLIENT = Path(__file__).parent.parent.parent / "clients" / "java" / "src"
+CLIENT = tools.CLIENTS / "java" / "src"
 PACKAGE = Path("java", "example", "recognition", "evidence")
 SECONDS = 300
 
@@ -43,11 +42,7 @@ SECONDS = 300
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compile what checks evidence, by itself: it must need nothing but Java."""
-    for command in ("javac", "java"):
-        if shutil.which(command) is None:
-            if os.environ.get("MRG_REQUIRE_CLIENTS") == "1":
-                pytest.fail(f"{command} is missing, and MRG_REQUIRE_CLIENTS demands it")
-            pytest.skip(f"{command} is not installed")
+    tools.need("javac", "java")
     folder = tmp_path_factory.mktemp("classes")
     sources = [*(CLIENT / "main" / PACKAGE).glob("*.java"), CLIENT / "test" / PACKAGE / "Agreement.java"]
     options = ["-Xlint:all", "-Werror", "--release", "17", "-encoding", "UTF-8", "-d", str(folder)]

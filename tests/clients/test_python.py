@@ -286,7 +286,7 @@ def test_a_long_stream_with_a_slow_reader(federation: Stage) -> None:
             assert index not in outcomes
             outcomes[index] = outcome
             if index % 100 == 0:
-                time.sleep(0.01)  # slower than it could be
+                time.sleep(0.01)  # a reader that is slow: nothing waits for this, and nothing that is asserted needs it
     assert set(outcomes) == set(range(STREAMED))
     assert {verdict_of(each) for each in outcomes.values()} == {"accepted"}
     assert most <= Options().under_way

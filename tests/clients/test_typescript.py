@@ -57,7 +57,7 @@ def test_types_and_style() -> None:
 
 def test_generated_code_is_current() -> None:
     if not tools.PROTO_PYTHON.exists():
-        pytest.skip("the compiler of protocol files is not there: make setup")
+        tools.absent("the compiler of protocol files is not there: make setup")
     run("npm", "run", "generate:check", PYTHON=sys.executable, PROTO_PYTHON=str(tools.PROTO_PYTHON))
 
 
